@@ -1,0 +1,1 @@
+"""blastogan: progressively grown GANs for blastocyst images."""

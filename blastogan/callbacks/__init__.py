@@ -1,0 +1,25 @@
+"""Lightning callbacks: growth, fade-in, and all side effects of a run."""
+
+from blastogan.callbacks.checkpoints import (
+    GracefulInterrupt,
+    GrowthCheckpoint,
+    StopOnDivergence,
+)
+from blastogan.callbacks.fade_in import FadeIn
+from blastogan.callbacks.growing import ProgressiveGrowing
+from blastogan.callbacks.progress import GrowthProgress
+from blastogan.callbacks.random_state import RandomState
+from blastogan.callbacks.sample_grid import SampleGrid
+from blastogan.callbacks.training_log import TrainingLog
+
+__all__ = [
+    "FadeIn",
+    "GracefulInterrupt",
+    "GrowthCheckpoint",
+    "GrowthProgress",
+    "ProgressiveGrowing",
+    "RandomState",
+    "SampleGrid",
+    "StopOnDivergence",
+    "TrainingLog",
+]

@@ -1,0 +1,53 @@
+"""Fade-in of new resolutions: alpha follows from the images shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from blastogan.callbacks.growing import ProgressiveGrowing, as_gan
+from blastogan.errors import UserError
+from blastogan.growth import GrowthSchedule
+
+
+class FadeIn(Callback):
+    """Set the weight ``alpha`` of the module's newest resolution at each step.
+
+    Karras et al. 2018, section 2 and figure 2. The callback holds no counter.
+
+    Args:
+        schedule: The same as that of `ProgressiveGrowing`.
+    """
+
+    def __init__(self, schedule: GrowthSchedule) -> None:
+        self.schedule = schedule
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that there is something to fade.
+
+        Raises:
+            UserError: If the trainer has no `ProgressiveGrowing`.
+        """
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if stage == "fit" and not any(isinstance(c, ProgressiveGrowing) for c in callbacks):
+            raise UserError("FadeIn needs ProgressiveGrowing beside it: add it to the callbacks")
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the alpha of the step."""
+        module = as_gan(pl_module)
+        module.alpha = self.schedule.at(module.images_shown).alpha
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Leave the module at the alpha that it has reached: 1 when a phase has just ended."""
+        module = as_gan(pl_module)
+        module.alpha = self.schedule.reached(module.images_shown).alpha

@@ -1,0 +1,139 @@
+"""Progressive growing: the resolution of the next step follows from the images shown."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from blastogan.errors import UserError
+from blastogan.growth import GrowthSchedule
+from blastogan.modules import BaseGANModule
+
+_log = logging.getLogger(__name__)
+
+
+class ProgressiveGrowing(Callback):
+    """Set the module's resolution, and the learning rate if the schedule has one, at each step.
+
+    Karras et al. 2018, section 2. The callback holds no counter: both follow from
+    ``module.images_shown``. Without `FadeIn`, new resolutions come in at once.
+
+    Args:
+        schedule: The same as that of the data.
+    """
+
+    def __init__(self, schedule: GrowthSchedule) -> None:
+        self.schedule = schedule
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that schedule and module fit.
+
+        Raises:
+            UserError: If the final or first resolution, or the batch size, does not fit.
+        """
+        if stage != "fit":
+            return
+        module = as_gan(pl_module)
+        schedule = self.schedule
+        trained = module.generator.image_resolutions
+        if schedule.final_resolution != module.final_resolution or (
+            schedule.start_resolution < trained[0]
+        ):
+            raise UserError(
+                f"the schedule grows from {schedule.start_resolution} to "
+                f"{schedule.final_resolution} pixels, the networks from {trained[0]} to "
+                f"{trained[-1]}: give both the same"
+            )
+        self._check_batches(module, trainer.world_size)
+        if trainer.max_epochs != schedule.total_ticks:
+            _log.warning(
+                "the trainer runs for %s epochs, the schedule for %d: set max_epochs=%d",
+                trainer.max_epochs,
+                schedule.total_ticks,
+                schedule.total_ticks,
+            )
+        _log.info("schedule:\n%s", schedule.describe())
+
+    def _check_batches(self, module: BaseGANModule, world_size: int) -> None:
+        group = module.discriminator.head.minibatch_stddev.group_size
+        assert isinstance(group, int)
+        for phase in self.schedule.phases:
+            share = phase.batch_size // world_size
+            if share % min(group, share):
+                raise UserError(
+                    f"batch_size at {phase.resolution} is {phase.batch_size}, {share} on each of "
+                    f"{world_size} devices: no multiple of the minibatch-stddev group of {group}; "
+                    "change schedule.batch_size or model.init_args.stddev_group"
+                )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the weight that R1 has at each resolution."""
+        module = as_gan(pl_module)
+        if module.regularizer != "r1":
+            return
+        sizes = {phase.resolution: phase.batch_size for phase in self.schedule.phases}
+        gammas = ", ".join(f"{module.gamma_at(r, b):.3g} at {r}" for r, b in sizes.items())
+        source = "rule by resolution and batch" if module.r1_gamma is None else "as given"
+        _log.info("R1 gamma (%s): %s; every %d steps", source, gammas, module.r1_interval)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set what the step works on."""
+        module = as_gan(pl_module)
+        state = self.schedule.at(module.images_shown)
+        module.resolution = state.resolution
+        rate = state.phase.learning_rate
+        if rate is not None:
+            for optimizer in trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Leave the module at the resolution that it has reached, for whatever looks at it."""
+        module = as_gan(pl_module)
+        module.resolution = self.schedule.reached(module.images_shown).resolution
+
+    def state_dict(self) -> dict[str, Any]:
+        """The schedule as plain values."""
+        return {"schedule": self.schedule.to_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare schedules.
+
+        Raises:
+            UserError: If the checkpoint was trained on another schedule.
+        """
+        saved = GrowthSchedule.from_dict(state_dict["schedule"])
+        if saved.phases == self.schedule.phases and saved.tick_images == self.schedule.tick_images:
+            return
+        mine, theirs = self.schedule.to_dict(), saved.to_dict()
+        different = [
+            f"{name} is {theirs[name]} in the checkpoint and {mine[name]} in the configuration"
+            for name in mine
+            if mine[name] != theirs[name]
+        ]
+        raise UserError(
+            "the checkpoint was trained on another schedule: " + "; ".join(different) + ". "
+            "Go on with the schedule of the checkpoint; its run folder has it in config.yaml."
+        )
+
+
+def as_gan(module: LightningModule) -> BaseGANModule:
+    """The module as a GAN of this library.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if not isinstance(module, BaseGANModule):
+        raise UserError(f"{type(module).__name__} is no GAN of blastogan")
+    return module

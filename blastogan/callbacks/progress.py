@@ -1,0 +1,167 @@
+"""Progress of a growing run: where it stands, how fast it goes, how long it will take."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from blastogan.callbacks.growing import as_gan
+from blastogan.growth import GrowthSchedule
+
+_log = logging.getLogger(__name__)
+
+COST_PER_DOUBLING = 2.0
+"""Guess at the cost of an image at twice the resolution, until it has been measured."""
+
+
+class PaceMeter:
+    """Time left in a schedule, from the pace at each resolution.
+
+    Args:
+        schedule: What is to be done.
+    """
+
+    def __init__(self, schedule: GrowthSchedule) -> None:
+        self.schedule = schedule
+        self._seconds_per_image: dict[int, float] = {}
+
+    def add(self, resolution: int, images: int, seconds: float) -> None:
+        """Note that `images` at `resolution` pixels took `seconds`; recent ones count most."""
+        pace = seconds / images
+        before = self._seconds_per_image.get(resolution, pace)
+        self._seconds_per_image[resolution] = 0.8 * before + 0.2 * pace
+
+    def images_per_second(self, resolution: int) -> float:
+        """Pace at a resolution; 0 where none was noted."""
+        pace = self._seconds_per_image.get(resolution)
+        return 1 / pace if pace else 0.0
+
+    def seconds_left(self, images_shown: int) -> float | None:
+        """Seconds to the end of the schedule, ``None`` before any pace was noted."""
+        if not self._seconds_per_image:
+            return None
+        known = max(self._seconds_per_image)
+        total = 0.0
+        for phase in self.schedule.phases:
+            pace = self._seconds_per_image.get(phase.resolution)
+            if pace is None:
+                doublings = phase.resolution.bit_length() - known.bit_length()
+                pace = self._seconds_per_image[known] * COST_PER_DOUBLING**doublings
+            total += max(phase.end - max(images_shown, phase.start), 0) * pace
+        return total
+
+
+class GrowthProgress(ProgressBar):
+    """A bar over the whole schedule; where there is no terminal, a line per tick.
+
+    Args:
+        schedule: What is to be done.
+    """
+
+    REFRESH_SECONDS = 0.5
+
+    def __init__(self, schedule: GrowthSchedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.pace = PaceMeter(schedule)
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._mark = (0.0, 0)
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Show nothing; called on all ranks but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show progress."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        super().on_train_start(trainer, pl_module)
+        shown = as_gan(pl_module).images_shown
+        self._mark = (time.perf_counter(), shown)
+        console = Console(stderr=True)
+        if self._enabled and console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"), BarColumn(), console=console, transient=False
+            )
+            self._task = self._progress.add_task(
+                "starting", total=self.schedule.total_images, completed=shown
+            )
+            self._progress.start()
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Do not count the time between ticks, which belongs to validation and saving."""
+        module = as_gan(trainer.lightning_module)
+        self._mark = (time.perf_counter(), module.images_shown)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Refresh, at most twice a second; on a terminal only, since losses wait for the device."""
+        module = as_gan(pl_module)
+        now, shown = time.perf_counter(), module.images_shown
+        began, first = self._mark
+        changed = self.schedule.at(first).resolution != self.schedule.at(shown).resolution
+        ended = shown % self.schedule.tick_images == 0
+        if not (now - began >= self.REFRESH_SECONDS or changed or ended):
+            return
+        losses = f"D {float(outputs['loss_d']):.3f} G {float(outputs['loss_g']):.3f}"
+        now = time.perf_counter()
+        self.pace.add(self.schedule.at(first).resolution, shown - first, now - began)
+        self._mark = (now, shown)
+        text = self.describe(shown, losses)
+        if self._progress is not None:
+            self._progress.update(self._task, completed=shown, description=text)
+        elif self._enabled and ended:
+            _log.info("%s", text)
+
+    def describe(self, images_shown: int, losses: str) -> str:
+        """One line: images, phase, alpha, losses, pace, time left."""
+        state = self.schedule.reached(images_shown)
+        left = self.pace.seconds_left(images_shown)
+        pace = self.pace.images_per_second(state.resolution)
+        return (
+            f"{images_shown / 1000:.1f}/{self.schedule.total_images / 1000:.1f} kimg  "
+            f"{state.phase}  alpha {state.alpha:.2f}  {losses}  "
+            f"{pace:.0f} img/s  {format_seconds(left)} left"
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar, so that the terminal is whole for the message."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def format_seconds(seconds: float | None) -> str:
+    """``1:02:03``, ``2:03``, with days before it where needed; ``?`` for ``None``."""
+    if seconds is None:
+        return "?"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    text = f"{hour}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+    return f"{days} d {text}" if days else text

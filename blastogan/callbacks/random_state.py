@@ -1,0 +1,51 @@
+"""Random states in the checkpoint, so that a resumed run draws what it would have drawn."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+
+class RandomState(Callback):
+    """Save and restore the global random states of Python, NumPy and PyTorch, CUDA included.
+
+    They are kept as tensors and plain numbers, so that checkpoints load with
+    ``weights_only=True``.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The random states of now."""
+        version, words, gauss = random.getstate()
+        name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+        return {
+            "python": [version, list(words), gauss],
+            "numpy": [str(name), keys.tolist(), int(position), int(has_gauss), float(cached)],
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until training begins; loading itself may draw."""
+        self._loaded = state_dict
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore what was loaded."""
+        if self._loaded is None:
+            return
+        version, words, gauss = self._loaded["python"]
+        random.setstate((version, tuple(words), gauss))
+        name, keys, position, has_gauss, cached = self._loaded["numpy"]
+        state = (name, np.array(keys, dtype=np.uint32), position, has_gauss, cached)
+        np.random.set_state(state)  # noqa: NPY002
+        torch.set_rng_state(self._loaded["torch"].cpu())
+        cuda = self._loaded["cuda"]
+        if torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([each.cpu() for each in cuda])
+        self._loaded = None

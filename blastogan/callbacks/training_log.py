@@ -1,0 +1,93 @@
+"""Losses and metrics against thousands of images shown, for every logger."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from blastogan.callbacks.growing import as_gan
+from blastogan.errors import UserError
+from blastogan.growth import GrowthSchedule
+
+
+class TrainingLog(Callback):
+    """Send the mean losses of every span of images to the loggers, one call per event.
+
+    The step of a logger is the number of images shown, not Lightning's ``global_step``, which
+    counts both optimisers.
+
+    Args:
+        schedule: Gives phase, resolution and alpha.
+        every_kimg: Length of a span in thousands of images.
+    """
+
+    def __init__(self, schedule: GrowthSchedule, every_kimg: float = 1.0) -> None:
+        if not every_kimg > 0:
+            raise UserError(f"every_kimg is {every_kimg}: expected more than 0")
+        self.schedule = schedule
+        self.every_images = round(every_kimg * 1000)
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._since = (0.0, 0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the first span."""
+        self._begin(as_gan(pl_module).images_shown)
+
+    def _begin(self, images_shown: int) -> None:
+        self._sums, self._counts = {}, {}
+        self._since = (time.perf_counter(), images_shown)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Add the losses of the step; log them when the span is over."""
+        for name, value in outputs.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        shown = as_gan(pl_module).images_shown
+        began, first = self._since
+        if shown // self.every_images == first // self.every_images:
+            return
+        names = sorted(self._sums)
+        means = torch.stack([self._sums[name].float() / self._counts[name] for name in names])
+        seconds = time.perf_counter() - began
+        row = self._position(shown) | dict(zip(names, means.tolist(), strict=True))
+        row["images_per_second"] = (shown - first) / seconds
+        self._send(trainer, row, shown)
+        self._begin(shown)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the metrics of a validation."""
+        if trainer.sanity_checking:
+            return
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        shown = as_gan(pl_module).images_shown
+        if metrics:
+            self._send(trainer, self._position(shown) | metrics, shown)
+        # the time of a validation is no time of training
+        began, first = self._since
+        if first == shown:
+            self._since = (time.perf_counter(), first)
+
+    def _position(self, images_shown: int) -> dict[str, float]:
+        state = self.schedule.reached(images_shown)
+        return {
+            "phase": state.phase.index,
+            "resolution": state.resolution,
+            "alpha": state.alpha,
+            "batch_size": state.batch_size,
+        }
+
+    def _send(self, trainer: Trainer, row: dict[str, float], images_shown: int) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=images_shown)

@@ -1,0 +1,266 @@
+"""Graded blastocyst images for training and evaluation."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from blastogan.data.images import load_images, pyramid
+from blastogan.data.phantoms import Framing, PhantomImages, phantom_grade
+from blastogan.data.readers import read_graded_images
+from blastogan.data.records import ImageRecord
+from blastogan.data.splits import split_by_embryo
+from blastogan.data.stream import (
+    SYMMETRIES,
+    Augmentation,
+    ImageBatch,
+    ImageOrder,
+    PositionedBatchSampler,
+    StreamedImages,
+    as_delivered,
+)
+from blastogan.data.workers import ignore_interrupt
+from blastogan.errors import UserError
+from blastogan.grades import CLASSES, Grade, parse_grade_counts
+from blastogan.growth import GrowthSchedule
+
+_log = logging.getLogger(__name__)
+
+
+class BlastocystDataModule(LightningDataModule):
+    """Ten-class images, split by embryo, at the resolution and batch size of a schedule.
+
+    Without a folder the images are phantoms: procedural drawings that ship with the package.
+    Images are decoded and resized once, then held as uint8 at each resolution of the schedule.
+
+    Args:
+        schedule: Gives the resolutions, and the batch size at every point of training.
+        root: Folder of graded images; ``None`` for phantoms.
+        format: Name of a reader, or ``auto`` for the first that knows the folder.
+        img_channels: 1 (grey) or 3 (RGB).
+        augment: Symmetries under which training images are shown: ``none``, ``flip`` (mirrored
+            half of the time) or ``dihedral`` (any of the eight turns and mirrorings).
+        val_fraction: Share of the embryos held out for validation.
+        test_fraction: Share of the embryos held out for test.
+        num_phantoms: Number of phantoms, where there is no folder.
+        phantom_framing: ``embryo`` centres the embryo, ``well`` shows the well.
+        seed: Seed of phantoms, split and order.
+        num_workers: Processes that load training batches.
+        eval_batch_size: Images to a batch of validation, test and prediction.
+        predict_count: Images that ``predict`` generates.
+        predict_grades: ``balanced``, ``like-data`` or counts such as ``AA:20,CC:5``.
+        predict_seed: Seed of the images that ``predict`` generates.
+
+    Attributes:
+        records: All images with grade and embryo; after `setup`.
+        split: Positions in `records` by ``train``, ``val`` and ``test``; after `setup`.
+    """
+
+    def __init__(
+        self,
+        schedule: GrowthSchedule,
+        root: str | None = None,
+        format: str = "auto",  # noqa: A002
+        img_channels: int = 1,
+        augment: Augmentation = "none",
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        num_phantoms: int = 3800,
+        phantom_framing: Framing = "embryo",
+        seed: int = 0,
+        num_workers: int = 0,
+        eval_batch_size: int = 64,
+        predict_count: int = 100,
+        predict_grades: str = "balanced",
+        predict_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if augment not in SYMMETRIES:
+            raise UserError(f"augment is {augment!r}: expected one of {', '.join(SYMMETRIES)}")
+        if num_workers < 0 or eval_batch_size < 1:
+            raise UserError("num_workers must be 0 or more and eval_batch_size 1 or more")
+        self.schedule = schedule
+        self.root = root
+        self.format = format
+        self.img_channels = img_channels
+        self.augment = augment
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.num_phantoms = num_phantoms
+        self.phantom_framing = phantom_framing
+        self.seed = seed
+        self.num_workers = num_workers
+        self.eval_batch_size = eval_batch_size
+        self.predict_count = predict_count
+        self.predict_grades = predict_grades
+        self.predict_seed = predict_seed
+        self.records: tuple[ImageRecord, ...] = ()
+        self.split: dict[str, list[int]] = {}
+        self._pyramids: dict[str, dict[int, Tensor]] = {}
+
+    @property
+    def source(self) -> str:
+        """What the images are, for captions: ``phantoms`` or ``real images``."""
+        return "phantoms" if self.root is None else "real images"
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Read, split and decode the images, once for all stages.
+
+        Raises:
+            UserError: If the folder, a table or an image cannot be read; all faults are listed.
+        """
+        if self.records:
+            return
+        resolution = self.schedule.final_resolution
+        workers = min(os.cpu_count() or 1, 8)
+        if self.root is None:
+            phantoms = PhantomImages(
+                self.num_phantoms, self.seed, resolution, framing=self.phantom_framing
+            )
+            records = phantom_records(phantoms)
+        else:
+            table = read_graded_images(Path(self.root), self.format)
+            _log.info("%s", table.summary())
+            records = table.records
+        self.split = split_by_embryo(records, self.val_fraction, self.test_fraction, self.seed)
+        if self.root is None:
+            images = render_phantoms(phantoms, self.img_channels, workers)
+        else:
+            images = load_images(records, resolution, self.img_channels, workers)
+        smallest = self.schedule.start_resolution
+        for part, positions in self.split.items():
+            coarsest = smallest if part == "train" else resolution
+            self._pyramids[part] = pyramid(images[positions], coarsest)
+        self.records = records
+        self._describe()
+
+    def _describe(self) -> None:
+        for part, positions in self.split.items():
+            embryos = len({self.records[n].embryo for n in positions})
+            counts = self.class_counts(part)
+            classes = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+            images = f"{len(positions)} {self.source} of {embryos} embryos"
+            _log.info("%s: %s (%s)", part, images, classes or "no image")
+
+    def class_counts(self, part: str = "train") -> dict[str, int]:
+        """Images of each of the ten classes in a part of the split; after `setup`."""
+        found = Counter(self.records[n].grade.name for n in self.split[part])
+        return {name: found[name] for name in CLASSES}
+
+    def labels(self, part: str) -> Tensor:
+        """Labels int64 ``(N, 2)`` of a part of the split; after `setup`."""
+        labels = [self.records[n].grade.labels for n in self.split[part]]
+        return torch.tensor(labels, dtype=torch.int64).view(-1, 2)
+
+    def images(self, part: str) -> Tensor:
+        """Images uint8 ``(N, C, R, R)`` of a part at the final resolution; after `setup`."""
+        return self._pyramids[part][self.schedule.final_resolution]
+
+    def train_dataloader(self) -> DataLoader[ImageBatch]:
+        """Stream of training batches from the images shown so far to the end of the tick."""
+        trainer = self.trainer
+        sampler = PositionedBatchSampler(
+            ImageOrder(len(self.split["train"]), self.seed, SYMMETRIES[self.augment]),
+            self.schedule,
+            self._images_shown,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+        return DataLoader(
+            StreamedImages(self._pyramids["train"], self.labels("train")),
+            batch_sampler=sampler,
+            collate_fn=as_delivered,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=ignore_interrupt,
+            pin_memory=torch.cuda.is_available(),
+            # an iterator draws a seed for its workers, else from the global generator
+            generator=torch.Generator(),
+        )
+
+    def _images_shown(self) -> int:
+        module = self.trainer.lightning_module if self.trainer else None
+        return int(getattr(module, "images_shown", 0))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Validation images at the final resolution, in order."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test images at the final resolution, in order."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, part: str) -> DataLoader[Any]:
+        images, labels = self.images(part), self.labels(part)
+        indexed = TensorDataset(images, labels, torch.arange(len(images)))
+        return self._loader_of(indexed, ("image", "labels", "index"))
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Requests for the images that ``predict`` generates, class by class."""
+        counts = parse_grade_counts(
+            self.predict_grades, self.predict_count, self.class_counts("train")
+        )
+        labels = [Grade.parse(name).labels for name, count in counts.items() for _ in range(count)]
+        index = torch.arange(len(labels))
+        requests = TensorDataset(
+            torch.tensor(labels), index, torch.full_like(index, self.predict_seed)
+        )
+        return self._loader_of(requests, ("labels", "index", "seed"))
+
+    def _loader_of(self, dataset: Dataset[Any], names: tuple[str, ...]) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=self.eval_batch_size,
+            collate_fn=_Named(names),
+            generator=torch.Generator(),
+        )
+
+
+class _Named:
+    """Collate tuples of tensors into a mapping."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def __call__(self, items: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+        columns = zip(*items, strict=True)
+        return {name: torch.stack(c) for name, c in zip(self.names, columns, strict=True)}
+
+
+def phantom_records(phantoms: PhantomImages) -> tuple[ImageRecord, ...]:
+    """Records of phantoms, each an embryo of its own."""
+    names = [f"phantom-{n:05d}" for n in range(len(phantoms))]
+    return tuple(
+        ImageRecord(path=Path(name), grade=phantom_grade(phantoms.seed, n), embryo=name)
+        for n, name in enumerate(names)
+    )
+
+
+def render_phantoms(phantoms: PhantomImages, channels: int, num_workers: int) -> Tensor:
+    """Draw phantoms in several processes.
+
+    Returns:
+        uint8 ``(N, channels, R, R)``, the same for any number of processes.
+    """
+    loader = DataLoader(
+        phantoms,
+        batch_size=None,
+        num_workers=num_workers if len(phantoms) > 200 else 0,
+        collate_fn=_image_only,
+        worker_init_fn=ignore_interrupt,
+        generator=torch.Generator(),
+    )
+    grey = torch.stack([torch.from_numpy(image) for image in loader])
+    return grey[:, None].expand(-1, channels, -1, -1).contiguous()
+
+
+def _image_only(item: tuple[Any, Grade]) -> Any:
+    return item[0]

@@ -1,0 +1,159 @@
+"""Gardner grades of blastocysts and the ten classes that the library knows.
+
+Gardner and Schoolcraft (1999) grade a blastocyst by its expansion (1 to 6), its inner cell mass
+(ICM) and its trophectoderm (TE), in this order: ``4AB`` is a full blastocyst with ICM A and TE B.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from blastogan.errors import UserError
+
+LETTERS = "ABCD"
+"""Letters of the ICM and of the TE, best first; D means none or degenerate."""
+
+CLASSES = ("AA", "AB", "AC", "BA", "BB", "BC", "CA", "CB", "CC", "DD")
+"""The ten classes: ICM letter, then TE letter."""
+
+LABEL_SIZES = (len(LETTERS), len(LETTERS))
+"""Number of ICM and of TE letters: the label sizes of a network conditioned on the grade."""
+
+_PATTERN = re.compile(r"([1-6])?([A-D])([+-])?([A-D])([+-])?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Grade:
+    """Grade of one blastocyst.
+
+    Attributes:
+        icm: ICM letter, ``A`` to ``D``.
+        te: TE letter, ``A`` to ``D``.
+        expansion: Expansion 1 to 6, ``None`` where it was not noted.
+        icm_modifier: ``+``, ``-`` or nothing; kept in the record, ignored for the class.
+        te_modifier: As ``icm_modifier``, for the TE.
+
+    Raises:
+        UserError: If the two letters are none of the ten classes.
+    """
+
+    icm: str
+    te: str
+    expansion: int | None = None
+    icm_modifier: str = ""
+    te_modifier: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name not in CLASSES:
+            raise UserError(f"unknown grade {self.name!r}: expected one of {', '.join(CLASSES)}")
+
+    @classmethod
+    def parse(cls, text: str) -> Grade:
+        """Read a grade as it is written in tables and file names: ``AB``, ``3AA-``, ``1B-B-``.
+
+        Args:
+            text: Optional expansion digit, ICM letter, TE letter; each letter may carry a
+                ``+`` or ``-``. Case and surrounding blanks do not matter.
+
+        Raises:
+            UserError: If the text is no grade, or none of the ten classes.
+        """
+        match = _PATTERN.fullmatch(text.strip())
+        if match is None:
+            raise UserError(
+                f"unknown grade {text!r}: expected an ICM and a TE letter, one of "
+                f"{', '.join(CLASSES)}, with an expansion digit before it if known (4AB, 3AA-)"
+            )
+        digit, icm, icm_modifier, te, te_modifier = match.groups()
+        return cls(
+            icm=icm.upper(),
+            te=te.upper(),
+            expansion=int(digit) if digit else None,
+            icm_modifier=icm_modifier or "",
+            te_modifier=te_modifier or "",
+        )
+
+    @classmethod
+    def from_labels(cls, icm: int, te: int) -> Grade:
+        """Grade of a pair of letter indices, the inverse of `labels`."""
+        return cls(LETTERS[icm], LETTERS[te])
+
+    @property
+    def name(self) -> str:
+        """The class, for instance ``AB``."""
+        return self.icm + self.te
+
+    @property
+    def index(self) -> int:
+        """Position of the class in `CLASSES`, 0 to 9."""
+        return CLASSES.index(self.name)
+
+    @property
+    def labels(self) -> tuple[int, int]:
+        """Indices of the ICM and the TE letter, 0 (A) to 3 (D): the label that networks take."""
+        return LETTERS.index(self.icm), LETTERS.index(self.te)
+
+    def __str__(self) -> str:
+        digit = "" if self.expansion is None else str(self.expansion)
+        return f"{digit}{self.icm}{self.icm_modifier}{self.te}{self.te_modifier}"
+
+
+def apportion(count: int, weights: Mapping[str, float]) -> dict[str, int]:
+    """Share out `count` images over classes in proportion to `weights`, to the last image.
+
+    Largest remainders (Hamilton's method), ties to the class that is named first.
+
+    Args:
+        count: Number of images, at least 0.
+        weights: Weight of each class, at least 0, not all 0.
+
+    Returns:
+        Number of images of each class that gets any, in the order of `weights`.
+    """
+    total = sum(Fraction(weight) for weight in weights.values())
+    if count < 0 or total <= 0:
+        raise UserError(f"cannot share out {count} images over the weights {dict(weights)}")
+    quotas = {name: count * Fraction(weight) / total for name, weight in weights.items()}
+    shares = {name: int(quota) for name, quota in quotas.items()}
+    by_remainder = sorted(quotas, key=lambda name: shares[name] - quotas[name])
+    for name in by_remainder[: count - sum(shares.values())]:
+        shares[name] += 1
+    return {name: share for name, share in shares.items() if share}
+
+
+def parse_grade_counts(
+    text: str, count: int | None, data_weights: Mapping[str, float]
+) -> dict[str, int]:
+    """How many images of each class a user asks for.
+
+    Args:
+        text: ``balanced``, ``like-data``, or counts such as ``AA:20,CC:5``.
+        count: Number of images; may be ``None`` where `text` gives counts.
+        data_weights: Weight of each class in the data, for ``like-data``.
+
+    Returns:
+        Number of images of each class that gets any, in the order of `CLASSES`.
+
+    Raises:
+        UserError: If the text is none of these, or its counts do not sum to `count`.
+    """
+    if text in ("balanced", "like-data"):
+        if count is None or count < 1:
+            raise UserError(f"grades {text!r} need a count of images of 1 or more: got {count}")
+        weights = dict.fromkeys(CLASSES, 1.0) if text == "balanced" else data_weights
+        return apportion(count, weights)
+    counts: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, number = part.partition(":")
+        if not number.strip().isdecimal() or int(number) < 1:
+            raise UserError(f"grades {text!r}: expected balanced, like-data, or such as AA:20,CC:5")
+        grade = Grade.parse(name).name
+        if grade in counts:
+            raise UserError(f"grades {text!r} name {grade} twice")
+        counts[grade] = int(number)
+    if count is not None and sum(counts.values()) != count:
+        raise UserError(f"grades {text!r} sum to {sum(counts.values())}, but the count is {count}")
+    return {name: counts[name] for name in CLASSES if name in counts}

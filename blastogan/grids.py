@@ -1,0 +1,61 @@
+"""Captioned sheets of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+
+def image_sheet(
+    images: Tensor,
+    columns: int,
+    *,
+    caption: str,
+    titles: Sequence[str] = (),
+    tile: int = 96,
+    gap: int = 3,
+) -> Image.Image:
+    """Lay out images row by row under a caption, each column under its title.
+
+    Args:
+        images: uint8 ``(N, C, R, R)``, C 1 or 3.
+        columns: Images to a row.
+        caption: Says what the images are; generated ones and phantoms are to be called so.
+        titles: One per column.
+        tile: Least side of an image in the sheet in pixels; smaller images are enlarged by a
+            whole factor, pixels kept.
+        gap: Space between images in pixels.
+
+    Returns:
+        RGB picture.
+    """
+    font = ImageFont.load_default(13)
+    factor = max(1, -(-tile // images.shape[-1]))
+    side = images.shape[-1] * factor
+    rows = -(-len(images) // columns)
+    top = 22 + (18 if titles else 0)
+    sheet = Image.new(
+        "RGB", (columns * (side + gap) + gap, top + rows * (side + gap) + gap), PAPER
+    )
+    draw = ImageDraw.Draw(sheet)
+    draw.text((gap, 3), caption, INK, font=font)
+    for column, title in enumerate(titles):
+        left = gap + column * (side + gap)
+        draw.text((left + side // 2, top - 16), title, INK, font=font, anchor="ma")
+    for n, image in enumerate(images):
+        picture = Image.fromarray(to_hwc(image)).resize((side, side), Image.Resampling.NEAREST)
+        place = (gap + n % columns * (side + gap), top + n // columns * (side + gap))
+        sheet.paste(picture, place)
+    return sheet
+
+
+def to_hwc(image: Tensor) -> NDArray[np.uint8]:
+    """Array ``(H, W)`` or ``(H, W, 3)`` of an image uint8 ``(C, H, W)``, as files want it."""
+    array = image.cpu().numpy()
+    return array[0] if array.shape[0] == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))

@@ -1,0 +1,295 @@
+"""Progressive growing as a pure function of the number of images shown.
+
+Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation" (2018),
+section 2: training starts at a low resolution; each higher one is faded in by a weight ``alpha``
+that rises from 0 to 1 over a span of images, then held for another span.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+from blastogan.errors import UserError
+
+MIN_RESOLUTION, MAX_RESOLUTION = 4, 1024
+
+Number = TypeVar("Number", int, float)
+
+
+def is_power_of_two(number: int) -> bool:
+    """Whether `number` is 1, 2, 4, 8, ..."""
+    return number > 0 and number & (number - 1) == 0
+
+
+def check_resolution(name: str, resolution: int) -> None:
+    """Refuse a resolution that is no power of two from 4 to 1024 pixels.
+
+    Raises:
+        UserError: With `name`, the value and the nearest allowed one.
+    """
+    if is_power_of_two(resolution) and MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
+        return
+    bounded = min(max(resolution, MIN_RESOLUTION), MAX_RESOLUTION)
+    nearest = 2 ** round(math.log2(bounded))
+    raise UserError(
+        f"{name} is {resolution}: expected a power of two from {MIN_RESOLUTION} to "
+        f"{MAX_RESOLUTION}; the nearest is {nearest}"
+    )
+
+
+def resolutions_between(start: int, final: int) -> tuple[int, ...]:
+    """Powers of two from `start` to `final`, both included, in pixels."""
+    return tuple(2**n for n in range(start.bit_length() - 1, final.bit_length()))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A span of images during which one resolution is faded in or held.
+
+    Attributes:
+        index: Position in `GrowthSchedule.phases`.
+        kind: ``fade`` or ``hold``.
+        resolution: Resolution in pixels of the images that the networks work on.
+        start: Images shown when the phase begins.
+        end: Images shown when it is over.
+        batch_size: Global batch size, summed over devices.
+        learning_rate: Of both optimisers; ``None`` leaves them as they were configured.
+    """
+
+    index: int
+    kind: Literal["fade", "hold"]
+    resolution: int
+    start: int
+    end: int
+    batch_size: int
+    learning_rate: float | None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.resolution}x{self.resolution}"
+
+
+@dataclass(frozen=True)
+class GrowthState:
+    """Where a run stands: the phase, and the weight of its newest resolution.
+
+    Attributes:
+        phase: The phase that the next batch belongs to; the last one once all images are shown.
+        alpha: Weight of the newest resolution, 0 to 1; exactly 1 outside fades.
+    """
+
+    phase: Phase
+    alpha: float
+
+    @property
+    def resolution(self) -> int:
+        """Resolution of the phase in pixels."""
+        return self.phase.resolution
+
+    @property
+    def batch_size(self) -> int:
+        """Global batch size of the phase."""
+        return self.phase.batch_size
+
+
+@dataclass(frozen=True)
+class GrowthSchedule:
+    """Which resolution is trained when, for how long, and in which batches.
+
+    Settings that may differ by resolution are either one number for all or a mapping from each
+    resolution to its number. Phases are rounded to whole ticks and ticks to whole batches of every
+    size in use; `rounding` tells what was rounded.
+
+    Attributes:
+        start_resolution: First resolution in pixels, a power of two from 4 on.
+        final_resolution: Last resolution in pixels, up to 1024.
+        fade_kimg: Thousands of images over which a resolution is faded in. There is no fade at
+            `start_resolution`. The paper uses 600 (at 128x128: 800).
+        hold_kimg: Thousands of images for which a resolution is held after its fade.
+        batch_size: Global batch size.
+        learning_rate: Learning rate of both optimisers; ``None`` leaves them as configured.
+        tick_kimg: Thousands of images to one tick, which is one Lightning epoch: the grain at
+            which a run is validated, sampled and saved.
+
+    Raises:
+        UserError: If a value is out of range, or a mapping lacks a resolution.
+    """
+
+    start_resolution: int = 8
+    final_resolution: int = 256
+    fade_kimg: float | dict[int, float] = 600.0
+    hold_kimg: float | dict[int, float] = 600.0
+    batch_size: int | dict[int, int] = 16
+    learning_rate: float | dict[int, float] | None = None
+    tick_kimg: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_resolution("start_resolution", self.start_resolution)
+        check_resolution("final_resolution", self.final_resolution)
+        if self.start_resolution > self.final_resolution:
+            raise UserError(
+                f"start_resolution {self.start_resolution} is above final_resolution "
+                f"{self.final_resolution}: growth goes upwards only"
+            )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Mapping):
+                self._check_mapping(field.name, value)
+        for resolution in self.resolutions:
+            self._check_values(resolution)
+        if not self.tick_kimg > 0:
+            raise UserError(f"tick_kimg is {self.tick_kimg}: expected a number above 0")
+        if not self.phases:
+            raise UserError("the schedule shows no image: give hold_kimg or fade_kimg above 0")
+
+    def _check_mapping(self, name: str, mapping: Mapping[int, float]) -> None:
+        missing = [r for r in self.resolutions if r not in mapping]
+        if name == "fade_kimg" and self.start_resolution in missing:
+            missing.remove(self.start_resolution)
+        if missing:
+            raise UserError(
+                f"{name} has no value for {', '.join(map(str, missing))}: give one number for "
+                f"all resolutions, or one for each of {', '.join(map(str, self.resolutions))}"
+            )
+
+    def _check_values(self, resolution: int) -> None:
+        batch_size = _at(self.batch_size, resolution)
+        if int(batch_size) != batch_size or batch_size < 1:
+            raise UserError(f"batch_size at {resolution} is {batch_size}: expected 1, 2, 3, ...")
+        spans = {"hold_kimg": _at(self.hold_kimg, resolution)}
+        if resolution > self.start_resolution:
+            spans["fade_kimg"] = _at(self.fade_kimg, resolution)
+        for name, value in spans.items():
+            if not (value >= 0 and math.isfinite(value)):
+                raise UserError(f"{name} at {resolution} is {value}: expected 0 or more")
+        if self.learning_rate is not None and not _at(self.learning_rate, resolution) > 0:
+            raise UserError(f"learning_rate at {resolution} is not above 0")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GrowthSchedule:
+        """The schedule of a `to_dict`."""
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings as plain numbers and mappings, fit for a checkpoint."""
+        return asdict(self)
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """All resolutions trained, in pixels, ascending."""
+        return resolutions_between(self.start_resolution, self.final_resolution)
+
+    @cached_property
+    def tick_images(self) -> int:
+        """Images to one tick: a multiple of every batch size of the schedule."""
+        unit = math.lcm(*(int(_at(self.batch_size, r)) for r in self.resolutions))
+        return max(1, round(self.tick_kimg * 1000 / unit)) * unit
+
+    @cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """All phases in order: hold, then fade and hold for each higher resolution."""
+        phases: list[Phase] = []
+        start = 0
+        for kind, resolution, kimg in self._spans():
+            end = start + self._round_to_ticks(kimg) * self.tick_images
+            if end == start:
+                continue
+            rate = self.learning_rate
+            phases.append(
+                Phase(
+                    index=len(phases),
+                    kind=kind,
+                    resolution=resolution,
+                    start=start,
+                    end=end,
+                    batch_size=int(_at(self.batch_size, resolution)),
+                    learning_rate=None if rate is None else float(_at(rate, resolution)),
+                )
+            )
+            start = end
+        return tuple(phases)
+
+    def _spans(self) -> list[tuple[Literal["fade", "hold"], int, float]]:
+        spans: list[tuple[Literal["fade", "hold"], int, float]] = []
+        for resolution in self.resolutions:
+            if resolution > self.start_resolution:
+                spans.append(("fade", resolution, _at(self.fade_kimg, resolution)))
+            spans.append(("hold", resolution, _at(self.hold_kimg, resolution)))
+        return spans
+
+    def _round_to_ticks(self, kimg: float) -> int:
+        return max(1, round(kimg * 1000 / self.tick_images)) if kimg > 0 else 0
+
+    @property
+    def rounding(self) -> tuple[str, ...]:
+        """What was rounded to whole ticks and batches, a sentence each; often empty."""
+        notes = []
+        if self.tick_images != round(self.tick_kimg * 1000):
+            notes.append(f"a tick of {self.tick_kimg:g} kimg is {self.tick_images} images")
+        for kind, resolution, kimg in self._spans():
+            images = self._round_to_ticks(kimg) * self.tick_images
+            if images != round(kimg * 1000):
+                notes.append(
+                    f"{kind} {resolution}x{resolution} of {kimg:g} kimg is {images} images"
+                )
+        return tuple(notes)
+
+    @property
+    def total_images(self) -> int:
+        """Images shown by the whole schedule."""
+        return self.phases[-1].end
+
+    @property
+    def total_ticks(self) -> int:
+        """Ticks of the whole schedule, which is ``max_epochs`` of Lightning's trainer."""
+        return self.total_images // self.tick_images
+
+    def at(self, images_shown: int) -> GrowthState:
+        """Phase and alpha for the batch that comes next after `images_shown` images.
+
+        Args:
+            images_shown: Images shown so far, summed over devices, at least 0.
+
+        Returns:
+            The state; after the last image, the last phase with alpha exactly 1.
+        """
+        if images_shown < 0:
+            raise ValueError(f"images_shown is {images_shown}: expected 0 or more")
+        ends = [phase.end for phase in self.phases]
+        phase = self.phases[min(bisect_right(ends, images_shown), len(self.phases) - 1)]
+        if phase.kind == "hold" or images_shown >= phase.end:
+            return GrowthState(phase, alpha=1.0)
+        return GrowthState(phase, alpha=(images_shown - phase.start) / (phase.end - phase.start))
+
+    def reached(self, images_shown: int) -> GrowthState:
+        """What has been trained after `images_shown` images: `at`, but a phase that ends just
+        there counts as finished, with alpha exactly 1, and not as the start of the next.
+        """
+        phase = self.finished_phase(images_shown)
+        return GrowthState(phase, alpha=1.0) if phase else self.at(images_shown)
+
+    def next_tick(self, images_shown: int) -> int:
+        """Images shown at the next end of a tick, strictly after `images_shown`."""
+        return (images_shown // self.tick_images + 1) * self.tick_images
+
+    def finished_phase(self, images_shown: int) -> Phase | None:
+        """The phase that ended with this very image, if one did."""
+        return next((phase for phase in self.phases if phase.end == images_shown), None)
+
+    def describe(self) -> str:
+        """A line per phase, then what was rounded: for logs and consoles."""
+        lines = [
+            f"{phase.start / 1000:9.1f} to {phase.end / 1000:9.1f} kimg  "
+            f"{phase!s:<13} batch {phase.batch_size}"
+            + (f"  learning rate {phase.learning_rate:g}" if phase.learning_rate else "")
+            for phase in self.phases
+        ]
+        return "\n".join([*lines, *(f"rounded: {note}" for note in self.rounding)])
+
+
+def _at(setting: Number | dict[int, Number], resolution: int) -> Number:
+    return setting[resolution] if isinstance(setting, Mapping) else setting

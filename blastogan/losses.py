@@ -1,0 +1,111 @@
+"""Adversarial losses and regularisers: pure functions, each a mean over samples.
+
+Being means, they weigh the same at every batch size of a growing run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LossName = Literal["wgan", "logistic", "hinge"]
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """The two sides of an adversarial loss.
+
+    Attributes:
+        discriminator: Maps logits of reals and of fakes, each ``(B,)``, to a scalar to minimise.
+        generator: Maps logits of fakes ``(B,)`` to a scalar to minimise.
+    """
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+
+
+wgan = AdversarialLoss(
+    discriminator=lambda real, fake: fake.mean() - real.mean(),
+    generator=lambda fake: -fake.mean(),
+)
+"""Wasserstein loss (Arjovsky et al. 2017, equation 2)."""
+
+logistic = AdversarialLoss(
+    discriminator=lambda real, fake: F.softplus(fake).mean() + F.softplus(-real).mean(),
+    generator=lambda fake: F.softplus(-fake).mean(),
+)
+"""Non-saturating logistic loss (Goodfellow et al. 2014, section 3)."""
+
+hinge = AdversarialLoss(
+    discriminator=lambda real, fake: F.relu(1.0 + fake).mean() + F.relu(1.0 - real).mean(),
+    generator=lambda fake: -fake.mean(),
+)
+"""Hinge loss (Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17)."""
+
+LOSSES: dict[LossName, AdversarialLoss] = {"wgan": wgan, "logistic": logistic, "hinge": hinge}
+"""All adversarial losses by name."""
+
+
+def r1(real_logits: Tensor, reals: Tensor) -> Tensor:
+    """Zero-centred gradient penalty on reals, ``E[|grad D(x)|^2] / 2``.
+
+    Mescheder et al. 2018, equation 9, without its weight gamma.
+
+    Args:
+        real_logits: ``(B,)``, computed from `reals`.
+        reals: ``(B, C, H, W)`` with ``requires_grad`` set before the forward pass.
+
+    Returns:
+        Scalar, differentiable in the parameters of D.
+    """
+    (gradient,) = torch.autograd.grad(real_logits.sum(), reals, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean() / 2
+
+
+def gradient_penalty(
+    discriminator: Callable[[Tensor], Tensor], reals: Tensor, fakes: Tensor
+) -> Tensor:
+    """One-centred gradient penalty between reals and fakes, ``E[(|grad D(x)| - 1)^2]``.
+
+    Gulrajani et al. 2017, equation 3, without its weight lambda.
+
+    Args:
+        discriminator: Maps images ``(B, C, H, W)`` to logits ``(B,)``.
+        reals: ``(B, C, H, W)``.
+        fakes: ``(B, C, H, W)``.
+
+    Returns:
+        Scalar, differentiable in the parameters of D.
+    """
+    weight = torch.rand(reals.shape[0], 1, 1, 1, device=reals.device)
+    mixed = torch.lerp(fakes.detach(), reals.detach(), weight).requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(mixed).sum(), mixed, create_graph=True)
+    return (gradient.square().sum(dim=(1, 2, 3)).sqrt() - 1.0).square().mean()
+
+
+def drift(real_logits: Tensor) -> Tensor:
+    """Keep the logits of a Wasserstein discriminator near 0, ``E[D(x)^2]``.
+
+    Karras et al. 2018, appendix A.1, without its weight of 0.001.
+
+    Args:
+        real_logits: ``(B,)``.
+    """
+    return real_logits.square().mean()
+
+
+def r1_gamma_rule(resolution: int, batch_size: int) -> float:
+    """Weight of `r1` by resolution and batch, ``0.0002 resolution^2 / batch``.
+
+    Karras et al. 2020 (ADA), appendix C and the ``auto`` configuration of their code.
+
+    Args:
+        resolution: In pixels.
+        batch_size: Global batch size.
+    """
+    return 0.0002 * resolution**2 / batch_size

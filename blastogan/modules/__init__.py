@@ -1,0 +1,28 @@
+"""Lightning modules: a training step around the networks."""
+
+from blastogan.modules.base import BaseGANModule
+from blastogan.modules.checkpoints import read_checkpoint
+from blastogan.modules.progan import ProGANModule
+from blastogan.modules.stylegan import StyleGANModule
+
+__all__ = ["BaseGANModule", "ProGANModule", "StyleGANModule", "load_module"]
+
+ARCHITECTURES: dict[str, type[BaseGANModule]] = {
+    "ProGANModule": ProGANModule,
+    "StyleGANModule": StyleGANModule,
+}
+"""Modules by the name under which a checkpoint knows them."""
+
+
+def load_module(path: str) -> BaseGANModule:
+    """Load the module of a checkpoint, whatever its architecture, ready to generate.
+
+    Raises:
+        UserError: If the file is missing or damaged, or its architecture is unknown.
+    """
+    from blastogan.errors import UserError
+
+    name = read_checkpoint(path)["blastogan"].get("architecture")
+    if name not in ARCHITECTURES:
+        raise UserError(f"{path} holds a {name}: expected one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name].load_from_checkpoint(path)

@@ -1,0 +1,463 @@
+"""The training step that ProGAN and StyleGAN share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict, TypeVar
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+
+from blastogan.errors import UserError
+from blastogan.grades import CLASSES, LABEL_SIZES, LETTERS, Grade
+from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, r1_gamma_rule
+from blastogan.metrics import ImageSetMetrics, to_float, to_uint8
+from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
+from blastogan.modules.ema import ema_decay, update_ema
+from blastogan.modules.optimizers import build_optimizer
+from blastogan.networks.layers import downsample, fade, upsample
+from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
+from blastogan.seeding import derive_seed
+
+Regularizer = Literal["r1", "gradient_penalty", "none"]
+Self = TypeVar("Self", bound="BaseGANModule")
+
+
+class Batch(TypedDict):
+    """What data loaders deliver.
+
+    Attributes:
+        image: uint8 ``(B, C, R, R)``.
+        labels: int64 ``(B, 2)``, ICM and TE letter.
+        index: int64 ``(B,)``, position in the set.
+    """
+
+    image: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+class Request(TypedDict):
+    """What the prediction loader asks for.
+
+    Attributes:
+        labels: int64 ``(B, 2)``, ICM and TE letter.
+        index: int64 ``(B,)``, numbers of the samples.
+        seed: int64 ``(B,)``, the same for all.
+    """
+
+    labels: Tensor
+    index: Tensor
+    seed: Tensor
+
+
+class BaseGANModule(LightningModule):
+    """Owns the step of a progressively grown GAN: D, lazy R1, G, EMA, images shown.
+
+    Optimisation is manual. `resolution` and `alpha` say what the next step works on; they are set
+    by the growing callbacks, and without them the module trains at its full resolution. Time is
+    `images_shown`, summed over devices.
+
+    Subclasses hand over their networks and may override `generate_fakes` and `sample`.
+
+    Args:
+        generator: Network to train; it has a ``latent_dim``.
+        discriminator: Its opponent, for the same resolutions and labels.
+        loss: ``wgan``, ``logistic`` or ``hinge``.
+        regularizer: ``r1``, ``gradient_penalty`` or ``none``.
+        r1_gamma: Weight of R1; ``None`` follows `blastogan.losses.r1_gamma_rule`.
+        r1_interval: R1 is taken every so many steps and weighted up by as much (lazy
+            regularisation, Karras et al. 2020, StyleGAN2, section 3.1).
+        gradient_penalty_weight: Weight of the gradient penalty, taken every step.
+        drift_weight: Weight of the drift penalty; ``None`` is 0.001 with ``wgan``, else 0.
+        ema_kimg: Half-life of the generator's moving average in thousands of images.
+        ema_rampup: The half-life is at most this share of the images shown; 0 for no ramp.
+        generator_optimizer: ``{"class_path": ..., "init_args": {...}}`` of any optimiser of
+            `torch.optim`; ``None`` is Adam with 0.001, betas 0.0 and 0.99, eps 1e-8.
+        discriminator_optimizer: As `generator_optimizer`.
+        channels_last: Memory format of the networks; faster on GPUs in half precision.
+
+    Attributes:
+        generator_ema: Moving average of `generator`; samples, metrics and exports use it.
+        grade_counts: int64 ``(4, 4)``, reals seen by ICM and TE letter: the law of the data.
+    """
+
+    generator: ProgressiveNetwork
+    generator_ema: ProgressiveNetwork
+    discriminator: ProgressiveDiscriminator
+    grade_counts: Tensor
+
+    def __init__(
+        self,
+        generator: ProgressiveNetwork,
+        discriminator: ProgressiveDiscriminator,
+        *,
+        loss: LossName,
+        regularizer: Regularizer,
+        r1_gamma: float | None,
+        r1_interval: int,
+        gradient_penalty_weight: float,
+        drift_weight: float | None,
+        ema_kimg: float,
+        ema_rampup: float,
+        generator_optimizer: dict[str, Any] | None,
+        discriminator_optimizer: dict[str, Any] | None,
+        channels_last: bool,
+    ) -> None:
+        super().__init__()
+        if loss not in LOSSES:
+            raise UserError(f"loss is {loss!r}: expected one of {', '.join(LOSSES)}")
+        if r1_interval < 1:
+            raise UserError(f"r1_interval is {r1_interval}: expected 1 or more")
+        self.automatic_optimization = False
+        self.generator = generator
+        self.generator_ema = copy.deepcopy(generator).requires_grad_(False)
+        self.discriminator = discriminator
+        self.adversarial_loss = LOSSES[loss]
+        self.regularizer = regularizer
+        self.r1_gamma = r1_gamma
+        self.r1_interval = r1_interval
+        self.gradient_penalty_weight = gradient_penalty_weight
+        if drift_weight is None:
+            drift_weight = 0.001 if loss == "wgan" else 0.0
+        self.drift_weight = drift_weight
+        self.ema_kimg = ema_kimg
+        self.ema_rampup = ema_rampup
+        self.optimizer_settings = (generator_optimizer, discriminator_optimizer)
+
+        self.images_shown = 0
+        self.resolution = generator.resolution
+        self.alpha = 1.0
+        self.register_buffer("grade_counts", torch.zeros(LABEL_SIZES, dtype=torch.int64))
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.configure_metrics()
+
+    @property
+    def final_resolution(self) -> int:
+        """Highest resolution of the networks in pixels."""
+        return self.generator.resolution
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the networks get the grade."""
+        return bool(self.generator.label_sizes)
+
+    def configure_metrics(self) -> None:
+        """Set the metrics of validation and test."""
+        self.val_metrics = ImageSetMetrics()
+        self.test_metrics = ImageSetMetrics()
+
+    def configure_optimizers(self) -> tuple[Optimizer, Optimizer]:
+        """Optimisers of the generator and of the discriminator, in this order."""
+        for_generator, for_discriminator = self.optimizer_settings
+        return (
+            build_optimizer(for_generator, self.generator.parameters()),
+            build_optimizer(for_discriminator, self.discriminator.parameters()),
+        )
+
+    # -- the step ---------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """One step of D and of G on a batch of reals.
+
+        Returns:
+            Detached scalars: ``loss_d``, ``loss_g``, ``logits_real``, ``logits_fake``, and the
+            unweighted ``r1`` or ``gradient_penalty`` where it was taken.
+        """
+        reals, labels = self.prepare_reals(batch["image"]), batch["labels"]
+        global_batch = len(reals) * self.trainer.world_size
+        self._count_grades(labels)
+        generator_optimizer, discriminator_optimizer = self._optimizers()
+        given = labels if self.conditional else None
+
+        self.toggle_optimizer(discriminator_optimizer)
+        terms = self._discriminator_step(reals, given, global_batch)
+        discriminator_optimizer.step()
+        self.untoggle_optimizer(discriminator_optimizer)
+
+        self.toggle_optimizer(generator_optimizer)
+        generator_optimizer.zero_grad()
+        fakes = self.generate_fakes(given, len(reals))
+        loss = self.adversarial_loss.generator(self._score(fakes, given).float())
+        self.manual_backward(loss)
+        generator_optimizer.step()
+        self.untoggle_optimizer(generator_optimizer)
+
+        decay = ema_decay(global_batch, self.images_shown, self.ema_kimg, self.ema_rampup)
+        update_ema(self.generator_ema, self.generator, decay)
+        self.images_shown += global_batch
+        return {name: term.detach() for name, term in {**terms, "loss_g": loss}.items()}
+
+    def prepare_reals(self, images: Tensor) -> Tensor:
+        """Floats in [-1, 1] of uint8 images ``(B, C, R, R)``, cross-faded as D fades.
+
+        During a fade, reals move from the detail of half the resolution to their own by the same
+        resize as in the skip path of D, so that D cannot tell reals by their sharpness.
+        """
+        reals = to_float(images)
+        if self.alpha < 1.0 and self.resolution > self.generator.start_resolution:
+            reals = fade(upsample(downsample(reals)), reals, self.alpha)
+        return reals
+
+    def generate_fakes(self, labels: Tensor | None, count: int) -> Tensor:
+        """Fakes of the generator in training, ``(count, C, R, R)``."""
+        z = torch.randn(count, self.latent_dim, device=self.device)
+        fakes: Tensor = self.generator(z, labels, resolution=self.resolution, alpha=self.alpha)
+        return fakes
+
+    def _discriminator_step(
+        self, reals: Tensor, labels: Tensor | None, global_batch: int
+    ) -> dict[str, Tensor]:
+        for optimizer in self._optimizers()[1:]:
+            optimizer.zero_grad()
+        with torch.no_grad():
+            fakes = self.generate_fakes(labels, len(reals))
+        logits_fake = self._score(fakes, labels).float()
+        take_r1 = self.regularizer == "r1" and self.takes_r1(global_batch)
+        if take_r1:
+            # one forward serves the loss and the penalty, whose second derivatives need float32
+            with torch.autocast(self.device.type, enabled=False):
+                logits_real = self._score(reals.requires_grad_(), labels)
+        else:
+            logits_real = self._score(reals, labels).float()
+        loss = self.adversarial_loss.discriminator(logits_real, logits_fake)
+        terms = {"logits_real": logits_real.mean(), "logits_fake": logits_fake.mean()}
+        total = loss + self.drift_weight * drift(logits_real)
+        if take_r1:
+            terms["r1"] = r1(logits_real, reals)
+            weight = self.gamma_at(self.resolution, global_batch) * self.r1_interval
+            total = total + weight * terms["r1"]
+        elif self.regularizer == "gradient_penalty":
+            with torch.autocast(self.device.type, enabled=False):
+                terms["gradient_penalty"] = gradient_penalty(
+                    lambda images: self._score(images, labels), reals.float(), fakes.float()
+                )
+            total = total + self.gradient_penalty_weight * terms["gradient_penalty"]
+        self.manual_backward(total)
+        return {"loss_d": loss, **terms}
+
+    def takes_r1(self, batch_size: int) -> bool:
+        """Whether the next step is R1's turn: a function of images shown and global batch."""
+        return self.images_shown // batch_size % self.r1_interval == 0
+
+    def gamma_at(self, resolution: int, batch_size: int) -> float:
+        """Weight of R1 at a resolution in pixels and a global batch size."""
+        if self.r1_gamma is not None:
+            return self.r1_gamma
+        return r1_gamma_rule(resolution, batch_size)
+
+    def _score(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        logits: Tensor = self.discriminator(
+            images, labels, resolution=self.resolution, alpha=self.alpha
+        )
+        return logits
+
+    def _optimizers(self) -> list[Any]:
+        optimizers = self.optimizers()
+        assert isinstance(optimizers, list)
+        return optimizers
+
+    def _count_grades(self, labels: Tensor) -> None:
+        flat = labels[:, 0] * len(LETTERS) + labels[:, 1]
+        self.grade_counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
+
+    # -- sampling ---------------------------------------------------------------------------------
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of the latent z."""
+        return int(self.generator.latent_dim)  # type: ignore[arg-type]
+
+    def latents(self, indices: Sequence[int], seed: int) -> tuple[Tensor, list[torch.Generator]]:
+        """Latent of each numbered sample, and a generator for what else it draws.
+
+        Sample n of a seed is the same in every batch, on every device, and for every number of
+        samples; the global random state is left alone.
+
+        Returns:
+            z ``(B, latent_dim)`` on the module's device, and B generators on the CPU.
+        """
+        generators = [torch.Generator().manual_seed(derive_seed(seed, n)) for n in indices]
+        z = torch.stack([torch.randn(self.latent_dim, generator=g) for g in generators])
+        return z.to(self.device), generators
+
+    @torch.no_grad()
+    def sample(
+        self, indices: Sequence[int], labels: Tensor, *, seed: int, truncation_psi: float = 1.0
+    ) -> Tensor:
+        """Images of the averaged generator at the current resolution.
+
+        Args:
+            indices: Numbers of the B samples.
+            labels: int64 ``(B, 2)``; ignored by an unconditional module.
+            seed: Seed of the latents.
+            truncation_psi: 1 for none; only where the architecture has a truncation.
+
+        Returns:
+            uint8 ``(B, C, resolution, resolution)`` on the module's device.
+        """
+        if truncation_psi != 1.0:
+            raise UserError(
+                f"truncation_psi is {truncation_psi}: {type(self).__name__} normalises its latents "
+                "and has no truncation; use 1"
+            )
+        z, _ = self.latents(indices, seed)
+        given = labels.to(self.device) if self.conditional else None
+        return to_uint8(
+            self.generator_ema(z, given, resolution=self.resolution, alpha=self.alpha)
+        )
+
+    def generate(
+        self,
+        count: int,
+        grade: str | Grade | Sequence[str | Grade] | None = None,
+        *,
+        truncation_psi: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> Tensor:
+        """Synthetic images, the same for the same seed whatever `count` and `batch_size`.
+
+        Args:
+            count: Number of images.
+            grade: One grade for all, such as ``AB``, or one for each; ``None`` draws them by the
+                law of the training data.
+            truncation_psi: 1 for none, towards 0 for less variety (StyleGAN only).
+            seed: Seed of latents and grades.
+            batch_size: Images to a forward pass.
+
+        Returns:
+            uint8 ``(count, C, resolution, resolution)`` on the CPU.
+
+        Raises:
+            UserError: If the number of grades is not `count`, or a grade is unknown.
+        """
+        if count < 1 or batch_size < 1:
+            raise UserError(f"cannot generate {count} images in batches of {batch_size}")
+        labels = self.grade_labels(count, grade, seed)
+        parts = [
+            self.sample(
+                range(start, min(start + batch_size, count)),
+                labels[start : start + batch_size],
+                seed=seed,
+                truncation_psi=truncation_psi,
+            ).cpu()
+            for start in range(0, count, batch_size)
+        ]
+        return torch.cat(parts)
+
+    def grade_labels(
+        self, count: int, grade: str | Grade | Sequence[str | Grade] | None, seed: int
+    ) -> Tensor:
+        """Labels int64 ``(count, 2)`` of the grades asked for; see `generate`."""
+        if grade is None:
+            generator = torch.Generator().manual_seed(derive_seed(seed, "grades"))
+            weights = torch.tensor(list(self.class_weights().values()), dtype=torch.float64)
+            drawn = torch.multinomial(weights, count, replacement=True, generator=generator)
+            grades = [Grade.parse(CLASSES[n]) for n in drawn.tolist()]
+        elif isinstance(grade, (str, Grade)):
+            grades = [_as_grade(grade)] * count
+        else:
+            grades = [_as_grade(each) for each in grade]
+        if len(grades) != count:
+            raise UserError(f"{len(grades)} grades for {count} images: give one, or one for each")
+        return torch.tensor([each.labels for each in grades])
+
+    def class_weights(self) -> dict[str, float]:
+        """How often each class was seen in training; equal weights before any training."""
+        counts = {name: float(self.grade_counts[Grade.parse(name).labels]) for name in CLASSES}
+        return counts if sum(counts.values()) else dict.fromkeys(CLASSES, 1.0)
+
+    # -- evaluation -------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Compare reals with as many samples of the same grades, at the final resolution."""
+        self._update_metrics(self.val_metrics, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation set."""
+        self._log_metrics(self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """As `validation_step`, on the test set."""
+        self._update_metrics(self.test_metrics, batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test set."""
+        self._log_metrics(self.test_metrics)
+
+    def _update_metrics(self, metrics: ImageSetMetrics, batch: Batch) -> None:
+        fakes = self.sample(batch["index"].tolist(), batch["labels"], seed=0)
+        while fakes.shape[-1] < self.final_resolution:
+            fakes = fakes.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+        metrics.update(batch["image"], fakes)
+
+    def _log_metrics(self, metrics: ImageSetMetrics) -> None:
+        # batch_size: lightning would otherwise guess it from a batch that is gone
+        self.log_dict(metrics.compute(), logger=False, sync_dist=False, batch_size=1)
+        metrics.reset()
+
+    def predict_step(self, batch: Request, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Generate the samples that a prediction batch asks for.
+
+        Returns:
+            ``image`` uint8 ``(B, C, R, R)``, with the ``labels`` and ``index`` of the batch.
+        """
+        seed = int(batch["seed"][0])
+        images = self.sample(batch["index"].tolist(), batch["labels"], seed=seed)
+        return {"image": images, "labels": batch["labels"], "index": batch["index"]}
+
+    # -- checkpoints ------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the architecture and the state of growth, as plain values."""
+        checkpoint["blastogan"] = {
+            "architecture": type(self).__name__,
+            "images_shown": self.images_shown,
+            "resolution": self.resolution,
+            "alpha": self.alpha,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state of growth.
+
+        Raises:
+            UserError: If the checkpoint is of another architecture or other sizes.
+        """
+        check_checkpoint(checkpoint, type(self).__name__, dict(self.hparams))
+        state = checkpoint["blastogan"]
+        self.images_shown = int(state["images_shown"])
+        self.resolution = int(state["resolution"])
+        self.alpha = float(state["alpha"])
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls: type[Self],
+        checkpoint_path: Any,
+        map_location: Any = "cpu",
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a module from a checkpoint, tensors and plain values only, on the CPU by default.
+
+        Raises:
+            UserError: If the file is missing, damaged, or of another architecture.
+        """
+        checkpoint = read_checkpoint(checkpoint_path)
+        check_checkpoint(checkpoint, cls.__name__, {})
+        module = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+        )
+        assert isinstance(module, cls)
+        return module.eval()
+
+
+def _as_grade(grade: str | Grade) -> Grade:
+    return grade if isinstance(grade, Grade) else Grade.parse(grade)
+

@@ -1,0 +1,50 @@
+"""Optimisers from plain settings, as they stand in a configuration and in a checkpoint."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from blastogan.errors import UserError
+
+DEFAULT: dict[str, Any] = {
+    "class_path": "torch.optim.Adam",
+    "init_args": {"lr": 0.001, "betas": (0.0, 0.99), "eps": 1e-8},
+}
+"""Adam as in Karras et al. 2018, appendix A.1."""
+
+
+def build_optimizer(
+    settings: Mapping[str, Any] | None, parameters: Iterable[nn.Parameter]
+) -> Optimizer:
+    """Build an optimiser of `torch.optim`.
+
+    Args:
+        settings: ``class_path`` (``torch.optim.Adam`` or ``Adam``) and ``init_args``; ``None``
+            for `DEFAULT`.
+        parameters: What it optimises.
+
+    Raises:
+        UserError: If the class is no optimiser of `torch.optim`, or refuses its arguments.
+    """
+    settings = DEFAULT if settings is None else settings
+    path = str(settings.get("class_path", ""))
+    name = path.rpartition(".")[2]
+    found = getattr(torch.optim, name, None)
+    inside = path in (name, f"torch.optim.{name}", getattr(found, "__module__", "") + f".{name}")
+    if not (inspect.isclass(found) and issubclass(found, Optimizer) and inside):
+        raise UserError(f"optimizer {path!r}: expected a class of torch.optim, such as Adam")
+    arguments = dict(settings.get("init_args") or {})
+    if "betas" in arguments:
+        # a list from YAML; integers are refused by Adam
+        arguments["betas"] = tuple(float(beta) for beta in arguments["betas"])
+    try:
+        optimizer: Optimizer = found(parameters, **arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer {path!r} refuses {arguments}: {error}") from error
+    return optimizer

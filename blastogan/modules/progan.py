@@ -1,0 +1,86 @@
+"""ProGAN as a Lightning module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from blastogan.grades import LABEL_SIZES
+from blastogan.losses import LossName
+from blastogan.modules.base import BaseGANModule, Regularizer
+from blastogan.networks import ProGANDiscriminator, ProGANGenerator
+
+
+class ProGANModule(BaseGANModule):
+    """ProGAN (Karras et al. 2018).
+
+    Defaults are the paper's, but for the loss: the logistic one with R1, as in StyleGAN, needs no
+    critic steps and no penalty per step. ``loss="wgan", regularizer="gradient_penalty"`` is the
+    paper's.
+
+    Args:
+        resolution: Final resolution in pixels.
+        start_resolution: Lowest resolution of images in pixels.
+        img_channels: 1 (grey) or 3 (RGB).
+        conditional: Whether the networks get the grade.
+        latent_dim: Size of the latent z.
+        channel_base: Channels are ``channel_base / 2^(log2(resolution) - 1)``,
+        channel_cap: but no more than this.
+        stddev_group: Images to a group of the minibatch standard deviation.
+        loss: ``wgan``, ``logistic`` or ``hinge``.
+        regularizer: ``r1``, ``gradient_penalty`` or ``none``.
+        r1_gamma: Weight of R1; ``None`` follows a rule by resolution and batch.
+        r1_interval: Steps from one R1 to the next; it is weighted up by as much.
+        gradient_penalty_weight: Weight of the gradient penalty.
+        drift_weight: Weight of the drift penalty; ``None`` is 0.001 with ``wgan``, else 0.
+        ema_kimg: Half-life of the generator's moving average in thousands of images.
+        ema_rampup: The half-life is at most this share of the images shown.
+        generator_optimizer: Class path and arguments; ``None`` is the paper's Adam.
+        discriminator_optimizer: Class path and arguments; ``None`` is the paper's Adam.
+        channels_last: Memory format of the networks.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 256,
+        start_resolution: int = 4,
+        img_channels: int = 1,
+        conditional: bool = True,
+        latent_dim: int = 512,
+        channel_base: int = 8192,
+        channel_cap: int = 512,
+        stddev_group: int = 4,
+        loss: LossName = "logistic",
+        regularizer: Regularizer = "r1",
+        r1_gamma: float | None = None,
+        r1_interval: int = 16,
+        gradient_penalty_weight: float = 10.0,
+        drift_weight: float | None = None,
+        ema_kimg: float = 10.0,
+        ema_rampup: float = 0.05,
+        generator_optimizer: dict[str, Any] | None = None,
+        discriminator_optimizer: dict[str, Any] | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        networks: dict[str, Any] = {
+            "start_resolution": start_resolution,
+            "img_channels": img_channels,
+            "label_sizes": LABEL_SIZES if conditional else (),
+            "channel_base": channel_base,
+            "channel_cap": channel_cap,
+        }
+        super().__init__(
+            ProGANGenerator(resolution, latent_dim=latent_dim, **networks),
+            ProGANDiscriminator(resolution, stddev_group=stddev_group, **networks),
+            loss=loss,
+            regularizer=regularizer,
+            r1_gamma=r1_gamma,
+            r1_interval=r1_interval,
+            gradient_penalty_weight=gradient_penalty_weight,
+            drift_weight=drift_weight,
+            ema_kimg=ema_kimg,
+            ema_rampup=ema_rampup,
+            generator_optimizer=generator_optimizer,
+            discriminator_optimizer=discriminator_optimizer,
+            channels_last=channels_last,
+        )
+        self.save_hyperparameters()

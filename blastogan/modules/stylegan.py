@@ -1,0 +1,146 @@
+"""StyleGAN as a Lightning module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blastogan.grades import LABEL_SIZES
+from blastogan.losses import LossName
+from blastogan.metrics import to_uint8
+from blastogan.modules.base import BaseGANModule, Regularizer
+from blastogan.networks import StyleGANDiscriminator, StyleGANGenerator
+from blastogan.networks.stylegan import mix_styles
+
+
+class StyleGANModule(BaseGANModule):
+    """StyleGAN (Karras et al. 2019).
+
+    Defaults are the paper's, with the loss of its configuration for FFHQ (appendix C): logistic
+    with R1, here lazy and with a weight by resolution and batch.
+
+    Args:
+        resolution: Final resolution in pixels.
+        start_resolution: Lowest resolution of images in pixels.
+        img_channels: 1 (grey) or 3 (RGB).
+        conditional: Whether the networks get the grade.
+        latent_dim: Size of the latent z.
+        w_dim: Size of the intermediate latent w.
+        mapping_layers: Layers of the mapping network.
+        mapping_lr_multiplier: Its learning rate relative to the rest.
+        style_mixing_prob: Share of images in training with two latents (section 3.1).
+        channel_base: Channels are ``channel_base / 2^(log2(resolution) - 1)``,
+        channel_cap: but no more than this.
+        stddev_group: Images to a group of the minibatch standard deviation.
+        loss: ``wgan``, ``logistic`` or ``hinge``.
+        regularizer: ``r1``, ``gradient_penalty`` or ``none``.
+        r1_gamma: Weight of R1; ``None`` follows a rule by resolution and batch.
+        r1_interval: Steps from one R1 to the next; it is weighted up by as much.
+        gradient_penalty_weight: Weight of the gradient penalty.
+        drift_weight: Weight of the drift penalty; ``None`` is 0.001 with ``wgan``, else 0.
+        ema_kimg: Half-life of the generator's moving average in thousands of images.
+        ema_rampup: The half-life is at most this share of the images shown.
+        generator_optimizer: Class path and arguments; ``None`` is the paper's Adam.
+        discriminator_optimizer: Class path and arguments; ``None`` is the paper's Adam.
+        channels_last: Memory format of the networks.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 256,
+        start_resolution: int = 8,
+        img_channels: int = 1,
+        conditional: bool = True,
+        latent_dim: int = 512,
+        w_dim: int = 512,
+        mapping_layers: int = 8,
+        mapping_lr_multiplier: float = 0.01,
+        style_mixing_prob: float = 0.9,
+        channel_base: int = 8192,
+        channel_cap: int = 512,
+        stddev_group: int = 4,
+        loss: LossName = "logistic",
+        regularizer: Regularizer = "r1",
+        r1_gamma: float | None = None,
+        r1_interval: int = 16,
+        gradient_penalty_weight: float = 10.0,
+        drift_weight: float | None = None,
+        ema_kimg: float = 10.0,
+        ema_rampup: float = 0.05,
+        generator_optimizer: dict[str, Any] | None = None,
+        discriminator_optimizer: dict[str, Any] | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        networks: dict[str, Any] = {
+            "start_resolution": start_resolution,
+            "img_channels": img_channels,
+            "label_sizes": LABEL_SIZES if conditional else (),
+            "channel_base": channel_base,
+            "channel_cap": channel_cap,
+        }
+        super().__init__(
+            StyleGANGenerator(
+                resolution,
+                latent_dim=latent_dim,
+                w_dim=w_dim,
+                mapping_layers=mapping_layers,
+                mapping_lr_multiplier=mapping_lr_multiplier,
+                **networks,
+            ),
+            StyleGANDiscriminator(resolution, stddev_group=stddev_group, **networks),
+            loss=loss,
+            regularizer=regularizer,
+            r1_gamma=r1_gamma,
+            r1_interval=r1_interval,
+            gradient_penalty_weight=gradient_penalty_weight,
+            drift_weight=drift_weight,
+            ema_kimg=ema_kimg,
+            ema_rampup=ema_rampup,
+            generator_optimizer=generator_optimizer,
+            discriminator_optimizer=discriminator_optimizer,
+            channels_last=channels_last,
+        )
+        self.style_mixing_prob = style_mixing_prob
+        self.save_hyperparameters()
+
+    def generate_fakes(self, labels: Tensor | None, count: int) -> Tensor:
+        """Fakes with style mixing, ``(count, C, R, R)``; moves the running mean of w."""
+        generator = self.generator
+        assert isinstance(generator, StyleGANGenerator)
+        layers = generator.synthesis.num_layers(self.resolution)
+        z = torch.randn(2, count, self.latent_dim, device=self.device)
+        crossover = torch.randint(1, layers, (count,), device=self.device)
+        unmixed = torch.rand(count, device=self.device) >= self.style_mixing_prob
+        w = generator.mapping(z[0], labels)
+        generator.update_w_avg(w)
+        other = generator.mapping(z[1], labels)
+        ws = mix_styles(w, other, crossover.masked_fill(unmixed, layers), layers)
+        fakes: Tensor = generator.synthesis(ws, resolution=self.resolution, alpha=self.alpha)
+        return fakes
+
+    @torch.no_grad()
+    def sample(
+        self, indices: Sequence[int], labels: Tensor, *, seed: int, truncation_psi: float = 1.0
+    ) -> Tensor:
+        """See `BaseGANModule.sample`; noise too belongs to the number of the sample."""
+        average = self.generator_ema
+        assert isinstance(average, StyleGANGenerator)
+        z, generators = self.latents(indices, seed)
+        noise = [
+            torch.stack([torch.randn(1, *shape, generator=g) for g in generators]).to(self.device)
+            for shape in average.synthesis.noise_shapes(self.resolution)
+        ]
+        given = labels.to(self.device) if self.conditional else None
+        return to_uint8(
+            average(
+                z,
+                given,
+                resolution=self.resolution,
+                alpha=self.alpha,
+                truncation_psi=truncation_psi,
+                noise=noise,
+            )
+        )

@@ -1,0 +1,205 @@
+"""Layers shared by the ProGAN and StyleGAN networks."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blastogan.errors import UserError
+
+LEAKY_SLOPE = 0.2
+"""Slope of leaky ReLU below 0 in all networks (Karras et al. 2018, table 2)."""
+
+Resample = Literal["up", "down"]
+
+
+def upsample(images: Tensor) -> Tensor:
+    """Double the resolution by nearest neighbours, ``(B, C, H, W)`` to ``(B, C, 2H, 2W)``."""
+    return F.interpolate(images, scale_factor=2, mode="nearest")
+
+
+def downsample(images: Tensor) -> Tensor:
+    """Halve the resolution by 2x2 means, ``(B, C, H, W)`` to ``(B, C, H / 2, W / 2)``."""
+    return F.avg_pool2d(images, 2)
+
+
+def activation(features: Tensor) -> Tensor:
+    """Leaky ReLU of slope 0.2."""
+    return F.leaky_relu(features, LEAKY_SLOPE)
+
+
+def fade(old: Tensor, new: Tensor, alpha: float) -> Tensor:
+    """Blend linearly from `old` (alpha 0) to `new` (alpha 1), exactly at both ends."""
+    return old * (1.0 - alpha) + new * alpha
+
+
+class EqualizedLinear(nn.Module):
+    """Linear layer with equalised learning rate.
+
+    Weights are stored with unit variance and scaled by He's constant at run time, so that Adam
+    moves all layers at one speed (Karras et al. 2018, section 4.1).
+
+    Args:
+        in_features: Size of the last dimension of the input.
+        out_features: Size of the last dimension of the output.
+        gain: Gain of He's initialisation; 1 for layers without activation.
+        lr_multiplier: Slows the layer down by this factor (Karras et al. 2019, appendix C).
+        bias_init: First value of the bias.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        gain: float = math.sqrt(2.0),
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
+        self.scale = gain / math.sqrt(in_features) * lr_multiplier
+        self.lr_multiplier = lr_multiplier
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(..., in_features)`` to ``(..., out_features)``."""
+        return F.linear(features, self.weight * self.scale, self.bias * self.lr_multiplier)
+
+    def extra_repr(self) -> str:
+        out_features, in_features = self.weight.shape
+        return f"{in_features}, {out_features}, lr_multiplier={self.lr_multiplier}"
+
+
+class EqualizedConv2d(nn.Module):
+    """Convolution of stride 1 with equalised learning rate and optional resampling.
+
+    Resampling stands beside the convolution, before bias and activation, so that both linear
+    operations may be fused: up by nearest neighbours before it, down by 2x2 means after it
+    (Karras et al. 2018, section 4.1 and figure 2). With `blur`, a [1 2 1] filter follows the
+    convolution on the way up and precedes it on the way down (Karras et al. 2019, section 2).
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: 1 or 3 keeps the resolution; 4 is for the 4x4 layer without padding.
+        gain: Gain of He's initialisation; 1 for layers without activation.
+        bias: Whether there is a bias; layers whose noise comes before the bias have none.
+        resample: ``up`` doubles the resolution, ``down`` halves it.
+        blur: Whether resampling is accompanied by a low-pass filter.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        gain: float = math.sqrt(2.0),
+        bias: bool = True,
+        resample: Resample | None = None,
+        blur: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.scale = gain / math.sqrt(in_channels * kernel_size**2)
+        self.padding = kernel_size // 2 if kernel_size % 2 else 0
+        self.resample = resample
+        self.blur = Blur() if blur else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, in_channels, H, W)`` to ``(B, out_channels, H', W')``."""
+        if self.resample == "up":
+            features = upsample(features)
+        elif self.resample == "down" and self.blur is not None:
+            features = self.blur(features)
+        inside = self.bias if self.resample is None else None
+        features = F.conv2d(features, self.weight * self.scale, inside, padding=self.padding)
+        if self.resample == "down":
+            features = downsample(features)
+        elif self.resample == "up" and self.blur is not None:
+            features = self.blur(features)
+        if self.resample is not None and self.bias is not None:
+            features = features + self.bias.view(1, -1, 1, 1)
+        return features
+
+    def extra_repr(self) -> str:
+        out_channels, in_channels, kernel_size, _ = self.weight.shape
+        return f"{in_channels}, {out_channels}, {kernel_size}, resample={self.resample}"
+
+
+class PixelNorm(nn.Module):
+    """Scale each feature vector to unit root mean square (Karras et al. 2018, section 4.2)."""
+
+    EPS = 1e-8
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise ``(B, C, ...)`` over dimension 1."""
+        return features * torch.rsqrt(features.square().mean(dim=1, keepdim=True) + self.EPS)
+
+
+class Blur(nn.Module):
+    """Low-pass filter [1 2 1] x [1 2 1] / 16 with reflected edges.
+
+    Karras et al. 2019, section 2, after Zhang (2019). Reflection keeps the mean of flat images up
+    to the edge, where zeros would darken it.
+    """
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 2.0, 1.0]) / 4.0
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Filter each channel of ``(B, C, H, W)``, H and W at least 2."""
+        channels = features.shape[1]
+        kernel = self.kernel.to(features.dtype).expand(channels, 1, 3, 3)
+        return F.conv2d(F.pad(features, (1, 1, 1, 1), mode="reflect"), kernel, groups=channels)
+
+
+class MinibatchStdDev(nn.Module):
+    """Append one channel that tells how much the images of a group differ.
+
+    Standard deviation over the images of each group, averaged over channels and pixels
+    (Karras et al. 2018, section 3). Groups are contiguous images of the batch, so that splitting a
+    batch over devices in multiples of the group changes nothing.
+
+    Args:
+        group_size: Images to a group; a smaller batch is one group.
+    """
+
+    EPS = 1e-8
+
+    def __init__(self, group_size: int = 4) -> None:
+        super().__init__()
+        self.group_size = group_size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C + 1, H, W)``.
+
+        Raises:
+            UserError: If B is above the group size and no multiple of it.
+        """
+        batch, _, height, width = features.shape
+        group = min(self.group_size, batch)
+        if batch % group:
+            raise UserError(
+                f"a batch of {batch} images does not divide into groups of {group} for the "
+                f"minibatch standard deviation: use a multiple of {group}"
+            )
+        # (groups, images, C, H, W), in float32: a variance over four images has few digits
+        grouped = features.float().unflatten(0, (batch // group, group))
+        deviation = (grouped.var(dim=1, unbiased=False) + self.EPS).sqrt()
+        statistic = deviation.mean(dim=(1, 2, 3)).to(features.dtype)  # (groups,)
+        channel = statistic.repeat_interleave(group, output_size=batch)
+        return torch.cat([features, channel.view(-1, 1, 1, 1).expand(-1, 1, height, width)], dim=1)
+
+    def extra_repr(self) -> str:
+        return f"group_size={self.group_size}"

@@ -1,0 +1,236 @@
+"""What progressively grown networks have in common: widths, stages and the discriminator.
+
+Karras et al., "Progressive Growing of GANs" (2018), section 2 and table 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from blastogan.errors import UserError
+from blastogan.growth import check_resolution, resolutions_between
+from blastogan.networks.conditioning import LabelEmbedding, check_labels
+from blastogan.networks.layers import (
+    EqualizedConv2d,
+    EqualizedLinear,
+    MinibatchStdDev,
+    activation,
+    downsample,
+    fade,
+)
+
+BASE_RESOLUTION = 4
+"""Resolution of the innermost layers of every network, in pixels."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Number of feature channels by resolution (Karras et al. 2018, table 2).
+
+    Attributes:
+        base: Channels at 2x2 before the cap; they halve with each doubling of the resolution.
+        cap: Most channels at any resolution.
+    """
+
+    base: int = 8192
+    cap: int = 512
+
+    def __call__(self, resolution: int) -> int:
+        """``min(base / 2^(log2(resolution) - 1), cap)``, at least 1."""
+        return max(1, min(self.base * 2 // resolution, self.cap))
+
+
+class ProgressiveNetwork(nn.Module):
+    """A network that holds the layers of all its resolutions and keeps no state of growth.
+
+    Args:
+        resolution: Highest resolution in pixels, a power of two up to 1024.
+        start_resolution: Lowest resolution that images can have, in pixels.
+        img_channels: 1 (grey) or 3 (RGB).
+        label_sizes: Number of values of each part of the label; empty for no conditioning.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        start_resolution: int,
+        img_channels: int,
+        label_sizes: Sequence[int],
+    ) -> None:
+        super().__init__()
+        check_resolution("resolution", resolution)
+        check_resolution("start_resolution", start_resolution)
+        if start_resolution > resolution:
+            raise UserError(f"start_resolution {start_resolution} is above {resolution}")
+        if img_channels not in (1, 3):
+            raise UserError(f"img_channels is {img_channels}: expected 1 (grey) or 3 (RGB)")
+        self.resolution = resolution
+        self.start_resolution = start_resolution
+        self.img_channels = img_channels
+        self.label_sizes = tuple(label_sizes)
+
+    @property
+    def block_resolutions(self) -> tuple[int, ...]:
+        """Resolutions of the blocks outside the innermost one: 8, 16, ... pixels."""
+        return resolutions_between(2 * BASE_RESOLUTION, self.resolution)
+
+    @property
+    def image_resolutions(self) -> tuple[int, ...]:
+        """Resolutions that images can have, in pixels."""
+        return resolutions_between(self.start_resolution, self.resolution)
+
+    def stage(self, resolution: int | None, alpha: float) -> int:
+        """Check the arguments of growth and return the resolution to run at.
+
+        Raises:
+            UserError: If the network has no such resolution, or alpha lies outside 0 to 1.
+        """
+        resolution = self.resolution if resolution is None else resolution
+        if resolution not in self.image_resolutions:
+            raise UserError(
+                f"resolution is {resolution}: this network has "
+                f"{', '.join(map(str, self.image_resolutions))}"
+            )
+        if not 0.0 <= alpha <= 1.0:
+            raise UserError(f"alpha is {alpha}: expected a number from 0 to 1")
+        return resolution
+
+    def extra_repr(self) -> str:
+        return (
+            f"resolution={self.resolution}, start_resolution={self.start_resolution}, "
+            f"img_channels={self.img_channels}, label_sizes={self.label_sizes}"
+        )
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two 3x3 convolutions of which the second halves the resolution (table 2).
+
+    Args:
+        in_channels: Channels at the block's resolution.
+        out_channels: Channels at half of it.
+        blur: Low-pass filter before halving, as in StyleGAN.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, blur: bool) -> None:
+        super().__init__()
+        self.conv = EqualizedConv2d(in_channels, in_channels, 3)
+        self.conv_down = EqualizedConv2d(in_channels, out_channels, 3, resample="down", blur=blur)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, in_channels, H, W)`` to ``(B, out_channels, H / 2, W / 2)``."""
+        return activation(self.conv_down(activation(self.conv(features))))
+
+
+class DiscriminatorHead(nn.Module):
+    """The 4x4 block: minibatch statistics, then a feature vector (table 2).
+
+    Args:
+        channels: Channels at 4x4.
+        group_size: Group of the minibatch standard deviation.
+    """
+
+    def __init__(self, channels: int, group_size: int) -> None:
+        super().__init__()
+        self.minibatch_stddev = MinibatchStdDev(group_size)
+        self.conv = EqualizedConv2d(channels + 1, channels, 3)
+        self.conv_4x4 = EqualizedConv2d(channels, channels, BASE_RESOLUTION)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, channels, 4, 4)`` to ``(B, channels)``."""
+        features = activation(self.conv(self.minibatch_stddev(features)))
+        return activation(self.conv_4x4(features)).flatten(1)
+
+
+class ProgressiveDiscriminator(ProgressiveNetwork):
+    """Discriminator that scores images of any of its resolutions.
+
+    Karras et al. 2018, section 2 and table 2. Labels enter by projection: the inner product of
+    the feature vector with the label's embedding is added to the score (Miyato and Koyama 2018,
+    section 3).
+
+    Args:
+        resolution: Highest resolution in pixels.
+        start_resolution: Lowest resolution of images in pixels.
+        img_channels: 1 (grey) or 3 (RGB).
+        label_sizes: Number of values of each part of the label, ``(4, 4)`` for grades; empty for
+            an unconditional network.
+        channel_base: Base of the channel rule.
+        channel_cap: Cap of the channel rule.
+        stddev_group: Images to a group of the minibatch standard deviation.
+        blur: Low-pass filter before each halving.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 1024,
+        *,
+        start_resolution: int = BASE_RESOLUTION,
+        img_channels: int = 3,
+        label_sizes: Sequence[int] = (),
+        channel_base: int = 8192,
+        channel_cap: int = 512,
+        stddev_group: int = 4,
+        blur: bool = False,
+    ) -> None:
+        super().__init__(resolution, start_resolution, img_channels, label_sizes)
+        widths = Widths(channel_base, channel_cap)
+        self.from_rgb = nn.ModuleDict(
+            {str(r): EqualizedConv2d(img_channels, widths(r), 1) for r in self.image_resolutions}
+        )
+        self.blocks = nn.ModuleDict(
+            {
+                str(r): DiscriminatorBlock(widths(r), widths(r // 2), blur=blur)
+                for r in self.block_resolutions
+            }
+        )
+        features = widths(BASE_RESOLUTION)
+        self.head = DiscriminatorHead(features, stddev_group)
+        self.score = EqualizedLinear(features, 1, gain=1.0)
+        self.embedding = LabelEmbedding(self.label_sizes, features) if self.label_sizes else None
+
+    def forward(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        *,
+        resolution: int | None = None,
+        alpha: float = 1.0,
+    ) -> Tensor:
+        """Score images.
+
+        Args:
+            images: ``(B, img_channels, resolution, resolution)``, values in [-1, 1].
+            labels: ``(B, parts)`` of dtype int64; ``None`` for an unconditional network.
+            resolution: Resolution in pixels; ``None`` for the highest.
+            alpha: Weight of the newest resolution, 0 to 1: at 0 only the halved images are seen.
+
+        Returns:
+            Logits ``(B,)``; higher means more likely real.
+
+        Raises:
+            UserError: If an argument does not fit the network.
+        """
+        resolution = self.stage(resolution, alpha)
+        expected = (self.img_channels, resolution, resolution)
+        if tuple(images.shape[1:]) != expected:
+            raise UserError(f"images have shape {tuple(images.shape)}: expected (B, *{expected})")
+        check_labels(labels, self.label_sizes, images.shape[0])
+        features = activation(self.from_rgb[str(resolution)](images))
+        for r in reversed(resolutions_between(2 * BASE_RESOLUTION, resolution)):
+            features = self.blocks[str(r)](features)
+            if r == resolution and alpha < 1.0 and r > self.start_resolution:
+                old = activation(self.from_rgb[str(r // 2)](downsample(images)))
+                features = fade(old, features, alpha)
+        features = self.head(features)
+        logits: Tensor = self.score(features).squeeze(1)
+        if self.embedding is not None:
+            scale = 1.0 / math.sqrt(features.shape[1])
+            logits = logits + (self.embedding(labels) * features).sum(dim=1) * scale
+        return logits

@@ -1,0 +1,283 @@
+"""Decoding with known answers, files that must be refused, and the pyramid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blastogan.data import images as module
+from blastogan.data.images import load_image, load_images, pyramid
+from blastogan.data.records import ImageRecord
+from blastogan.errors import ProblemList, UserError
+from blastogan.grades import Grade
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (8, 8), dtype=np.uint8)
+LUMA = np.asarray(Image.fromarray(RGB).convert("L"))
+
+
+def save(path: Path, image: Image.Image | np.ndarray, **options: object) -> Path:
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(path, **options)
+    return path
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    size = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + size + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+class TestModes:
+    @pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+    def test_rgb_and_grey_are_exact_at_their_own_size(self, tmp_path, suffix):
+        path = save(tmp_path / f"rgb.{suffix}", RGB)
+        np.testing.assert_array_equal(load_image(path, 8, 3), RGB.transpose(2, 0, 1))
+        np.testing.assert_array_equal(load_image(path, 8, 1), LUMA[None])
+        path = save(tmp_path / f"grey.{suffix}", GREY)
+        np.testing.assert_array_equal(load_image(path, 8, 1), GREY[None])
+        np.testing.assert_array_equal(load_image(path, 8, 3), np.stack([GREY] * 3))
+
+    def test_result_is_contiguous_uint8(self, tmp_path):
+        array = load_image(save(tmp_path / "a.png", RGB), 4, 3)
+        assert (array.shape, array.dtype) == ((3, 4, 4), np.uint8)
+        assert array.flags["C_CONTIGUOUS"]
+
+    def test_alpha_is_dropped(self, tmp_path):
+        alpha = RNG.integers(0, 256, (8, 8, 1), dtype=np.uint8)
+        path = save(tmp_path / "rgba.png", np.concatenate([RGB, alpha], axis=2))
+        np.testing.assert_array_equal(load_image(path, 8, 3), RGB.transpose(2, 0, 1))
+        path = save(tmp_path / "la.png", np.concatenate([GREY[..., None], alpha], axis=2))
+        np.testing.assert_array_equal(load_image(path, 8, 1), GREY[None])
+
+    @pytest.mark.parametrize("transparency", [None, b"\x00\x80"])
+    def test_palette(self, tmp_path, transparency):
+        image = Image.fromarray(GREY // 64).convert("P")
+        image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
+        options = {"transparency": transparency} if transparency else {}
+        path = save(tmp_path / "p.png", image, **options)
+        expected = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [100, 110, 120]])[GREY // 64]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            np.testing.assert_array_equal(load_image(path, 8, 3), expected.transpose(2, 0, 1))
+
+    @pytest.mark.parametrize("suffix", ["png", "tif"])
+    def test_16_bit_grey_is_scaled_not_clipped(self, tmp_path, suffix):
+        values = np.full((8, 8), 65535, dtype=np.uint16)
+        values[0, :6] = [0, 128, 129, 257, 40000, 65406]
+        array = load_image(save(tmp_path / f"a.{suffix}", values), 8, 1)
+        assert array[0, 0].tolist() == [0, 0, 1, 1, 156, 254, 255, 255]
+
+    def test_one_bit_and_cmyk(self, tmp_path):
+        path = save(tmp_path / "1.png", Image.fromarray(GREY).convert("1", dither=0))
+        np.testing.assert_array_equal(load_image(path, 8, 1)[0], np.where(GREY > 127, 255, 0))
+        cmyk = Image.new("CMYK", (8, 8), (255, 0, 255, 0))
+        path = save(tmp_path / "cmyk.tif", cmyk)
+        assert load_image(path, 8, 3)[:, 0, 0].tolist() == [0, 255, 0]
+
+    def test_32_bits_are_refused(self, tmp_path):
+        path = save(tmp_path / "f.tif", np.ones((8, 8), dtype=np.float32))
+        with pytest.raises(UserError, match=r"f\.tif: 32 bits per value"):
+            load_image(path, 8, 1)
+
+
+class TestGeometry:
+    @pytest.mark.parametrize("transpose", [False, True])
+    def test_centre_square(self, tmp_path, transpose):
+        wide = np.zeros((8, 14), dtype=np.uint8)
+        wide[:, 3:11] = GREY
+        path = save(tmp_path / "a.png", wide.T if transpose else wide)
+        expected = GREY.T if transpose else GREY
+        np.testing.assert_array_equal(load_image(path, 8, 1)[0], expected)
+
+    def test_exif_orientation(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # shown after a quarter turn clockwise
+        path = save(tmp_path / "a.png", GREY, exif=exif)
+        np.testing.assert_array_equal(load_image(path, 8, 1)[0], np.rot90(GREY, -1))
+
+    def test_resize_is_antialiased(self, tmp_path):
+        stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
+        array = load_image(save(tmp_path / "a.png", stripes), 16, 1)
+        assert abs(array[0, 2:-2, 2:-2].astype(int) - 127).max() <= 2
+
+    def test_pixels_beside_the_square_are_cropped_and_size_is_met(self, tmp_path):
+        wide = np.full((10, 31), 255, dtype=np.uint8)
+        wide[:, 10:20] = 0
+        assert load_image(save(tmp_path / "a.png", wide), 20, 1).shape == (1, 20, 20)
+        assert load_image(tmp_path / "a.png", 10, 1).max() == 0
+
+    def test_jpeg_of_a_camera_with_a_preview(self, tmp_path):
+        flat = Image.new("L", (8, 8), 77)
+        path = save(
+            tmp_path / "a.jpg",
+            flat,
+            format="MPO",
+            save_all=True,
+            append_images=[flat.resize((4, 4))],
+        )
+        assert Image.open(path).format == "MPO"
+        assert (load_image(path, 8, 1) == 77).all()
+
+
+class TestRefused:
+    def test_text_and_other_formats(self, tmp_path):
+        (tmp_path / "text.png").write_text("not an image")
+        save(tmp_path / "gif.png", GREY, format="GIF")
+        (tmp_path / "empty.png").touch()
+        for name in ("text.png", "gif.png", "empty.png"):
+            with pytest.raises(UserError, match=f"{name}: no image in one of the formats PNG"):
+                load_image(tmp_path / name, 8, 1)
+
+    @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
+    def test_truncated(self, tmp_path, suffix):
+        noise = RNG.integers(0, 256, (64, 64), dtype=np.uint8)
+        path = save(tmp_path / f"a.{suffix}", noise)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(UserError, match=rf"a\.{suffix}: .*(take it out|convert it)"):
+            load_image(path, 8, 1)
+
+    @pytest.mark.parametrize("side", [8001, 10_000, 14_000, 60_000])
+    def test_huge_header(self, tmp_path, side):
+        (tmp_path / "a.png").write_bytes(png_header(side, side))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(UserError, match="At most 64 megapixels are decoded"):
+                load_image(tmp_path / "a.png", 8, 1)
+
+    def test_the_largest_size_is_decoded(self, tmp_path, monkeypatch):
+        path = save(tmp_path / "a.png", GREY)
+        monkeypatch.setattr(module, "MAX_PIXELS", 64)
+        load_image(path, 8, 1)
+        monkeypatch.setattr(module, "MAX_PIXELS", 63)
+        with pytest.raises(UserError, match="8x8 pixels"):
+            load_image(path, 8, 1)
+
+    @pytest.mark.parametrize("suffix", ["png", "tif"])
+    def test_several_frames(self, tmp_path, suffix):
+        frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+        path = save(tmp_path / f"a.{suffix}", frames[0], save_all=True, append_images=frames[1:])
+        with pytest.raises(UserError, match="several frames, expected one"):
+            load_image(path, 8, 1)
+
+    def test_missing_and_folder(self, tmp_path):
+        with pytest.raises(UserError, match=r"none\.png: no such file"):
+            load_image(tmp_path / "none.png", 8, 1)
+        with pytest.raises(UserError, match="cannot be decoded"):
+            load_image(tmp_path, 8, 1)
+
+    @pytest.mark.parametrize(("resolution", "channels"), [(0, 1), (8, 2), (8, 4)])
+    def test_shapes_that_cannot_be(self, tmp_path, resolution, channels):
+        path = save(tmp_path / "a.png", GREY)
+        with pytest.raises(UserError, match="expected a resolution of at least 1, and 1"):
+            load_image(path, resolution, channels)
+        with pytest.raises(UserError, match="expected a resolution of at least 1, and 1"):
+            load_images([], resolution, channels)
+
+
+class TestLoadImages:
+    @pytest.fixture
+    def records(self, tmp_path):
+        return [
+            ImageRecord(
+                save(tmp_path / f"{n}.png", np.full((8, 8), n, np.uint8)), Grade("A", "A"), ""
+            )
+            for n in range(12)
+        ]
+
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_order_and_problems(self, records, num_workers):
+        images = load_images(records, 4, 3, num_workers)
+        assert (images.shape, images.dtype) == ((12, 3, 4, 4), torch.uint8)
+        assert images[:, 2, 3, 3].tolist() == list(range(12))
+        for broken in (3, 7):
+            records[broken].path.write_text("broken")
+        with pytest.raises(ProblemList) as caught:
+            load_images(records, 4, 3, num_workers)
+        assert ["3.png: " in caught.value.problems[0], "7.png: " in caught.value.problems[1]] == [
+            True
+        ] * 2
+        assert len(caught.value.problems) == 2
+
+    def test_global_generator_is_left_alone(self, records):
+        before = torch.get_rng_state()
+        load_images(records, 4, 1)
+        assert torch.equal(before, torch.get_rng_state())
+
+    def test_no_records(self):
+        assert load_images([], 4, 1, num_workers=2).shape == (0, 1, 4, 4)
+
+    def test_workers_ignore_interrupts(self, records, monkeypatch):
+        def interrupted(path, resolution, channels):
+            os.kill(os.getpid(), signal.SIGINT)
+            return np.zeros((channels, resolution, resolution), np.uint8)
+
+        # the workers are forked, so they see the patch
+        monkeypatch.setattr(module, "load_image", interrupted)
+        monkeypatch.setattr(module, "DataLoader", forked_loader)
+        assert load_images(records, 4, 1, num_workers=1).sum() == 0
+
+
+def forked_loader(*args, **kwargs):
+    return torch.utils.data.DataLoader(*args, multiprocessing_context="fork", **kwargs)
+
+
+class TestPyramid:
+    def test_means_are_exact_and_round_half_up(self):
+        levels = torch.tensor([[0, 1, 2, 2], [0, 1, 2, 3], [255, 255, 0, 0], [255, 254, 0, 1]])
+        levels = pyramid(levels.to(torch.uint8)[None, None], 1)
+        assert list(levels) == [4, 2, 1]
+        # 0.5, 2.25, 254.75, 0.25; then 1031 / 16 = 64.44
+        assert levels[2].tolist() == [[[[1, 2], [255, 0]]]]
+        assert levels[1].tolist() == [[[[64]]]]
+
+    def test_rounding_does_not_add_up(self):
+        image = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+        image[..., 0::2, 0::2] = 2  # means 0.5: rounded at each level, they would end at 1
+        image[..., 0, 0] = 1  # 7 / 16
+        assert pyramid(image, 1)[1].item() == 0
+        assert pyramid(pyramid(image, 2)[2], 1)[1].item() == 1
+
+    @pytest.mark.parametrize("chunk", [1, 100, 200, 2**22])
+    def test_against_numpy_for_any_chunk(self, monkeypatch, chunk):
+        monkeypatch.setattr(module, "_CHUNK_VALUES", chunk * 8)
+        array = RNG.integers(0, 256, (7, 3, 16, 16), dtype=np.uint8)
+        levels = pyramid(torch.from_numpy(array), 4)
+        assert list(levels) == [16, 8, 4]
+        for side, got in levels.items():
+            blocks = array.reshape(7, 3, side, 16 // side, side, 16 // side).astype(np.float64)
+            expected = np.floor(blocks.mean(axis=(3, 5)) + 0.5)
+            np.testing.assert_array_equal(got.numpy(), expected)
+            assert got.dtype == torch.uint8
+
+    def test_white_stays_white_at_1024(self):
+        white = torch.full((1, 1, 1024, 1024), 255, dtype=torch.uint8)
+        assert all((level == 255).all() for level in pyramid(white, 1).values())
+
+    @pytest.mark.parametrize(
+        ("shape", "smallest"), [((1, 1, 12, 12), 4), ((1, 1, 8, 8), 3), ((1, 1, 8, 8), 16)]
+    )
+    def test_no_powers_of_two(self, shape, smallest):
+        with pytest.raises(UserError, match="powers of two"):
+            pyramid(torch.zeros(shape, dtype=torch.uint8), smallest)
+
+    def test_images_that_cannot_be(self):
+        for images in (torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 4, dtype=torch.uint8)):
+            with pytest.raises(UserError, match="expected square uint8 images"):
+                pyramid(images, 4)
