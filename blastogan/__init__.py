@@ -1,1 +1,48 @@
-"""blastogan: progressively grown GANs for blastocyst images."""
+"""blastogan: progressively grown GANs for blastocyst images, on PyTorch Lightning.
+
+Names are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blastogan.callbacks import FadeIn, ProgressiveGrowing, SampleGrid
+    from blastogan.data import BlastocystDataModule
+    from blastogan.grades import Grade
+    from blastogan.growth import GrowthSchedule
+    from blastogan.modules import ProGANModule, StyleGANModule
+
+__all__ = [
+    "BlastocystDataModule",
+    "FadeIn",
+    "Grade",
+    "GrowthSchedule",
+    "ProGANModule",
+    "ProgressiveGrowing",
+    "SampleGrid",
+    "StyleGANModule",
+]
+
+_HOMES = {
+    "BlastocystDataModule": "data",
+    "FadeIn": "callbacks",
+    "Grade": "grades",
+    "GrowthSchedule": "growth",
+    "ProGANModule": "modules",
+    "ProgressiveGrowing": "callbacks",
+    "SampleGrid": "callbacks",
+    "StyleGANModule": "modules",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'blastogan' has no attribute {name!r}")
+    return getattr(import_module(f"blastogan.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -153,6 +153,12 @@ class GracefulInterrupt(Callback):
         _log.warning("stopped at %.3f kimg; to go on, add --ckpt_path %s", kimg, path)
         raise KeyboardInterrupt
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Note an interrupt that came at another time, or a second one."""
+        self.interrupted = self.interrupted or isinstance(exception, KeyboardInterrupt)
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signal back."""
         if self._before is not None:

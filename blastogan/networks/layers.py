@@ -37,6 +37,16 @@ def fade(old: Tensor, new: Tensor, alpha: float) -> Tensor:
     return old * (1.0 - alpha) + new * alpha
 
 
+def spread(kernel: Tensor) -> Tensor:
+    """Sum of the four shifts of a kernel by one pixel, ``(O, I, K, K)`` to ``(O, I, K+1, K+1)``.
+
+    Convolving with it is convolving with `kernel` and summing over 2x2 pixels.
+    """
+    padded = F.pad(kernel, (1, 1, 1, 1))
+    rows = padded[:, :, 1:] + padded[:, :, :-1]
+    return rows[:, :, :, 1:] + rows[:, :, :, :-1]
+
+
 class EqualizedLinear(nn.Module):
     """Linear layer with equalised learning rate.
 
@@ -79,8 +89,8 @@ class EqualizedConv2d(nn.Module):
     """Convolution of stride 1 with equalised learning rate and optional resampling.
 
     Resampling stands beside the convolution, before bias and activation, so that both linear
-    operations may be fused: up by nearest neighbours before it, down by 2x2 means after it
-    (Karras et al. 2018, section 4.1 and figure 2). With `blur`, a [1 2 1] filter follows the
+    operations are fused into one: up by nearest neighbours before it, down by 2x2 means after it
+    (Karras et al. 2018, section 2 and figure 2). With `blur`, a [1 2 1] filter follows the
     convolution on the way up and precedes it on the way down (Karras et al. 2019, section 2).
 
     Args:
@@ -114,19 +124,19 @@ class EqualizedConv2d(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(B, in_channels, H, W)`` to ``(B, out_channels, H', W')``."""
+        weight = self.weight * self.scale
         if self.resample == "up":
-            features = upsample(features)
-        elif self.resample == "down" and self.blur is not None:
-            features = self.blur(features)
-        inside = self.bias if self.resample is None else None
-        features = F.conv2d(features, self.weight * self.scale, inside, padding=self.padding)
-        if self.resample == "down":
-            features = downsample(features)
-        elif self.resample == "up" and self.blur is not None:
-            features = self.blur(features)
-        if self.resample is not None and self.bias is not None:
-            features = features + self.bias.view(1, -1, 1, 1)
-        return features
+            # nearest upsampling, then 3x3: a 4x4 transposed convolution with 4/9 of the products
+            kernel = spread(weight.flip(2, 3)).transpose(0, 1)
+            features = F.conv_transpose2d(features, kernel, stride=2, padding=1)
+            features = features if self.blur is None else self.blur(features)
+        elif self.resample == "down":
+            # 3x3, then 2x2 means: a 4x4 convolution of stride 2
+            features = features if self.blur is None else self.blur(features)
+            features = F.conv2d(features, spread(weight) / 4, stride=2, padding=1)
+        else:
+            return F.conv2d(features, weight, self.bias, padding=self.padding)
+        return features if self.bias is None else features + self.bias.view(1, -1, 1, 1)
 
     def extra_repr(self) -> str:
         out_channels, in_channels, kernel_size, _ = self.weight.shape

@@ -1,0 +1,85 @@
+"""The ``blastogan`` command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from blastogan.errors import DivergenceError, UserError
+
+USAGE = """\
+usage: blastogan COMMAND [OPTIONS]
+
+Progressively grown GANs for blastocyst images.
+
+train and evaluate (Lightning CLI; `blastogan fit --help` lists every option):
+  fit         train a ProGAN or a StyleGAN, for instance: blastogan fit --config demo
+  validate    metrics of a checkpoint on the validation images
+  test        metrics of a checkpoint on the test images
+  predict     generate images, on any number of devices
+
+tools:
+  phantom     draw phantoms, procedural blastocysts, into a folder
+  generate    generate images from a checkpoint into a folder
+
+presets for --config: {presets}
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        Exit code: 0 done, 1 failure, 2 wrong use, 130 interrupted.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        from blastogan.presets import preset_names
+
+        sys.stdout.write(USAGE.format(presets=", ".join(preset_names())))
+        return 0 if args else 2
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"blastogan {version('blastogan')}\n")
+        return 0
+    _be_quiet()
+    try:
+        return _command(args[0])(args)
+    except (UserError, DivergenceError) as error:
+        sys.stderr.write(f"blastogan: {error}\n")
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        sys.stderr.write("blastogan: interrupted\n")
+        return 130
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    if name in ("phantom", "generate"):
+        from blastogan import tools
+
+        tool: Callable[[Sequence[str]], int] = getattr(tools, name)
+        return lambda args: tool(args[1:])
+    if name in ("fit", "validate", "test", "predict"):
+        from blastogan import cli
+
+        return cli.run
+    raise UserError(f"no command {name!r}: see blastogan --help")
+
+
+def _be_quiet() -> None:
+    """Show our own messages, and of the libraries' only what a user can act on."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("blastogan").setLevel(logging.INFO)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=r".*`IterableDataset` has `__len__`.*")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Generated images of ``predict`` as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import BasePredictionWriter
+
+from blastogan.data.export import write_image, write_table
+from blastogan.grades import Grade
+from blastogan.grids import to_hwc
+
+
+class ImageWriter(BasePredictionWriter):
+    """Write predictions as PNGs in class folders, with a ``metadata.csv``.
+
+    Every device writes its own share; the table is written at the end by the first.
+
+    Args:
+        folder: Folder of the set, new or empty.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = Path(folder)
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write the images of a batch."""
+        write_predictions(self.folder, prediction)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the table."""
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            write_table(self.folder, "generated")
+
+
+def write_predictions(folder: Path, prediction: Any) -> None:
+    """Write what `BaseGANModule.predict_step` returns."""
+    for image, labels, index in zip(
+        prediction["image"].cpu(),
+        prediction["labels"].tolist(),
+        prediction["index"].tolist(),
+        strict=True,
+    ):
+        write_image(folder, "generated", index, Grade.from_labels(*labels).name, to_hwc(image))

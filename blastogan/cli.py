@@ -1,0 +1,257 @@
+"""``blastogan fit|validate|test|predict``: Lightning's command line for the GANs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from torch.optim import Optimizer
+
+from blastogan.callbacks import (
+    FadeIn,
+    GracefulInterrupt,
+    GrowthCheckpoint,
+    GrowthProgress,
+    ProgressiveGrowing,
+    RandomState,
+    SampleGrid,
+    StopOnDivergence,
+    TrainingLog,
+)
+from blastogan.callbacks.image_writer import ImageWriter
+from blastogan.data import BlastocystDataModule
+from blastogan.errors import UserError
+from blastogan.growth import GrowthSchedule
+from blastogan.loggers import CSVLog, WandbLog
+from blastogan.modules import BaseGANModule, read_checkpoint
+from blastogan.modules.checkpoints import check_checkpoint
+from blastogan.modules.optimizers import DEFAULT
+from blastogan.presets import find_config
+from blastogan.run_folder import fresh_folder, run_of_checkpoint, unused_folder
+
+_log = logging.getLogger(__name__)
+
+CALLBACKS = {
+    "growing": ProgressiveGrowing,
+    "fade_in": FadeIn,
+    "checkpoints": GrowthCheckpoint,
+    "divergence": StopOnDivergence,
+    "training_log": TrainingLog,
+    "progress": GrowthProgress,
+}
+"""Callbacks that take the schedule, by the key of their options."""
+
+LINKS = {
+    "schedule.final_resolution": "model.init_args.resolution",
+    "schedule.start_resolution": "model.init_args.start_resolution",
+    "data.img_channels": "model.init_args.img_channels",
+    "seed_everything": "data.seed",
+}
+"""Settings that stand once and are handed on."""
+
+
+class RunConfig(SaveConfigCallback):
+    """Write the whole configuration into the run folder; an older one is kept beside it."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write ``config.yaml``, or ``config-2.yaml`` when resumed with other settings."""
+        if stage != "fit" or not trainer.is_global_zero:
+            return
+        config = self.config.clone()
+        for key in ("ckpt_path", "config"):
+            config.pop(key, None)
+        text = self.parser.dump(config, skip_none=False)
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        number, path = 1, folder / "config.yaml"
+        while path.exists() and path.read_text(encoding="utf-8") != text:
+            number += 1
+            path = folder / f"config-{number}.yaml"
+        path.write_text(text, encoding="utf-8")
+
+
+class BlastoganCLI(LightningCLI):
+    """Lightning's command line with a schedule that stands once, run folders and presets."""
+
+    def __init__(self, args: Sequence[str], graceful: GracefulInterrupt) -> None:
+        self.run_name = "run"
+        self.graceful = graceful
+        super().__init__(
+            BaseGANModule,
+            BlastocystDataModule,
+            save_config_callback=RunConfig,
+            seed_everything_default=0,
+            trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=self._resolve_configs(list(args)),
+        )
+
+    def _resolve_configs(self, args: list[str]) -> list[str]:
+        """Replace names of presets by their files; without any, take that of the checkpoint."""
+        resolved: list[str] = []
+        checkpoint = None
+        for n, arg in enumerate(args):
+            before = args[n - 1] if n else ""
+            option, _, value = arg.partition("=")
+            if before in ("--config", "-c"):
+                arg = str(find_config(arg))
+                self.run_name = Path(arg).stem
+            elif option in ("--config", "-c") and value:
+                arg = f"--config={find_config(value)}"
+                self.run_name = find_config(value).stem
+            elif before == "--ckpt_path" or (option == "--ckpt_path" and value):
+                checkpoint = value or arg
+            resolved.append(arg)
+        if any(arg.partition("=")[0] in ("--config", "-c", "--help", "-h") for arg in args):
+            return resolved
+        config = run_of_checkpoint(checkpoint) / "config.yaml" if checkpoint else None
+        if config is None or not config.is_file():
+            raise UserError(
+                "no configuration given: add --config NAME, for instance --config demo, or the "
+                "--ckpt_path of a checkpoint in its run folder"
+            )
+        return [resolved[0], f"--config={config}", *resolved[1:]]
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add schedule, optimisers, callbacks and the run folder, and link what belongs together."""
+        parser.add_argument(
+            "--run_dir",
+            type=Optional[str],  # noqa: UP045
+            default=None,
+            help="Folder of the run, new or empty; by default a new one under runs/.",
+        )
+        parser.add_argument(
+            "--wandb",
+            type=Literal["off", "online", "offline"],
+            default="off",
+            help="Whether to log to Weights & Biases.",
+        )
+        parser.add_class_arguments(GrowthSchedule, "schedule")
+        parser.link_arguments("schedule", "data.schedule", apply_on="instantiate")
+        for key, callback in CALLBACKS.items():
+            parser.add_lightning_class_args(callback, key)
+            parser.link_arguments("schedule", f"{key}.schedule", apply_on="instantiate")
+        parser.add_lightning_class_args(SampleGrid, "samples")
+        for source, target in LINKS.items():
+            parser.link_arguments(source, target)
+        for key in ("generator_optimizer", "discriminator_optimizer"):
+            parser.add_subclass_arguments(
+                Optimizer, key, instantiate=False, skip={"params"}, fail_untyped=False
+            )
+            parser.link_arguments(key, f"model.init_args.{key}", compute_fn=_plain)
+            parser.set_defaults({key: DEFAULT})
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone: it is compared with the checkpoint, not replaced."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse settings that contradict the schedule, and checkpoints that do not fit."""
+        trainer = self._get(self.config, "trainer")
+        for name, unset in (("max_epochs", None), ("max_steps", -1), ("min_epochs", None)):
+            if trainer.get(name, unset) != unset:
+                raise UserError(
+                    f"trainer.{name} contradicts the schedule, which alone says how long a run is: "
+                    "change --schedule.hold_kimg and --schedule.fade_kimg instead"
+                )
+        # what lies in a checkpoint is never run
+        self.config[self.subcommand].weights_only = True
+        self.checkpoint = None
+        path = self._get(self.config, "ckpt_path")
+        if path:
+            self.checkpoint = read_checkpoint(path)
+            name = self._get(self.config, "model").class_path.rpartition(".")[2]
+            settings = self._get(self.config, "model").init_args.as_dict()
+            check_checkpoint(self.checkpoint, name, settings)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer for the schedule's length, in the run's folder."""
+        growing = self._get(self.config_init, "growing")
+        saved = (self.checkpoint or {}).get("callbacks", {}).get("ProgressiveGrowing")
+        if saved is not None and self.subcommand == "fit":
+            growing.load_state_dict(saved)
+        folder = self._run_folder()
+        settings = self._get(self.config_init, "trainer")
+        extra: list[Any] = [RandomState(), self.graceful]
+        if self.subcommand == "predict":
+            extra.append(ImageWriter(folder))
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
+        own: dict[str, Any] = {
+            "default_root_dir": str(folder),
+            "max_epochs": growing.schedule.total_ticks,
+        }
+        if settings.get("logger") in (None, True):
+            own["logger"] = self._loggers(folder)
+        if settings.get("strategy", "auto") == "auto" and _device_count(settings) > 1:
+            # a growing network has blocks that do not run yet
+            own["strategy"] = "ddp_find_unused_parameters_true"
+        return super().instantiate_trainer(**{**own, **kwargs})
+
+    def _loggers(self, folder: Path) -> Any:
+        if self.subcommand != "fit":
+            return False
+        mode = self._get(self.config_init, "wandb")
+        return [CSVLog(folder), *([WandbLog(folder, mode)] if mode != "off" else [])]
+
+    def _run_folder(self) -> Path:
+        """Folder of the run: as asked for, that of the checkpoint to resume, or a new one."""
+        asked = self._get(self.config_init, "run_dir")
+        asked = asked or self._get(self.config_init, "trainer").get("default_root_dir")
+        checkpoint = self._get(self.config_init, "ckpt_path")
+        here = run_of_checkpoint(checkpoint) if checkpoint else None
+        if self.subcommand == "predict":
+            return fresh_folder(asked) if asked else unused_folder(f"{self.run_name}-generated")
+        if here is not None and (asked is None or Path(asked).resolve() == here.resolve()):
+            return here
+        if self.subcommand != "fit":
+            return Path(asked or ".")
+        return fresh_folder(asked) if asked else unused_folder(self.run_name)
+
+    def before_fit(self) -> None:
+        """Say where everything goes."""
+        _log.info("run folder: %s", self.trainer.default_root_dir)
+
+    def after_fit(self) -> None:
+        """Say what there is to look at."""
+        folder = Path(self.trainer.default_root_dir)
+        sheets = sorted((folder / "samples").glob("kimg-*.png"))
+        if sheets:
+            _log.info("samples: %s", sheets[-1])
+        _log.info("to generate images: blastogan generate %s OUT", folder / "checkpoints/last.ckpt")
+
+
+def _plain(value: Any) -> Any:
+    return value.as_dict() if isinstance(value, Namespace) else value
+
+
+def _device_count(settings: Any) -> int:
+    devices = settings.get("devices", "auto")
+    nodes = int(settings.get("num_nodes", 1) or 1)
+    if isinstance(devices, (list, tuple)):
+        return len(devices) * nodes
+    if str(devices) in ("auto", "-1"):
+        on_gpu = settings.get("accelerator", "auto") in ("auto", "gpu", "cuda")
+        return max(torch.cuda.device_count(), 1) * nodes if on_gpu else nodes
+    if isinstance(devices, str) and "," in devices:
+        return len(devices.strip(",").split(",")) * nodes
+    return int(devices) * nodes
+
+
+def run(args: Sequence[str]) -> int:
+    """Run a command and return its exit code."""
+    graceful = GracefulInterrupt()
+    try:
+        BlastoganCLI(args, graceful)
+    except SystemExit as error:
+        # Lightning turns an interrupt into exit code 1
+        if graceful.interrupted:
+            return 130
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return 0

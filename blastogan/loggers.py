@@ -1,0 +1,167 @@
+"""Loggers whose axis is kimg, thousands of images shown."""
+
+from __future__ import annotations
+
+import csv
+import os
+import secrets
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from blastogan.errors import UserError
+
+
+class CSVLog(Logger):
+    """One table of everything logged, ``metrics.csv`` in the run folder.
+
+    Its first column is ``kimg``; a row per event. A resumed run goes on in the same table: rows
+    from the place where it resumes onwards are replaced, none is lost before it.
+
+    Args:
+        save_dir: The run folder.
+    """
+
+    FILE = "metrics.csv"
+
+    def __init__(self, save_dir: str | Path) -> None:
+        super().__init__()
+        self._path = Path(save_dir) / self.FILE
+        self._columns: list[str] = []
+        self._begun = False
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """Nothing: the run folder is the version."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self._path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the configuration is a file of its own."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a row.
+
+        Args:
+            metrics: Values by column; a new column is empty in the rows before.
+            step: Images shown.
+        """
+        kimg = (step or 0) / 1000
+        row = {"kimg": kimg, **metrics}
+        if not self._begun:
+            self._begin(kimg)
+        new = [name for name in row if name not in self._columns]
+        if new:
+            rows = self._read()
+            self._columns += new
+            self._write([*rows, row])
+            return
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    def _begin(self, kimg: float) -> None:
+        self._begun = True
+        if not self._path.exists():
+            return
+        rows = self._read()
+        self._columns = list(rows[0]) if rows else []
+        self._write([row for row in rows if float(row["kimg"]) < kimg])
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        with self._path.open(newline="", encoding="utf-8") as file:
+            # a row cut short by a crash has no last value
+            return [row for row in csv.DictReader(file) if None not in row.values()]
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_name(self.FILE + ".part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        part.replace(self._path)
+
+
+class WandbLog(WandbLogger):
+    """Weights & Biases with kimg as the axis and one log call per event.
+
+    The run's id is kept in the run folder, so that a resumed run goes on as the same run.
+
+    Args:
+        save_dir: The run folder.
+        mode: ``online`` or ``offline``; offline runs are sent later by ``wandb sync``.
+        project: Project of the run.
+
+    Raises:
+        UserError: If the mode is ``online`` and nobody is logged in.
+    """
+
+    ID_FILE = "wandb-run-id.txt"
+
+    def __init__(
+        self,
+        save_dir: str | Path,
+        mode: Literal["online", "offline"] = "online",
+        project: str = "blastogan",
+    ) -> None:
+        folder = Path(save_dir)
+        if mode == "online" and not _is_logged_in():
+            raise UserError(
+                "W&B is asked for, but nobody is logged in: run `wandb login` first, set "
+                "WANDB_API_KEY, or log offline with --wandb offline"
+            )
+        self._id_file = folder / self.ID_FILE
+        known = self._id_file.read_text(encoding="utf-8").strip() if self._id_file.exists() else ""
+        super().__init__(
+            name=folder.name,
+            save_dir=str(folder),
+            id=known or secrets.token_hex(4),
+            project=project,
+            offline=mode == "offline",
+            resume="allow",
+        )
+
+    @property
+    def experiment(self) -> Any:
+        """The run, begun at the first call."""
+        if self._experiment is None and rank_zero_only.rank == 0:
+            run = super().experiment
+            run.define_metric("kimg")
+            run.define_metric("*", step_metric="kimg")
+            self._id_file.write_text(run.id + "\n", encoding="utf-8")
+        return super().experiment
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log one event.
+
+        Args:
+            metrics: Values by name.
+            step: Images shown.
+        """
+        self.experiment.log({"kimg": (step or 0) / 1000, **metrics})
+
+
+def _is_logged_in() -> bool:
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+        return True
+    import wandb
+
+    return bool(wandb.api.api_key)

@@ -1,0 +1,142 @@
+"""Tools beside the training commands: ``blastogan phantom`` and ``blastogan generate``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from blastogan.errors import UserError
+from blastogan.grades import CLASSES, Grade, parse_grade_counts
+from blastogan.run_folder import fresh_folder
+
+_log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+def _track(items: Iterable[Item], total: int, description: str) -> Iterable[Item]:
+    """Show a bar on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    shown = console.is_terminal
+    return track(items, description, total=total, console=console, disable=not shown)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return number
+
+
+def phantom(args: Sequence[str]) -> int:
+    """Draw phantoms into a folder."""
+    parser = argparse.ArgumentParser(
+        prog="blastogan phantom",
+        description="Draw phantoms, procedural blastocysts, as PNGs in class folders with a "
+        "metadata.csv. They are drawings, not images of embryos.",
+    )
+    parser.add_argument("out", metavar="OUT", help="folder, new or empty")
+    parser.add_argument("--count", type=_positive, default=100, help="number of images")
+    parser.add_argument("--resolution", type=int, default=64, help="side in pixels, 16 to 512")
+    parser.add_argument("--seed", type=int, default=0, help="image n of a seed is always the same")
+    parser.add_argument(
+        "--framing",
+        choices=("embryo", "well"),
+        default="embryo",
+        help="embryo: centred on the embryo; well: the whole well",
+    )
+    options = parser.parse_args(args)
+
+    from torch.utils.data import DataLoader
+
+    from blastogan.data.export import write_image, write_table
+    from blastogan.data.phantoms import PhantomImages
+    from blastogan.data.workers import ignore_interrupt
+
+    folder = fresh_folder(options.out)
+    images = PhantomImages(
+        options.count, options.seed, options.resolution, framing=options.framing
+    )
+    loader = DataLoader(
+        images,
+        batch_size=None,
+        num_workers=min(os.cpu_count() or 1, 8) if options.count > 200 else 0,
+        collate_fn=_unchanged,
+        worker_init_fn=ignore_interrupt,
+    )
+    for n, (image, grade) in enumerate(_track(loader, options.count, "drawing phantoms")):
+        write_image(folder, "phantom", n, grade.name, image)
+    write_table(folder, "phantom")
+    _log.info("%d phantoms in %s", options.count, folder)
+    return 0
+
+
+def _unchanged(item: Item) -> Item:
+    return item
+
+
+def generate(args: Sequence[str]) -> int:
+    """Generate images from a checkpoint into a folder."""
+    parser = argparse.ArgumentParser(
+        prog="blastogan generate",
+        description="Generate synthetic images from a checkpoint, as PNGs in class folders with "
+        "a metadata.csv.",
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of a run")
+    parser.add_argument("out", metavar="OUT", help="folder, new or empty")
+    parser.add_argument("--count", type=_positive, help="number of images")
+    parser.add_argument(
+        "--grades",
+        default="balanced",
+        help=f"balanced, like-data, or such as AA:20,CC:5; classes are {', '.join(CLASSES)}",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="image n of a seed is always the same")
+    parser.add_argument(
+        "--truncation-psi", type=float, default=1.0, help="StyleGAN: below 1 for less variety"
+    )
+    parser.add_argument("--batch-size", type=_positive, default=32, help="images at a time")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    options = parser.parse_args(args)
+
+    folder = fresh_folder(options.out)
+    import torch
+
+    from blastogan.callbacks.image_writer import write_predictions
+    from blastogan.data.export import write_table
+    from blastogan.modules import load_module
+
+    module = load_module(options.checkpoint).to(_device(options.device))
+    count = options.count or (100 if ":" not in options.grades else None)
+    counts = parse_grade_counts(options.grades, count, module.class_weights())
+    if not module.conditional:
+        _log.warning("this model was trained without grades: they are names of folders only")
+    names = [name for name, number in counts.items() for _ in range(number)]
+    labels = torch.tensor([Grade.parse(name).labels for name in names])
+    parts = torch.arange(len(names)).split(options.batch_size)
+    for part in _track(parts, len(parts), "generating"):
+        images = module.sample(
+            part.tolist(), labels[part], seed=options.seed, truncation_psi=options.truncation_psi
+        )
+        write_predictions(folder, {"image": images, "labels": labels[part], "index": part})
+    write_table(folder, "generated")
+    _log.info("%d generated images in %s", len(names), folder)
+    return 0
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} cannot be used: {error}") from error
+    return name
+

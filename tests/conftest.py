@@ -1,0 +1,100 @@
+"""Small modules, data and trainers for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from blastogan import (
+    BlastocystDataModule,
+    FadeIn,
+    GrowthSchedule,
+    ProGANModule,
+    ProgressiveGrowing,
+    StyleGANModule,
+)
+from blastogan.callbacks import GrowthCheckpoint, RandomState, StopOnDivergence
+
+# ticks of 32 images: hold 8, fade 16, hold 16, with a batch that shrinks on the way
+TINY = {
+    "start_resolution": 8,
+    "final_resolution": 16,
+    "fade_kimg": 0.064,
+    "hold_kimg": {8: 0.032, 16: 0.064},
+    "batch_size": {8: 8, 16: 4},
+    "tick_kimg": 0.032,
+}
+SMALL = {"latent_dim": 8, "channel_base": 64, "channel_cap": 8}
+MODULES = {
+    "progan": (ProGANModule, SMALL),
+    "stylegan": (StyleGANModule, {**SMALL, "w_dim": 8, "mapping_layers": 2}),
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def schedule() -> GrowthSchedule:
+    return GrowthSchedule(**TINY)
+
+
+@pytest.fixture
+def make_module() -> Callable[..., Any]:
+    def make(name: str = "progan", **settings: Any) -> Any:
+        kind, small = MODULES[name]
+        torch.manual_seed(0)
+        sizes = {"resolution": 16, "start_resolution": 8}
+        return kind(**{**sizes, **small, **settings})
+
+    return make
+
+
+@pytest.fixture
+def make_data(schedule: GrowthSchedule) -> Callable[..., BlastocystDataModule]:
+    def make(**settings: Any) -> BlastocystDataModule:
+        return BlastocystDataModule(schedule, **{"num_phantoms": 60, **settings})
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(schedule: GrowthSchedule, tmp_path: Path) -> Callable[..., pl.Trainer]:
+    def make(*extra: pl.Callback, folder: str = "run", **settings: Any) -> pl.Trainer:
+        return pl.Trainer(
+            **{
+                "max_epochs": schedule.total_ticks,
+                "accelerator": "cpu",
+                "default_root_dir": str(tmp_path / folder),
+                "logger": False,
+                "num_sanity_val_steps": 0,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "callbacks": [
+                    ProgressiveGrowing(schedule),
+                    FadeIn(schedule),
+                    GrowthCheckpoint(schedule),
+                    StopOnDivergence(schedule),
+                    RandomState(),
+                    *extra,
+                ],
+                **settings,
+            }
+        )
+
+    return make
+
+
+def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    """Whether all weights and buffers are bit-equal."""
+    mine, theirs = first.state_dict(), second.state_dict()
+    return mine.keys() == theirs.keys() and all(
+        torch.equal(mine[name], theirs[name]) for name in mine
+    )

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+
+from blastogan.errors import UserError
+from blastogan.growth import GrowthSchedule
+
+TABLE = GrowthSchedule(
+    start_resolution=4,
+    final_resolution=16,
+    fade_kimg=2.0,
+    hold_kimg={4: 1.0, 8: 0.0, 16: 3.0},
+    batch_size={4: 20, 8: 10, 16: 5},
+    learning_rate={4: 0.001, 8: 0.001, 16: 0.002},
+    tick_kimg=0.5,
+)
+
+
+def test_phases_follow_the_hand_computed_table():
+    rows = [(p.kind, p.resolution, p.start, p.end, p.batch_size) for p in TABLE.phases]
+    assert rows == [
+        ("hold", 4, 0, 1000, 20),
+        ("fade", 8, 1000, 3000, 10),
+        ("fade", 16, 3000, 5000, 5),
+        ("hold", 16, 5000, 8000, 5),
+    ]
+    assert (TABLE.tick_images, TABLE.total_ticks, TABLE.total_images) == (500, 16, 8000)
+
+
+@pytest.mark.parametrize(
+    ("shown", "resolution", "alpha", "phase"),
+    [
+        (0, 4, 1.0, 0),
+        (999, 4, 1.0, 0),
+        (1000, 8, 0.0, 1),
+        (1500, 8, 0.25, 1),
+        (3000, 16, 0.0, 2),
+        (4000, 16, 0.5, 2),
+        (5000, 16, 1.0, 3),
+        (8000, 16, 1.0, 3),
+        (9999, 16, 1.0, 3),
+    ],
+)
+def test_state_at_images_shown(shown, resolution, alpha, phase):
+    state = TABLE.at(shown)
+    assert (state.resolution, state.alpha, state.phase.index) == (resolution, alpha, phase)
+
+
+def test_what_is_reached_at_the_end_of_a_phase_is_that_phase_with_alpha_one():
+    assert [(s.phase.index, s.alpha) for s in map(TABLE.reached, (0, 1000, 3000, 3500))] == [
+        (0, 1.0),
+        (0, 1.0),
+        (1, 1.0),
+        (2, 0.25),
+    ]
+
+
+def test_alpha_rises_in_equal_steps_and_never_falls_within_a_resolution():
+    alphas = [TABLE.at(n).alpha for n in range(3000, 8000, 5)]
+    assert all(b >= a for a, b in zip(alphas, alphas[1:], strict=False))
+    assert max(b - a for a, b in zip(alphas, alphas[1:], strict=False)) == pytest.approx(5 / 2000)
+
+
+def test_learning_rate_is_that_of_the_resolution():
+    assert [p.learning_rate for p in TABLE.phases] == [0.001, 0.001, 0.002, 0.002]
+    assert GrowthSchedule().phases[0].learning_rate is None
+
+
+def test_ticks_are_whole_batches_and_phases_whole_ticks_and_it_is_said():
+    schedule = GrowthSchedule(8, 16, 1.0, 1.3, {8: 24, 16: 32}, tick_kimg=0.25)
+    assert schedule.tick_images == 288
+    assert all(
+        p.end % 288 == 0 and schedule.tick_images % p.batch_size == 0 for p in schedule.phases
+    )
+    assert "a tick of 0.25 kimg is 288 images" in schedule.rounding
+    assert "hold 8x8 of 1.3 kimg is 1440 images" in schedule.rounding
+    assert TABLE.rounding == ()
+
+
+def test_next_tick_is_strictly_ahead():
+    assert [TABLE.next_tick(n) for n in (0, 499, 500, 501)] == [500, 500, 1000, 1000]
+
+
+def test_a_schedule_comes_back_from_plain_values():
+    assert GrowthSchedule.from_dict(TABLE.to_dict()) == TABLE
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"final_resolution": 48}, "final_resolution is 48.*power of two.*nearest is 64"),
+        ({"start_resolution": 2}, "start_resolution is 2"),
+        ({"final_resolution": 2048}, "nearest is 1024"),
+        ({"start_resolution": 64, "final_resolution": 32}, "above final_resolution"),
+        ({"batch_size": {8: 4}}, "batch_size has no value for 16, 32"),
+        ({"batch_size": 0}, "batch_size at 8 is 0"),
+        ({"hold_kimg": -1.0}, "hold_kimg at 8 is -1"),
+        ({"hold_kimg": float("nan")}, "hold_kimg at 8 is nan"),
+        ({"tick_kimg": 0.0}, "tick_kimg is 0"),
+        ({"learning_rate": 0.0}, "learning_rate at 8"),
+        ({"hold_kimg": 0.0, "fade_kimg": 0.0}, "shows no image"),
+    ],
+)
+def test_bad_schedules_are_refused_by_message(settings, message):
+    with pytest.raises(UserError, match=message):
+        GrowthSchedule(**{"start_resolution": 8, "final_resolution": 32, **settings})
+
+
+def test_negative_time_is_refused():
+    with pytest.raises(ValueError, match="images_shown is -1"):
+        TABLE.at(-1)
