@@ -64,6 +64,9 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
         tool: Callable[[Sequence[str]], int] = getattr(tools, name)
         return lambda args: tool(args[1:])
     if name in ("fit", "validate", "test", "predict"):
+        from blastogan.allocator import keep_freed_memory
+
+        keep_freed_memory()
         from blastogan import cli
 
         return cli.run
@@ -73,6 +76,8 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
 def _be_quiet() -> None:
     """Show our own messages, and of the libraries' only what a user can act on."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    # Lightning calls jsonargparse by names that are on their way out
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("blastogan").setLevel(logging.INFO)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)

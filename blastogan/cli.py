@@ -149,6 +149,10 @@ class BlastoganCLI(LightningCLI):
             parser.link_arguments(key, f"model.init_args.{key}", compute_fn=_plain)
             parser.set_defaults({key: DEFAULT})
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse without Lightning's warning, which takes any use of `args` for a mistake."""
+        self.config = parser.parse_args(args)
+
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: it is compared with the checkpoint, not replaced."""
 

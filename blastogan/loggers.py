@@ -50,7 +50,9 @@ class CSVLog(Logger):
         return str(self._path.parent)
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """Do nothing: the configuration is a file of its own."""
 
     @rank_zero_only

@@ -60,9 +60,7 @@ def phantom(args: Sequence[str]) -> int:
     from blastogan.data.workers import ignore_interrupt
 
     folder = fresh_folder(options.out)
-    images = PhantomImages(
-        options.count, options.seed, options.resolution, framing=options.framing
-    )
+    images = PhantomImages(options.count, options.seed, options.resolution, framing=options.framing)
     loader = DataLoader(
         images,
         batch_size=None,
@@ -139,4 +137,3 @@ def _device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r} cannot be used: {error}") from error
     return name
-

@@ -57,8 +57,7 @@ class ProgressiveGrowing(Callback):
         _log.info("schedule:\n%s", schedule.describe())
 
     def _check_batches(self, module: BaseGANModule, world_size: int) -> None:
-        group = module.discriminator.head.minibatch_stddev.group_size
-        assert isinstance(group, int)
+        group = module.discriminator.stddev_group
         for phase in self.schedule.phases:
             share = phase.batch_size // world_size
             if share % min(group, share):

@@ -20,6 +20,10 @@ COST_PER_DOUBLING = 2.0
 """Guess at the cost of an image at twice the resolution, until it has been measured."""
 
 
+HALF_LIFE_SECONDS = 20.0
+"""After so long, a measurement of the pace counts a half."""
+
+
 class PaceMeter:
     """Time left in a schedule, from the pace at each resolution.
 
@@ -29,31 +33,33 @@ class PaceMeter:
 
     def __init__(self, schedule: GrowthSchedule) -> None:
         self.schedule = schedule
-        self._seconds_per_image: dict[int, float] = {}
+        self._sums: dict[int, tuple[float, float]] = {}  # images and seconds by resolution
 
     def add(self, resolution: int, images: int, seconds: float) -> None:
-        """Note that `images` at `resolution` pixels took `seconds`; recent ones count most."""
-        pace = seconds / images
-        before = self._seconds_per_image.get(resolution, pace)
-        self._seconds_per_image[resolution] = 0.8 * before + 0.2 * pace
+        """Note that `images` at `resolution` pixels took `seconds`; old notes fade."""
+        before = self._sums.get(resolution, (0.0, 0.0))
+        decay = 0.5 ** (seconds / HALF_LIFE_SECONDS)
+        self._sums[resolution] = (before[0] * decay + images, before[1] * decay + seconds)
 
     def images_per_second(self, resolution: int) -> float:
         """Pace at a resolution; 0 where none was noted."""
-        pace = self._seconds_per_image.get(resolution)
-        return 1 / pace if pace else 0.0
+        images, seconds = self._sums.get(resolution, (0.0, 1.0))
+        return images / seconds
 
     def seconds_left(self, images_shown: int) -> float | None:
         """Seconds to the end of the schedule, ``None`` before any pace was noted."""
-        if not self._seconds_per_image:
+        if not self._sums:
             return None
-        known = max(self._seconds_per_image)
+        known = max(self._sums)
         total = 0.0
         for phase in self.schedule.phases:
-            pace = self._seconds_per_image.get(phase.resolution)
-            if pace is None:
-                doublings = phase.resolution.bit_length() - known.bit_length()
-                pace = self._seconds_per_image[known] * COST_PER_DOUBLING**doublings
-            total += max(phase.end - max(images_shown, phase.start), 0) * pace
+            images = phase.end - max(images_shown, phase.start)
+            if images <= 0:
+                continue
+            # a resolution that is still to come: the highest so far, and the guess per doubling
+            measured = phase.resolution if phase.resolution in self._sums else known
+            doublings = phase.resolution.bit_length() - measured.bit_length()
+            total += images / self.images_per_second(measured) * COST_PER_DOUBLING**doublings
         return total
 
 

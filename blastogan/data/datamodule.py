@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from blastogan.data.images import load_images, pyramid
-from blastogan.data.phantoms import Framing, PhantomImages, phantom_grade
+from blastogan.data.phantoms import RESOLUTIONS, Framing, PhantomImages, phantom_grade
 from blastogan.data.readers import read_graded_images
 from blastogan.data.records import ImageRecord
 from blastogan.data.splits import split_by_embryo
@@ -122,8 +122,9 @@ class BlastocystDataModule(LightningDataModule):
         resolution = self.schedule.final_resolution
         workers = min(os.cpu_count() or 1, 8)
         if self.root is None:
+            drawn_at = max(resolution, RESOLUTIONS[0])
             phantoms = PhantomImages(
-                self.num_phantoms, self.seed, resolution, framing=self.phantom_framing
+                self.num_phantoms, self.seed, drawn_at, framing=self.phantom_framing
             )
             records = phantom_records(phantoms)
         else:

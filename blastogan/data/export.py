@@ -30,9 +30,7 @@ TABLE = "metadata.csv"
 Kind = Literal["generated", "phantom"]
 
 
-def write_image(
-    root: Path, kind: Kind, index: int, grade: str, image: NDArray[np.uint8]
-) -> Path:
+def write_image(root: Path, kind: Kind, index: int, grade: str, image: NDArray[np.uint8]) -> Path:
     """Write ``GRADE/KIND-INDEX.png``, whole or not at all.
 
     Args:

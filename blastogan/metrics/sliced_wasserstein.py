@@ -84,14 +84,13 @@ def sliced_wasserstein(
         directions: Number of random directions.
         generator: Source of the directions, on the CPU.
     """
+    axes = torch.randn(directions, first.shape[1], generator=generator)
+    axes = (axes / axes.norm(dim=1, keepdim=True)).to(first.device)
     total = 0.0
-    for part in torch.full((directions // 64,), 64).tolist() + [directions % 64]:
-        if not part:
-            continue
-        axes = torch.randn(first.shape[1], part, generator=generator)
-        axes = (axes / axes.norm(dim=0)).to(first.device)
-        ordered = [(points @ axes).sort(dim=0).values for points in (first, second)]
-        total += float((ordered[0] - ordered[1]).abs().mean()) * part
+    for part in axes.split(64):
+        # a direction to a row: sorting along contiguous memory is several times faster
+        ordered = [(part @ points.T).sort(dim=1).values for points in (first, second)]
+        total += float((ordered[0] - ordered[1]).abs().mean()) * len(part)
     return total / directions
 
 

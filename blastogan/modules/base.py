@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -216,14 +217,14 @@ class BaseGANModule(LightningModule):
             optimizer.zero_grad()
         with torch.no_grad():
             fakes = self.generate_fakes(labels, len(reals))
-        logits_fake = self._score(fakes, labels).float()
         take_r1 = self.regularizer == "r1" and self.takes_r1(global_batch)
         if take_r1:
+            logits_fake = self._score(fakes, labels).float()
             # one forward serves the loss and the penalty, whose second derivatives need float32
             with torch.autocast(self.device.type, enabled=False):
                 logits_real = self._score(reals.requires_grad_(), labels)
         else:
-            logits_real = self._score(reals, labels).float()
+            logits_real, logits_fake = self._score_both(reals, fakes, labels)
         loss = self.adversarial_loss.discriminator(logits_real, logits_fake)
         terms = {"logits_real": logits_real.mean(), "logits_fake": logits_fake.mean()}
         total = loss + self.drift_weight * drift(logits_real)
@@ -260,6 +261,17 @@ class BaseGANModule(LightningModule):
         optimizers = self.optimizers()
         assert isinstance(optimizers, list)
         return optimizers
+
+    def _score_both(
+        self, reals: Tensor, fakes: Tensor, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of reals and fakes in one pass, where no minibatch statistic would mix them."""
+        if len(reals) % self.discriminator.stddev_group:
+            return self._score(reals, labels).float(), self._score(fakes, labels).float()
+        both = None if labels is None else labels.repeat(2, 1)
+        logits = self._score(torch.cat([reals.to(fakes.dtype), fakes]), both).float()
+        real, fake = logits.chunk(2)
+        return real, fake
 
     def _count_grades(self, labels: Tensor) -> None:
         flat = labels[:, 0] * len(LETTERS) + labels[:, 1]
@@ -307,9 +319,7 @@ class BaseGANModule(LightningModule):
             )
         z, _ = self.latents(indices, seed)
         given = labels.to(self.device) if self.conditional else None
-        return to_uint8(
-            self.generator_ema(z, given, resolution=self.resolution, alpha=self.alpha)
-        )
+        return to_uint8(self.generator_ema(z, given, resolution=self.resolution, alpha=self.alpha))
 
     def generate(
         self,
@@ -397,8 +407,9 @@ class BaseGANModule(LightningModule):
         metrics.update(batch["image"], fakes)
 
     def _log_metrics(self, metrics: ImageSetMetrics) -> None:
-        # batch_size: lightning would otherwise guess it from a batch that is gone
-        self.log_dict(metrics.compute(), logger=False, sync_dist=False, batch_size=1)
+        # in a fit, `TrainingLog` tells the loggers, against images shown; else Lightning prints
+        to_logger = self.trainer.state.fn != TrainerFn.FITTING
+        self.log_dict(metrics.compute(), logger=to_logger, batch_size=1)
         metrics.reset()
 
     def predict_step(self, batch: Request, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
@@ -460,4 +471,3 @@ class BaseGANModule(LightningModule):
 
 def _as_grade(grade: str | Grade) -> Grade:
     return grade if isinstance(grade, Grade) else Grade.parse(grade)
-

@@ -49,7 +49,9 @@ def check_labels(labels: Tensor | None, label_sizes: Sequence[int], batch: int) 
             raise UserError("labels were given to an unconditional network: build it with labels")
         return
     if labels is None:
-        raise UserError(f"a conditional network needs labels of shape ({batch}, {len(label_sizes)})")
+        raise UserError(
+            f"a conditional network needs labels of shape ({batch}, {len(label_sizes)})"
+        )
     if labels.shape != (batch, len(label_sizes)) or labels.dtype != torch.int64:
         raise UserError(
             f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}: expected "

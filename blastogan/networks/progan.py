@@ -13,7 +13,6 @@ from blastogan.growth import resolutions_between
 from blastogan.networks.conditioning import LabelEmbedding, check_labels
 from blastogan.networks.layers import (
     EqualizedConv2d,
-    EqualizedLinear,
     PixelNorm,
     activation,
     fade,

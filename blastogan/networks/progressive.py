@@ -180,6 +180,7 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         blur: bool = False,
     ) -> None:
         super().__init__(resolution, start_resolution, img_channels, label_sizes)
+        self.stddev_group = stddev_group
         widths = Widths(channel_base, channel_cap)
         self.from_rgb = nn.ModuleDict(
             {str(r): EqualizedConv2d(img_channels, widths(r), 1) for r in self.image_resolutions}

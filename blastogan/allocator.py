@@ -1,0 +1,25 @@
+"""The C library's memory allocator, told to keep what it has."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep freed memory for the next tensor instead of returning it to the system.
+
+    Training on a CPU frees and asks for the same large blocks at every step; to have the kernel
+    clear their pages each time costs a tenth of the step at 32x32 and more above. To be called
+    before large blocks are in use.
+
+    Returns:
+        Whether the allocator took the settings; false where there is no glibc.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    settings = {_MMAP_THRESHOLD: 2**31 - 1, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**26}
+    return all([mallopt(name, value) == 1 for name, value in settings.items()])

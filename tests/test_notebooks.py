@@ -1,0 +1,36 @@
+"""Notebooks and examples run, in a small form."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "grow_on_phantoms": 'run_dir = "run"\n'
+    "hold_kimg = {8: 0.064, 16: 0.064}\nfade_kimg = 0.064\nnum_phantoms = 60",
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_notebook_runs_and_is_kept_with_its_pictures(name, tmp_path):
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    kept = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in kept)
+    assert not any(output.output_type == "error" for output in kept)
+    tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    tagged[0].source += "\n" + SMALL[name]
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+
+
+def test_the_example_trains(tmp_path):
+    example = runpy.run_path(str(ROOT / "examples/train_progan.py"))
+    module = example["main"](run_dir=str(tmp_path / "run"), hold_kimg=0.128)
+    assert module.images_shown == 320
+    assert list((tmp_path / "run/samples").glob("kimg-*.png"))

@@ -1,0 +1,72 @@
+"""Nothing goes out unless asked, and nothing is loaded before it is needed."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+FORBID = """
+import socket, sys
+def refuse(*args, **kwargs):
+    raise AssertionError("a network socket was opened")
+socket.socket.connect = socket.socket.bind = refuse
+socket.getaddrinfo = socket.create_connection = refuse
+"""
+
+CODES = {
+    "import": "import blastogan; [getattr(blastogan, name) for name in blastogan.__all__]",
+    "help": "from blastogan.__main__ import main; main(['--help'])",
+    "fit": """
+from pathlib import Path
+from blastogan.__main__ import main
+Path("tiny.yaml").write_text('''
+schedule: {start_resolution: 8, final_resolution: 8, hold_kimg: 0.032, batch_size: 8,
+           tick_kimg: 0.032}
+model: {class_path: ProGANModule, init_args: {latent_dim: 8, channel_base: 64, channel_cap: 8}}
+data: {num_phantoms: 60}
+trainer: {accelerator: cpu}
+''')
+assert main(["fit", "--config", "tiny.yaml"]) == 0
+assert "wandb" not in sys.modules and "albumentations" not in sys.modules
+""",
+}
+
+
+@pytest.mark.parametrize("name", ["import", "fit", "help"])
+def test_no_network_socket_is_opened(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FORBID + CODES[name]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_test_would_see_a_socket(tmp_path):
+    code = FORBID + "import urllib.request; urllib.request.urlopen('http://localhost:9')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert b"a network socket was opened" in done.stderr
+
+
+def seconds(code):
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def test_importing_costs_next_to_nothing():
+    # the package itself needs neither torch nor Lightning, so this is far below either
+    bare = seconds("pass")
+    assert seconds("import blastogan") - bare < 0.5
+    assert seconds(CODES["help"]) - bare < 1.0

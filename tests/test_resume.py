@@ -1,0 +1,130 @@
+"""A run that is cut off anywhere and resumed ends bit-equal to one that was left alone."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import same_weights
+
+# TINY: hold 8 to 32 images, fade 16 to 96, hold 16 to 160, ticks of 32
+POINTS = {
+    "mid-hold": 16,
+    "phase end": 32,
+    "first batch of a fade": 36,
+    "mid-fade": 60,
+    "tick within a fade": 64,
+    "fade end": 96,
+    "last batch but one": 156,
+}
+
+
+class Crash(RuntimeError):
+    pass
+
+
+class CrashAt(pl.Callback):
+    """Saves and dies in a hook when so many images were shown."""
+
+    def __init__(self, images, path, hook):
+        self.images, self.path, self.hook = images, path, hook
+
+    def _crash(self, hook, trainer, module):
+        if hook == self.hook and module.images_shown == self.images:
+            trainer.save_checkpoint(self.path, weights_only=False)
+            raise Crash
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self._crash("batch", trainer, module)
+
+    def on_validation_batch_end(self, trainer, module, *args):
+        self._crash("validation", trainer, module)
+
+    def on_train_epoch_end(self, trainer, module):
+        self._crash("tick", trainer, module)
+
+
+class Order(pl.Callback):
+    def __init__(self):
+        self.seen = {}
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.seen[module.images_shown] = batch["index"].tolist()
+
+
+def fit(make_module, make_data, make_trainer, *callbacks, name, workers, ckpt=None):
+    pl.seed_everything(1)
+    module, order = make_module(name), Order()
+    trainer = make_trainer(*callbacks, order)
+    data = make_data(num_workers=workers, augment="dihedral")
+    try:
+        trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+    except Crash:
+        return None, order.seen
+    return trainer, order.seen
+
+
+@pytest.fixture
+def run(make_module, make_data, make_trainer):
+    return partial(fit, make_module, make_data, make_trainer)
+
+
+def same_optimizers(first, second):
+    for mine, theirs in zip(first.optimizers, second.optimizers, strict=True):
+        a, b = mine.state_dict()["state"], theirs.state_dict()["state"]
+        assert a.keys() == b.keys()
+        for key in a:
+            for name, value in a[key].items():
+                if not torch.equal(value, b[key][name]):
+                    return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Runs that are left alone, by their settings; each is trained once."""
+    return {}
+
+
+CASES = [
+    (name, point, 0, hook)
+    for name in ("progan", "stylegan")
+    for point in POINTS
+    for hook in (["batch", "validation", "tick"] if POINTS[point] % 32 == 0 else ["batch"])
+] + [("progan", "mid-fade", 2, "batch"), ("progan", "phase end", 2, "tick")]
+
+
+@pytest.mark.parametrize(("name", "point", "workers", "hook"), CASES)
+def test_resume_is_bit_equal(name, point, workers, hook, run, alone, tmp_path):
+    if (name, workers) not in alone:
+        alone[name, workers] = (*run(name=name, workers=workers), torch.get_rng_state())
+    whole, order, state = alone[name, workers]
+    path = tmp_path / "crash.ckpt"
+    crashed, before = run(CrashAt(POINTS[point], path, hook), name=name, workers=workers)
+    assert crashed is None
+    resumed, after = run(name=name, workers=workers, ckpt=path)
+    assert same_weights(resumed.lightning_module, whole.lightning_module)
+    assert resumed.lightning_module.images_shown == 160
+    assert same_optimizers(resumed, whole)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert before | after == order
+    assert min(after) == POINTS[point]
+
+
+def test_a_finished_run_has_nothing_left_to_do(run, tmp_path):
+    alone, _ = run(name="progan", workers=0)
+    again, seen = run(name="progan", workers=0, ckpt=tmp_path / "run/checkpoints/last.ckpt")
+    assert seen == {}
+    assert same_weights(again.lightning_module, alone.lightning_module)
+
+
+def test_the_test_would_see_a_lost_random_state(run, tmp_path, monkeypatch):
+    from blastogan.callbacks import RandomState
+
+    alone, _ = run(name="progan", workers=0)
+    run(CrashAt(60, tmp_path / "crash.ckpt", "batch"), name="progan", workers=0)
+    monkeypatch.setattr(RandomState, "load_state_dict", lambda self, state: None)
+    resumed, _ = run(name="progan", workers=0, ckpt=tmp_path / "crash.ckpt")
+    assert not same_weights(resumed.lightning_module, alone.lightning_module)

@@ -1,0 +1,76 @@
+"""Weights & Biases, offline; the run is read back from its own file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from blastogan import SampleGrid
+from blastogan.callbacks import TrainingLog
+from blastogan.errors import UserError
+from blastogan.loggers import WandbLog
+
+
+def read_back(folder):
+    """History rows and run ids of all offline runs below a folder."""
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    rows, ids = [], []
+    for file in sorted(folder.rglob("*.wandb")):
+        store = DataStore()
+        store.open_for_scan(str(file))
+        while (data := store.scan_data()) is not None:
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                rows.append(
+                    {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
+                )
+            elif record.WhichOneof("record_type") == "run":
+                ids.append(record.run.run_id)
+    return rows, ids
+
+
+def test_an_offline_run_has_one_row_per_event_against_kimg(
+    make_module, make_data, make_trainer, schedule, tmp_path
+):
+    import wandb
+
+    logger = WandbLog(tmp_path / "run", "offline")
+    callbacks = [TrainingLog(schedule, 0.032), SampleGrid(rows=1)]
+    make_trainer(*callbacks, logger=logger).fit(make_module(), make_data())
+    wandb.finish()
+    rows, ids = read_back(tmp_path / "run")
+    every_tick = [0.032, 0.064, 0.096, 0.128, 0.160]
+    for name in ("loss_d", "swd", "samples"):
+        found = [row["kimg"] for row in rows if any(key.startswith(name) for key in row)]
+        assert found == every_tick, name
+    assert all("loss_g" in row for row in rows if "loss_d" in row)
+    assert not any("trainer/global_step" in row for row in rows)
+    assert (tmp_path / "run/wandb-run-id.txt").read_text().strip() == ids[0]
+    assert list((tmp_path / "run/wandb").rglob("media/images/*.png"))
+
+
+def test_a_resumed_run_keeps_its_id(make_module, make_data, make_trainer, schedule, tmp_path):
+    import wandb
+
+    for epochs, ckpt in ((2, None), (5, tmp_path / "run/checkpoints/last.ckpt")):
+        logger = WandbLog(tmp_path / "run", "offline")
+        trainer = make_trainer(TrainingLog(schedule, 0.032), logger=logger, max_epochs=epochs)
+        trainer.fit(make_module(), make_data(), ckpt_path=ckpt, weights_only=True)
+        wandb.finish()
+    rows, ids = read_back(tmp_path / "run")
+    assert len(set(ids)) == 1
+    kimg = [row["kimg"] for row in rows if "loss_d" in row]
+    assert kimg == [0.032, 0.064, 0.096, 0.128, 0.160]
+
+
+def test_online_without_a_login_is_refused_at_once(tmp_path, monkeypatch):
+    import blastogan.loggers as home
+
+    monkeypatch.setattr(home, "_is_logged_in", lambda: False)
+    with pytest.raises(UserError, match="wandb login"):
+        WandbLog(tmp_path, "online")
