@@ -83,7 +83,7 @@ def _be_quiet() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=r".*`IterableDataset` has `__len__`.*")
+    warnings.filterwarnings("ignore", message=r".*but have no logger configured.*")
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.loggers import CSVLog, WandbLog
-from blastogan.modules import BaseGANModule, read_checkpoint
-from blastogan.modules.checkpoints import check_checkpoint
+from blastogan.modules import BaseGANModule
+from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
 from blastogan.modules.optimizers import DEFAULT
 from blastogan.presets import find_config
 from blastogan.run_folder import fresh_folder, run_of_checkpoint, unused_folder
@@ -121,7 +121,7 @@ class BlastoganCLI(LightningCLI):
         return [resolved[0], f"--config={config}", *resolved[1:]]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add schedule, optimisers, callbacks and the run folder, and link what belongs together."""
+        """Add schedule, optimisers, callbacks and run folder, and link what belongs together."""
         parser.add_argument(
             "--run_dir",
             type=Optional[str],  # noqa: UP045

@@ -266,8 +266,10 @@ class GrowthSchedule:
         return GrowthState(phase, alpha=(images_shown - phase.start) / (phase.end - phase.start))
 
     def reached(self, images_shown: int) -> GrowthState:
-        """What has been trained after `images_shown` images: `at`, but a phase that ends just
-        there counts as finished, with alpha exactly 1, and not as the start of the next.
+        """What has been trained after `images_shown` images.
+
+        As `at`, but a phase that ends just there counts as finished, with alpha exactly 1, and
+        not as the start of the next.
         """
         phase = self.finished_phase(images_shown)
         return GrowthState(phase, alpha=1.0) if phase else self.at(images_shown)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytorch_lightning.loggers import Logger, WandbLogger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from blastogan.errors import UserError
 
@@ -143,12 +143,14 @@ class WandbLog(WandbLogger):
     @property
     def experiment(self) -> Any:
         """The run, begun at the first call."""
-        if self._experiment is None and rank_zero_only.rank == 0:
-            run = super().experiment
+        begun = self._experiment is not None
+        run = super().experiment
+        # ranks but the first get a dummy, on which nothing is to be defined
+        if not begun and self._experiment is not None:
             run.define_metric("kimg")
             run.define_metric("*", step_metric="kimg")
             self._id_file.write_text(run.id + "\n", encoding="utf-8")
-        return super().experiment
+        return run
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:

@@ -53,30 +53,18 @@ def phantom(args: Sequence[str]) -> int:
     )
     options = parser.parse_args(args)
 
-    from torch.utils.data import DataLoader
-
     from blastogan.data.export import write_image, write_table
+    from blastogan.data.phantom_set import phantom_loader
     from blastogan.data.phantoms import PhantomImages
-    from blastogan.data.workers import ignore_interrupt
 
     folder = fresh_folder(options.out)
     images = PhantomImages(options.count, options.seed, options.resolution, framing=options.framing)
-    loader = DataLoader(
-        images,
-        batch_size=None,
-        num_workers=min(os.cpu_count() or 1, 8) if options.count > 200 else 0,
-        collate_fn=_unchanged,
-        worker_init_fn=ignore_interrupt,
-    )
+    loader = phantom_loader(images, min(os.cpu_count() or 1, 8))
     for n, (image, grade) in enumerate(_track(loader, options.count, "drawing phantoms")):
         write_image(folder, "phantom", n, grade.name, image)
     write_table(folder, "phantom")
     _log.info("%d phantoms in %s", options.count, folder)
     return 0
-
-
-def _unchanged(item: Item) -> Item:
-    return item
 
 
 def generate(args: Sequence[str]) -> int:
@@ -116,7 +104,7 @@ def generate(args: Sequence[str]) -> int:
         _log.warning("this model was trained without grades: they are names of folders only")
     names = [name for name, number in counts.items() for _ in range(number)]
     labels = torch.tensor([Grade.parse(name).labels for name in names])
-    parts = torch.arange(len(names)).split(options.batch_size)
+    parts = torch.split(torch.arange(len(names)), options.batch_size)
     for part in _track(parts, len(parts), "generating"):
         images = module.sample(
             part.tolist(), labels[part], seed=options.seed, truncation_psi=options.truncation_psi

@@ -60,6 +60,11 @@ def start(*args, **settings):
     )
 
 
+def read_table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def weights(path):
     return torch.load(path, weights_only=True)
 
@@ -91,7 +96,7 @@ def test_fit_test_resume_and_generate_from_a_preset_like_file(here, capfd):
         "metrics.csv",
         "samples",
     }
-    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    rows = read_table(run / "metrics.csv")
     assert float(rows[-1]["kimg"]) == 0.192
     assert any(row["swd"] for row in rows)
     assert len(list((run / "samples").glob("kimg-*.png"))) == 6
@@ -123,7 +128,7 @@ def test_fit_test_resume_and_generate_from_a_preset_like_file(here, capfd):
     assert len(files) == 20
     assert {file.parent.name for file in files} == set(CLASSES)
     assert np.asarray(Image.open(files[0])).shape == (16, 16)
-    table = list(csv.DictReader(Path("out/metadata.csv").open()))
+    table = read_table(Path("out/metadata.csv"))
     assert [row["filename"] for row in table] == [f"generated-{n:06d}.png" for n in range(20)]
 
     predicted = ["--run_dir", "predicted", "--data.predict_count", "20", "--data.predict_seed", "3"]
@@ -149,7 +154,7 @@ def test_phantom_draws_what_it_says(here):
     assert blastogan("phantom", "b", "--count", "10", "--resolution", "32", "--seed", "5") == 0
     for file in Path("b").rglob("*.png"):
         assert file.read_bytes() == (Path("a") / file.relative_to("b")).read_bytes()
-    assert len(list(csv.DictReader(Path("a/metadata.csv").open()))) == 30
+    assert len(read_table(Path("a/metadata.csv"))) == 30
 
 
 WRONG = {
@@ -165,7 +170,7 @@ WRONG = {
     "broken image": (["fit", "--config", "tiny.yaml", "--data.root", "broken"], "broken"),
     "unknown grade": (["fit", "--config", "tiny.yaml", "--data.root", "graded"], "line 2"),
     "no checkpoint": (["fit", "--config", "tiny.yaml", "--ckpt_path", "no.ckpt"], "no checkpoint"),
-    "text checkpoint": (["test", "--config", "tiny.yaml", "--ckpt_path", "text.ckpt"], "cannot read"),
+    "no zip": (["test", "--config", "tiny.yaml", "--ckpt_path", "text.ckpt"], "cannot read"),
     "wandb": (["fit", "--config", "tiny.yaml", "--wandb", "sometimes"], "wandb"),
     "command": (["train"], "no command 'train'"),
     "count": (["generate", "text.ckpt", "x", "--grades", "ZZ:3"], "cannot read"),

@@ -110,9 +110,9 @@ def test_wrong_settings_are_refused(schedule):
         BlastocystDataModule(schedule, augment="turn")
     with pytest.raises(UserError, match="num_workers must be"):
         BlastocystDataModule(schedule, num_workers=-1)
+    large = BlastocystDataModule(GrowthSchedule(1024, 1024, hold_kimg=1), num_phantoms=50)
     with pytest.raises(UserError, match="16 to 512"):
-        large = GrowthSchedule(1024, 1024, hold_kimg=1)
-        BlastocystDataModule(large, num_phantoms=50).setup("fit")
+        large.setup("fit")
 
 
 def test_phantoms_below_their_least_resolution_are_shrunk():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from blastogan.errors import UserError
@@ -57,8 +59,8 @@ def test_what_is_reached_at_the_end_of_a_phase_is_that_phase_with_alpha_one():
 
 def test_alpha_rises_in_equal_steps_and_never_falls_within_a_resolution():
     alphas = [TABLE.at(n).alpha for n in range(3000, 8000, 5)]
-    assert all(b >= a for a, b in zip(alphas, alphas[1:], strict=False))
-    assert max(b - a for a, b in zip(alphas, alphas[1:], strict=False)) == pytest.approx(5 / 2000)
+    assert all(b >= a for a, b in pairwise(alphas))
+    assert max(b - a for a, b in pairwise(alphas)) == pytest.approx(5 / 2000)
 
 
 def test_learning_rate_is_that_of_the_resolution():

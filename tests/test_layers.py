@@ -16,7 +16,8 @@ from blastogan.networks.layers import (
     fade,
     upsample,
 )
-from blastogan.networks.stylegan import AdaIN, NoiseInput, mix_styles
+from blastogan.networks.stylegan import mix_styles
+from blastogan.networks.synthesis import AdaIN, NoiseInput
 
 
 @pytest.fixture(autouse=True)

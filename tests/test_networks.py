@@ -169,7 +169,7 @@ def test_wrong_labels_are_refused(name, labels, message):
 @BOTH
 def test_arguments_out_of_range_are_refused(name):
     generator, z = GENERATORS[name](), torch.randn(1, 8)
-    with pytest.raises(UserError, match="alpha is 1.5"):
+    with pytest.raises(UserError, match=r"alpha is 1\.5"):
         generator(z, alpha=1.5)
     with pytest.raises(UserError, match="resolution is 64"):
         generator(z, resolution=64)

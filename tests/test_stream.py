@@ -21,7 +21,7 @@ def batches(position, **ranks):
 
 
 def flat(found):
-    return [draw.index for batch in found for draw in batch]
+    return [draw.image for batch in found for draw in batch]
 
 
 def test_every_pass_shows_each_image_once_in_another_order():
@@ -84,7 +84,7 @@ def test_images_come_at_their_resolution_with_their_labels_and_symmetry():
     batch = images.__getitems__(draws)
     assert batch["image"].shape == (4, 1, 16, 16)
     for n, draw in enumerate(draws):
-        expected = apply_symmetry(pyramid[16][draw.index], draw.symmetry)
+        expected = apply_symmetry(pyramid[16][draw.image], draw.symmetry)
         assert torch.equal(batch["image"][n], expected)
-        assert torch.equal(batch["labels"][n], labels[draw.index])
+        assert torch.equal(batch["labels"][n], labels[draw.image])
     assert any(draw.symmetry for draw in draws)

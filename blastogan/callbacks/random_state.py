@@ -23,7 +23,8 @@ class RandomState(Callback):
     def state_dict(self) -> dict[str, Any]:
         """The random states of now."""
         version, words, gauss = random.getstate()
-        name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+        state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
+        name, keys, position, has_gauss, cached = state
         return {
             "python": [version, list(words), gauss],
             "numpy": [str(name), keys.tolist(), int(position), int(has_gauss), float(cached)],

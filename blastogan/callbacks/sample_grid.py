@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from blastogan.callbacks.growing import as_gan
 from blastogan.data import BlastocystDataModule

@@ -75,9 +75,8 @@ class TrainingLog(Callback):
         if metrics:
             self._send(trainer, self._position(shown) | metrics, shown)
         # the time of a validation is no time of training
-        began, first = self._since
-        if first == shown:
-            self._since = (time.perf_counter(), first)
+        if self._since[1] == shown:
+            self._since = (time.perf_counter(), shown)
 
     def _position(self, images_shown: int) -> dict[str, float]:
         state = self.schedule.reached(images_shown)

@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from blastogan.data.images import load_images, pyramid
-from blastogan.data.phantoms import RESOLUTIONS, Framing, PhantomImages, phantom_grade
+from blastogan.data.phantom_anatomy import Framing
+from blastogan.data.phantom_set import phantom_records, render_phantoms
+from blastogan.data.phantoms import RESOLUTIONS, PhantomImages
 from blastogan.data.readers import read_graded_images
 from blastogan.data.records import ImageRecord
 from blastogan.data.splits import split_by_embryo
@@ -25,9 +27,8 @@ from blastogan.data.stream import (
     ImageOrder,
     PositionedBatchSampler,
     StreamedImages,
-    as_delivered,
 )
-from blastogan.data.workers import ignore_interrupt
+from blastogan.data.workers import ignore_interrupt, unchanged
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
 from blastogan.growth import GrowthSchedule
@@ -111,7 +112,7 @@ class BlastocystDataModule(LightningDataModule):
         """What the images are, for captions: ``phantoms`` or ``real images``."""
         return "phantoms" if self.root is None else "real images"
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002
+    def setup(self, stage: str) -> None:
         """Read, split and decode the images, once for all stages.
 
         Raises:
@@ -178,7 +179,7 @@ class BlastocystDataModule(LightningDataModule):
         return DataLoader(
             StreamedImages(self._pyramids["train"], self.labels("train")),
             batch_sampler=sampler,
-            collate_fn=as_delivered,
+            collate_fn=unchanged,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=ignore_interrupt,
@@ -234,34 +235,3 @@ class _Named:
     def __call__(self, items: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
         columns = zip(*items, strict=True)
         return {name: torch.stack(c) for name, c in zip(self.names, columns, strict=True)}
-
-
-def phantom_records(phantoms: PhantomImages) -> tuple[ImageRecord, ...]:
-    """Records of phantoms, each an embryo of its own."""
-    names = [f"phantom-{n:05d}" for n in range(len(phantoms))]
-    return tuple(
-        ImageRecord(path=Path(name), grade=phantom_grade(phantoms.seed, n), embryo=name)
-        for n, name in enumerate(names)
-    )
-
-
-def render_phantoms(phantoms: PhantomImages, channels: int, num_workers: int) -> Tensor:
-    """Draw phantoms in several processes.
-
-    Returns:
-        uint8 ``(N, channels, R, R)``, the same for any number of processes.
-    """
-    loader = DataLoader(
-        phantoms,
-        batch_size=None,
-        num_workers=num_workers if len(phantoms) > 200 else 0,
-        collate_fn=_image_only,
-        worker_init_fn=ignore_interrupt,
-        generator=torch.Generator(),
-    )
-    grey = torch.stack([torch.from_numpy(image) for image in loader])
-    return grey[:, None].expand(-1, channels, -1, -1).contiguous()
-
-
-def _image_only(item: tuple[Any, Grade]) -> Any:
-    return item[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from blastogan.data.records import ImageRecord
+from blastogan.data.workers import ignore_interrupt, unchanged
 from blastogan.errors import ProblemList, UserError
+from blastogan.growth import is_power_of_two
 
 MAX_PIXELS = 64_000_000
 """Largest image that is decoded, in pixels: 64 megapixels take 256 MB as RGBA."""
@@ -87,8 +88,8 @@ def load_images(
         batch_size=None,
         num_workers=min(num_workers, len(records)),
         # arrays go through a pipe; tensors would need shared memory, which containers are short of
-        collate_fn=_unchanged,
-        worker_init_fn=_ignore_interrupt,
+        collate_fn=unchanged,
+        worker_init_fn=ignore_interrupt,
         # without one of its own, the loader draws its seed from the global generator
         generator=torch.Generator(),
     )
@@ -125,7 +126,7 @@ def pyramid(images: Tensor, smallest: int) -> dict[int, Tensor]:
             f"got images of {images.dtype} and shape {tuple(images.shape)}: "
             "expected square uint8 images (N, C, R, R), as load_images makes them"
         )
-    if not (_is_power_of_two(resolution) and _is_power_of_two(smallest)) or smallest > resolution:
+    if not (is_power_of_two(resolution) and is_power_of_two(smallest)) or smallest > resolution:
         raise UserError(
             f"no pyramid from {resolution} to {smallest} pixels: both must be powers of two, "
             "the second not above the first"
@@ -216,16 +217,3 @@ def _check_shape(resolution: int, channels: int) -> None:
             f"got resolution {resolution} and {channels} channels: "
             "expected a resolution of at least 1, and 1 (grey) or 3 (RGB) channels"
         )
-
-
-def _is_power_of_two(number: int) -> bool:
-    return number > 0 and number & (number - 1) == 0
-
-
-def _unchanged(item: object) -> object:
-    return item
-
-
-def _ignore_interrupt(_: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

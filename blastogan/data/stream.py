@@ -34,7 +34,7 @@ class ImageBatch(TypedDict):
 class Draw(NamedTuple):
     """One image of the stream: which, at which resolution in pixels, under which symmetry."""
 
-    index: int
+    image: int
     resolution: int
     symmetry: int
 
@@ -128,8 +128,8 @@ class PositionedBatchSampler(Sampler[list[Draw]]):
             share = state.batch_size // self.world_size
             first = position + self.rank * share
             yield [
-                Draw(index, state.resolution, symmetry)
-                for index, symmetry in map(self.order.at, range(first, first + share))
+                Draw(image, state.resolution, symmetry)
+                for image, symmetry in map(self.order.at, range(first, first + share))
             ]
             position += state.batch_size
 
@@ -148,7 +148,7 @@ class StreamedImages(Dataset[ImageBatch]):
 
     def __getitems__(self, draws: list[Draw]) -> ImageBatch:
         """The batch of draws of one resolution."""
-        index = torch.tensor([draw.index for draw in draws])
+        index = torch.tensor([draw.image for draw in draws])
         images = self.pyramid[draws[0].resolution][index]
         for position, draw in enumerate(draws):
             if draw.symmetry:
@@ -157,8 +157,3 @@ class StreamedImages(Dataset[ImageBatch]):
 
     def __getitem__(self, draw: Draw) -> ImageBatch:
         return self.__getitems__([draw])
-
-
-def as_delivered(batch: ImageBatch) -> ImageBatch:
-    """Collate function for data sets that deliver whole batches."""
-    return batch

@@ -53,7 +53,7 @@ def pairwise_ms_ssim(images: Tensor, *, pairs: int = 1000, seed: int = 0) -> flo
     second = (first + torch.randint(1, count, (pairs,), generator=generator)) % count
     betas = scale_weights(images.shape[-1])
     total = 0.0
-    for part in torch.arange(pairs).split(64):
+    for part in torch.split(torch.arange(pairs), 64):
         a, b = images[first[part]].float(), images[second[part]].float()
         value = multiscale_structural_similarity_index_measure(
             a, b, data_range=255.0, kernel_size=KERNEL, betas=betas, normalize="relu"

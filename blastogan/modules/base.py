@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from pytorch_lightning import LightningModule
@@ -19,40 +19,12 @@ from blastogan.metrics import ImageSetMetrics, to_float, to_uint8
 from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
 from blastogan.modules.ema import ema_decay, update_ema
 from blastogan.modules.optimizers import build_optimizer
+from blastogan.modules.requests import Batch, Request, grade_labels, numbered_latents
 from blastogan.networks.layers import downsample, fade, upsample
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
-from blastogan.seeding import derive_seed
 
 Regularizer = Literal["r1", "gradient_penalty", "none"]
 Self = TypeVar("Self", bound="BaseGANModule")
-
-
-class Batch(TypedDict):
-    """What data loaders deliver.
-
-    Attributes:
-        image: uint8 ``(B, C, R, R)``.
-        labels: int64 ``(B, 2)``, ICM and TE letter.
-        index: int64 ``(B,)``, position in the set.
-    """
-
-    image: Tensor
-    labels: Tensor
-    index: Tensor
-
-
-class Request(TypedDict):
-    """What the prediction loader asks for.
-
-    Attributes:
-        labels: int64 ``(B, 2)``, ICM and TE letter.
-        index: int64 ``(B,)``, numbers of the samples.
-        seed: int64 ``(B,)``, the same for all.
-    """
-
-    labels: Tensor
-    index: Tensor
-    seed: Tensor
 
 
 class BaseGANModule(LightningModule):
@@ -134,7 +106,7 @@ class BaseGANModule(LightningModule):
         self.alpha = 1.0
         self.register_buffer("grade_counts", torch.zeros(LABEL_SIZES, dtype=torch.int64))
         if channels_last:
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.to(memory_format=torch.channels_last)
         self.configure_metrics()
 
     @property
@@ -162,7 +134,7 @@ class BaseGANModule(LightningModule):
 
     # -- the step ---------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of D and of G on a batch of reals.
 
         Returns:
@@ -284,19 +256,6 @@ class BaseGANModule(LightningModule):
         """Size of the latent z."""
         return int(self.generator.latent_dim)  # type: ignore[arg-type]
 
-    def latents(self, indices: Sequence[int], seed: int) -> tuple[Tensor, list[torch.Generator]]:
-        """Latent of each numbered sample, and a generator for what else it draws.
-
-        Sample n of a seed is the same in every batch, on every device, and for every number of
-        samples; the global random state is left alone.
-
-        Returns:
-            z ``(B, latent_dim)`` on the module's device, and B generators on the CPU.
-        """
-        generators = [torch.Generator().manual_seed(derive_seed(seed, n)) for n in indices]
-        z = torch.stack([torch.randn(self.latent_dim, generator=g) for g in generators])
-        return z.to(self.device), generators
-
     @torch.no_grad()
     def sample(
         self, indices: Sequence[int], labels: Tensor, *, seed: int, truncation_psi: float = 1.0
@@ -317,7 +276,7 @@ class BaseGANModule(LightningModule):
                 f"truncation_psi is {truncation_psi}: {type(self).__name__} normalises its latents "
                 "and has no truncation; use 1"
             )
-        z, _ = self.latents(indices, seed)
+        z, _ = numbered_latents(indices, seed, self.latent_dim)
         given = labels.to(self.device) if self.conditional else None
         return to_uint8(self.generator_ema(z, given, resolution=self.resolution, alpha=self.alpha))
 
@@ -348,7 +307,7 @@ class BaseGANModule(LightningModule):
         """
         if count < 1 or batch_size < 1:
             raise UserError(f"cannot generate {count} images in batches of {batch_size}")
-        labels = self.grade_labels(count, grade, seed)
+        labels = grade_labels(count, grade, seed, self.class_weights())
         parts = [
             self.sample(
                 range(start, min(start + batch_size, count)),
@@ -360,23 +319,6 @@ class BaseGANModule(LightningModule):
         ]
         return torch.cat(parts)
 
-    def grade_labels(
-        self, count: int, grade: str | Grade | Sequence[str | Grade] | None, seed: int
-    ) -> Tensor:
-        """Labels int64 ``(count, 2)`` of the grades asked for; see `generate`."""
-        if grade is None:
-            generator = torch.Generator().manual_seed(derive_seed(seed, "grades"))
-            weights = torch.tensor(list(self.class_weights().values()), dtype=torch.float64)
-            drawn = torch.multinomial(weights, count, replacement=True, generator=generator)
-            grades = [Grade.parse(CLASSES[n]) for n in drawn.tolist()]
-        elif isinstance(grade, (str, Grade)):
-            grades = [_as_grade(grade)] * count
-        else:
-            grades = [_as_grade(each) for each in grade]
-        if len(grades) != count:
-            raise UserError(f"{len(grades)} grades for {count} images: give one, or one for each")
-        return torch.tensor([each.labels for each in grades])
-
     def class_weights(self) -> dict[str, float]:
         """How often each class was seen in training; equal weights before any training."""
         counts = {name: float(self.grade_counts[Grade.parse(name).labels]) for name in CLASSES}
@@ -384,7 +326,7 @@ class BaseGANModule(LightningModule):
 
     # -- evaluation -------------------------------------------------------------------------------
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Compare reals with as many samples of the same grades, at the final resolution."""
         self._update_metrics(self.val_metrics, batch)
 
@@ -392,7 +334,7 @@ class BaseGANModule(LightningModule):
         """Log the metrics of the validation set."""
         self._log_metrics(self.val_metrics)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As `validation_step`, on the test set."""
         self._update_metrics(self.test_metrics, batch)
 
@@ -412,7 +354,7 @@ class BaseGANModule(LightningModule):
         self.log_dict(metrics.compute(), logger=to_logger, batch_size=1)
         metrics.reset()
 
-    def predict_step(self, batch: Request, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
+    def predict_step(self, batch: Request, batch_idx: int) -> dict[str, Tensor]:
         """Generate the samples that a prediction batch asks for.
 
         Returns:
@@ -446,7 +388,7 @@ class BaseGANModule(LightningModule):
         self.alpha = float(state["alpha"])
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
+    def load_from_checkpoint(
         cls: type[Self],
         checkpoint_path: Any,
         map_location: Any = "cpu",
@@ -467,7 +409,3 @@ class BaseGANModule(LightningModule):
         )
         assert isinstance(module, cls)
         return module.eval()
-
-
-def _as_grade(grade: str | Grade) -> Grade:
-    return grade if isinstance(grade, Grade) else Grade.parse(grade)

@@ -12,6 +12,7 @@ from blastogan.grades import LABEL_SIZES
 from blastogan.losses import LossName
 from blastogan.metrics import to_uint8
 from blastogan.modules.base import BaseGANModule, Regularizer
+from blastogan.modules.requests import numbered_latents
 from blastogan.networks import StyleGANDiscriminator, StyleGANGenerator
 from blastogan.networks.stylegan import mix_styles
 
@@ -128,7 +129,7 @@ class StyleGANModule(BaseGANModule):
         """See `BaseGANModule.sample`; noise too belongs to the number of the sample."""
         average = self.generator_ema
         assert isinstance(average, StyleGANGenerator)
-        z, generators = self.latents(indices, seed)
+        z, generators = numbered_latents(indices, seed, self.latent_dim)
         noise = [
             torch.stack([torch.randn(1, *shape, generator=g) for g in generators]).to(self.device)
             for shape in average.synthesis.noise_shapes(self.resolution)
@@ -136,7 +137,7 @@ class StyleGANModule(BaseGANModule):
         given = labels.to(self.device) if self.conditional else None
         return to_uint8(
             average(
-                z,
+                z.to(self.device),
                 given,
                 resolution=self.resolution,
                 alpha=self.alpha,

@@ -28,8 +28,9 @@ class LabelEmbedding(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """Map labels ``(B, parts)`` of dtype int64 to ``(B, dim)``."""
-        embedded = [part(labels[:, i]) for i, part in enumerate(self.parts)]
-        return torch.stack(embedded).sum(dim=0) * self.scale
+        embedded: list[Tensor] = [part(labels[:, i]) for i, part in enumerate(self.parts)]
+        total: Tensor = torch.stack(embedded).sum(dim=0) * self.scale
+        return total
 
 
 def check_labels(labels: Tensor | None, label_sizes: Sequence[int], batch: int) -> None:

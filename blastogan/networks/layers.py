@@ -81,6 +81,7 @@ class EqualizedLinear(nn.Module):
         return F.linear(features, self.weight * self.scale, self.bias * self.lr_multiplier)
 
     def extra_repr(self) -> str:
+        """Settings, for `print`."""
         out_features, in_features = self.weight.shape
         return f"{in_features}, {out_features}, lr_multiplier={self.lr_multiplier}"
 
@@ -139,6 +140,7 @@ class EqualizedConv2d(nn.Module):
         return features if self.bias is None else features + self.bias.view(1, -1, 1, 1)
 
     def extra_repr(self) -> str:
+        """Settings, for `print`."""
         out_channels, in_channels, kernel_size, _ = self.weight.shape
         return f"{in_channels}, {out_channels}, {kernel_size}, resample={self.resample}"
 
@@ -205,11 +207,12 @@ class MinibatchStdDev(nn.Module):
                 f"minibatch standard deviation: use a multiple of {group}"
             )
         # (groups, images, C, H, W), in float32: a variance over four images has few digits
-        grouped = features.float().unflatten(0, (batch // group, group))
+        grouped = features.float().reshape(batch // group, group, *features.shape[1:])
         deviation = (grouped.var(dim=1, unbiased=False) + self.EPS).sqrt()
         statistic = deviation.mean(dim=(1, 2, 3)).to(features.dtype)  # (groups,)
         channel = statistic.repeat_interleave(group, output_size=batch)
         return torch.cat([features, channel.view(-1, 1, 1, 1).expand(-1, 1, height, width)], dim=1)
 
     def extra_repr(self) -> str:
+        """Settings, for `print`."""
         return f"group_size={self.group_size}"

@@ -48,9 +48,10 @@ class GeneratorInput(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Map ``(B, in_features)`` to ``(B, channels, 4, 4)``."""
         features = nn.functional.linear(latent, self.weight * self.scale)
-        features = features.unflatten(1, (-1, BASE_RESOLUTION, BASE_RESOLUTION))
+        features = features.view(len(latent), -1, BASE_RESOLUTION, BASE_RESOLUTION)
         features = self.norm(activation(features + self.bias.view(1, -1, 1, 1)))
-        return self.norm(activation(self.conv(features)))
+        normed: Tensor = self.norm(activation(self.conv(features)))
+        return normed
 
 
 class GeneratorBlock(nn.Module):
@@ -70,7 +71,8 @@ class GeneratorBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(B, in_channels, H, W)`` to ``(B, out_channels, 2H, 2W)``."""
         features = self.norm(activation(self.conv_up(features)))
-        return self.norm(activation(self.conv(features)))
+        normed: Tensor = self.norm(activation(self.conv(features)))
+        return normed
 
 
 class ProGANGenerator(ProgressiveNetwork):

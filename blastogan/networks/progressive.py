@@ -103,6 +103,7 @@ class ProgressiveNetwork(nn.Module):
         return resolution
 
     def extra_repr(self) -> str:
+        """Settings, for `print`."""
         return (
             f"resolution={self.resolution}, start_resolution={self.start_resolution}, "
             f"img_channels={self.img_channels}, label_sizes={self.label_sizes}"

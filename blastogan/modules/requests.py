@@ -1,0 +1,93 @@
+"""What the modules are given to work on, and what a request for images is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from blastogan.errors import UserError
+from blastogan.grades import Grade
+from blastogan.seeding import derive_seed
+
+
+class Batch(TypedDict):
+    """What data loaders deliver.
+
+    Attributes:
+        image: uint8 ``(B, C, R, R)``.
+        labels: int64 ``(B, 2)``, ICM and TE letter.
+        index: int64 ``(B,)``, position in the set.
+    """
+
+    image: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+class Request(TypedDict):
+    """What the prediction loader asks for.
+
+    Attributes:
+        labels: int64 ``(B, 2)``, ICM and TE letter.
+        index: int64 ``(B,)``, numbers of the samples.
+        seed: int64 ``(B,)``, the same for all.
+    """
+
+    labels: Tensor
+    index: Tensor
+    seed: Tensor
+
+
+def numbered_latents(
+    indices: Sequence[int], seed: int, latent_dim: int
+) -> tuple[Tensor, list[torch.Generator]]:
+    """Latent of each numbered sample, and a generator for what else it draws.
+
+    Sample n of a seed is the same in every batch, on every device, and for every number of
+    samples; the global random state is left alone.
+
+    Returns:
+        z ``(B, latent_dim)``, standard normal, and B generators, on the CPU.
+    """
+    generators = [torch.Generator().manual_seed(derive_seed(seed, n)) for n in indices]
+    z = torch.stack([torch.randn(latent_dim, generator=each) for each in generators])
+    return z, generators
+
+
+def grade_labels(
+    count: int,
+    grade: str | Grade | Sequence[str | Grade] | None,
+    seed: int,
+    class_weights: Mapping[str, float],
+) -> Tensor:
+    """Labels int64 ``(count, 2)`` of the grades asked for.
+
+    Args:
+        count: Number of images.
+        grade: One grade for all, one for each, or ``None`` to draw them.
+        seed: Seed of the draw.
+        class_weights: Law of the draw, by class.
+
+    Raises:
+        UserError: If the number of grades is not `count`, or a grade is unknown.
+    """
+    if grade is None:
+        generator = torch.Generator().manual_seed(derive_seed(seed, "grades"))
+        names = list(class_weights)
+        weights = torch.tensor(list(class_weights.values()), dtype=torch.float64)
+        drawn = torch.multinomial(weights, count, replacement=True, generator=generator)
+        grades = [Grade.parse(names[n]) for n in drawn.tolist()]
+    elif isinstance(grade, (str, Grade)):
+        grades = [_as_grade(grade)] * count
+    else:
+        grades = [_as_grade(each) for each in grade]
+    if len(grades) != count:
+        raise UserError(f"{len(grades)} grades for {count} images: give one, or one for each")
+    return torch.tensor([each.labels for each in grades])
+
+
+def _as_grade(grade: str | Grade) -> Grade:
+    return grade if isinstance(grade, Grade) else Grade.parse(grade)
