@@ -132,6 +132,25 @@ def test_sample_sheets_have_a_column_per_class_and_say_what_they_show(
     assert not np.array_equal(columns[0], columns[9])
 
 
+def test_sheets_go_to_loggers_that_take_images(make_module, make_data, make_trainer, tmp_path):
+    seen = []
+
+    class Writer:
+        def add_image(self, name, array, step, dataformats):
+            seen.append((name, array.shape[2], step, dataformats))
+
+    class WithWriter(CSVLog):
+        experiment = Writer()
+
+    class WithImages(CSVLog):
+        def log_image(self, name, images, step):
+            seen.append((name, images[0].mode, step))
+
+    loggers = [WithWriter(tmp_path / "a"), WithImages(tmp_path / "b")]
+    make_trainer(SampleGrid(rows=1), logger=loggers, max_epochs=1).fit(make_module(), make_data())
+    assert seen == [("samples", 3, 32, "HWC"), ("samples", "RGB", 32)]
+
+
 def test_training_log_writes_means_against_kimg(
     make_module, make_data, make_trainer, schedule, tmp_path
 ):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from PIL import Image
@@ -140,6 +141,43 @@ def test_fit_test_resume_and_generate_from_a_preset_like_file(here, capfd):
 
     assert blastogan("generate", last, "out") == 2
     assert "out exists and is not empty" in capfd.readouterr().err
+
+
+class StopAt(pl.Callback):
+    """Presses Ctrl-C in the batch that begins at so many images."""
+
+    def __init__(self, images: int):
+        self.images = images
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if module.images_shown == self.images:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("images", "workers"),
+    [(24, 0), (56, 2), (88, 0), (96, 2), (152, 0)],
+    ids=["mid-hold", "phase end", "mid-fade", "tick in a fade", "second hold"],
+)
+def test_a_run_stopped_anywhere_and_resumed_is_bit_equal(images, workers, here):
+    Path("stop.yaml").write_text(
+        f"trainer: {{callbacks: [{{class_path: {__name__}.StopAt, "
+        f"init_args: {{images: {images}}}}}]}}"
+    )
+    fit = ["fit", "--config", "tiny.yaml", "--data.num_workers", workers]
+    assert blastogan(*fit, "--run_dir", "whole") == 0
+    handler = signal.getsignal(signal.SIGINT)
+    assert blastogan(*fit, "--config", "stop.yaml", "--run_dir", "cut") == 130
+    signal.signal(signal.SIGINT, handler)
+    cut = Path("cut/checkpoints/last.ckpt")
+    assert weights(cut)["blastogan"]["images_shown"] == images + 8
+    assert blastogan(*fit, "--ckpt_path", cut) == 0
+    assert_same_run(cut, "whole/checkpoints/last.ckpt")
+    columns = ("kimg", "loss_d", "loss_g", "swd")
+    tables = [read_table(Path(name) / "metrics.csv") for name in ("cut", "whole")]
+    mine, theirs = ([[row[c] for c in columns] for row in table] for table in tables)
+    assert mine[-1] == theirs[-1]
+    assert [row[0] for row in mine] == sorted((row[0] for row in mine), key=float)
 
 
 def test_generated_sets_can_be_trained_on(here):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from blastogan.callbacks.growing import as_gan
@@ -69,8 +71,7 @@ class SampleGrid(Callback):
         folder = Path(trainer.default_root_dir) / "samples"
         _save(sheet, folder / f"kimg-{kimg:09.3f}-{resolution:04d}.png")
         for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("samples", [sheet], step=module.images_shown)
+            _send(logger, sheet, module.images_shown)
 
 
 def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
@@ -83,6 +84,14 @@ def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
     caption = f"Training images: {data.source}, {images.shape[-1]}x{images.shape[-1]}"
     sheet = tiles.flatten(0, 1)
     return image_sheet(sheet, len(CLASSES), caption=caption, titles=CLASSES)
+
+
+def _send(logger: Logger, sheet: Image.Image, images_shown: int) -> None:
+    """Hand a sheet to a logger that takes images, as W&B's and TensorBoard's do."""
+    if hasattr(logger, "log_image"):
+        logger.log_image("samples", [sheet], step=images_shown)
+    elif hasattr(writer := getattr(logger, "experiment", None), "add_image"):
+        writer.add_image("samples", np.asarray(sheet), images_shown, dataformats="HWC")
 
 
 def _save(sheet: Image.Image, path: Path) -> None:
