@@ -52,6 +52,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except (UserError, DivergenceError) as error:
         sys.stderr.write(f"blastogan: {error}\n")
         return 2 if isinstance(error, UserError) else 1
+    except OSError as error:
+        sys.stderr.write(f"blastogan: {error}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("blastogan: interrupted\n")
         return 130

@@ -9,6 +9,7 @@ from typing import Any, Literal, Optional
 
 import torch
 from jsonargparse import Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from torch.optim import Optimizer
@@ -33,7 +34,12 @@ from blastogan.modules import BaseGANModule
 from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
 from blastogan.modules.optimizers import DEFAULT
 from blastogan.presets import find_config
-from blastogan.run_folder import fresh_folder, run_of_checkpoint, unused_folder
+from blastogan.run_folder import (
+    fresh_folder,
+    newest_config,
+    run_of_checkpoint,
+    unused_folder,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +48,7 @@ CALLBACKS = {
     "fade_in": FadeIn,
     "checkpoints": GrowthCheckpoint,
     "divergence": StopOnDivergence,
+    "interrupt": GracefulInterrupt,
     "training_log": TrainingLog,
     "progress": GrowthProgress,
 }
@@ -54,6 +61,18 @@ LINKS = {
     "seed_everything": "data.seed",
 }
 """Settings that stand once and are handed on."""
+
+
+CONTRADICTIONS: dict[str, Any] = {
+    "max_epochs": None,
+    "min_epochs": None,
+    "max_steps": -1,
+    "min_steps": None,
+    "limit_train_batches": None,
+    "overfit_batches": 0.0,
+    "fast_dev_run": False,
+}
+"""Options of the trainer that would cut growth short, with their values when unset."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -73,15 +92,16 @@ class RunConfig(SaveConfigCallback):
         while path.exists() and path.read_text(encoding="utf-8") != text:
             number += 1
             path = folder / f"config-{number}.yaml"
-        path.write_text(text, encoding="utf-8")
+        part = path.with_name(path.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
 
 
 class BlastoganCLI(LightningCLI):
     """Lightning's command line with a schedule that stands once, run folders and presets."""
 
-    def __init__(self, args: Sequence[str], graceful: GracefulInterrupt) -> None:
+    def __init__(self, args: Sequence[str]) -> None:
         self.run_name = "run"
-        self.graceful = graceful
         super().__init__(
             BaseGANModule,
             BlastocystDataModule,
@@ -112,8 +132,8 @@ class BlastoganCLI(LightningCLI):
             resolved.append(arg)
         if any(arg.partition("=")[0] in ("--config", "-c", "--help", "-h") for arg in args):
             return resolved
-        config = run_of_checkpoint(checkpoint) / "config.yaml" if checkpoint else None
-        if config is None or not config.is_file():
+        config = newest_config(run_of_checkpoint(checkpoint)) if checkpoint else None
+        if config is None:
             raise UserError(
                 "no configuration given: add --config NAME, for instance --config demo, or the "
                 "--ckpt_path of a checkpoint in its run folder"
@@ -159,16 +179,23 @@ class BlastoganCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse settings that contradict the schedule, and checkpoints that do not fit."""
         trainer = self._get(self.config, "trainer")
-        for name, unset in (("max_epochs", None), ("max_steps", -1), ("min_epochs", None)):
-            if trainer.get(name, unset) != unset:
+        for name, unset in CONTRADICTIONS.items():
+            if self.subcommand == "fit" and trainer.get(name, unset) != unset:
                 raise UserError(
                     f"trainer.{name} contradicts the schedule, which alone says how long a run is: "
                     "change --schedule.hold_kimg and --schedule.fade_kimg instead"
                 )
         # what lies in a checkpoint is never run
         self.config[self.subcommand].weights_only = True
+        if self.subcommand == "predict":
+            # they are written as they come, not gathered
+            self.config[self.subcommand].return_predictions = False
         self.checkpoint = None
         path = self._get(self.config, "ckpt_path")
+        if not path and self.subcommand == "predict":
+            raise UserError("predict needs a model: add --ckpt_path RUN/checkpoints/last.ckpt")
+        if not path and self.subcommand != "fit":
+            _log.warning("no --ckpt_path: these are the metrics of an untrained network")
         if path:
             self.checkpoint = read_checkpoint(path)
             name = self._get(self.config, "model").class_path.rpartition(".")[2]
@@ -183,7 +210,7 @@ class BlastoganCLI(LightningCLI):
             growing.load_state_dict(saved)
         folder = self._run_folder()
         settings = self._get(self.config_init, "trainer")
-        extra: list[Any] = [RandomState(), self.graceful]
+        extra: list[Any] = [RandomState()]
         if self.subcommand == "predict":
             extra.append(ImageWriter(folder))
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
@@ -191,18 +218,21 @@ class BlastoganCLI(LightningCLI):
             "default_root_dir": str(folder),
             "max_epochs": growing.schedule.total_ticks,
         }
-        if settings.get("logger") in (None, True):
-            own["logger"] = self._loggers(folder)
+        own["logger"] = self._loggers(folder, settings.get("logger"))
         if settings.get("strategy", "auto") == "auto" and _device_count(settings) > 1:
             # a growing network has blocks that do not run yet
             own["strategy"] = "ddp_find_unused_parameters_true"
         return super().instantiate_trainer(**{**own, **kwargs})
 
-    def _loggers(self, folder: Path) -> Any:
+    def _loggers(self, folder: Path, asked: Any) -> Any:
+        """The CSV log always, W&B by its switch, and whatever else is asked for."""
+        others = [] if asked in (None, True, False) else asked
+        others = others if isinstance(others, list) else [others]
         if self.subcommand != "fit":
-            return False
+            return others or False
         mode = self._get(self.config_init, "wandb")
-        return [CSVLog(folder), *([WandbLog(folder, mode)] if mode != "off" else [])]
+        wandb = [WandbLog(folder, mode)] if mode != "off" else []
+        return [CSVLog(folder), *wandb, *others]
 
     def _run_folder(self) -> Path:
         """Folder of the run: as asked for, that of the checkpoint to resume, or a new one."""
@@ -219,7 +249,10 @@ class BlastoganCLI(LightningCLI):
         return fresh_folder(asked) if asked else unused_folder(self.run_name)
 
     def before_fit(self) -> None:
-        """Say where everything goes."""
+        """Read the data before anything is written, and say where everything goes."""
+        self.datamodule.setup("fit")
+        if self.checkpoint and "BlastocystDataModule" in self.checkpoint:
+            self.datamodule.load_state_dict(self.checkpoint["BlastocystDataModule"])
         _log.info("run folder: %s", self.trainer.default_root_dir)
 
     def after_fit(self) -> None:
@@ -249,13 +282,18 @@ def _device_count(settings: Any) -> int:
 
 
 def run(args: Sequence[str]) -> int:
-    """Run a command and return its exit code."""
-    graceful = GracefulInterrupt()
+    """Run a command and return its exit code.
+
+    Raises:
+        UserError: For wrong use, Lightning's own complaints included.
+    """
     try:
-        BlastoganCLI(args, graceful)
+        BlastoganCLI(args)
     except SystemExit as error:
-        # Lightning turns an interrupt into exit code 1
-        if graceful.interrupted:
+        # Lightning ends an interrupted run with exit code 1, out of the KeyboardInterrupt
+        if isinstance(error.__context__, KeyboardInterrupt):
             return 130
         return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
     return 0

@@ -141,12 +141,18 @@ class GrowthSchedule:
                 self._check_mapping(field.name, value)
         for resolution in self.resolutions:
             self._check_values(resolution)
-        if not self.tick_kimg > 0:
+        if not (self.tick_kimg > 0 and math.isfinite(self.tick_kimg)):
             raise UserError(f"tick_kimg is {self.tick_kimg}: expected a number above 0")
         if not self.phases:
             raise UserError("the schedule shows no image: give hold_kimg or fade_kimg above 0")
 
     def _check_mapping(self, name: str, mapping: Mapping[int, float]) -> None:
+        strange = [r for r in mapping if r not in self.resolutions]
+        if strange:
+            raise UserError(
+                f"{name} has a value for {', '.join(map(str, strange))}, which is not among the "
+                f"resolutions {', '.join(map(str, self.resolutions))}"
+            )
         missing = [r for r in self.resolutions if r not in mapping]
         if name == "fade_kimg" and self.start_resolution in missing:
             missing.remove(self.start_resolution)

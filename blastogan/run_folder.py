@@ -16,6 +16,12 @@ def run_of_checkpoint(path: str | Path) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
+def newest_config(folder: Path) -> Path | None:
+    """Configuration that a run used last: ``config.yaml``, or that of a later resume."""
+    found = sorted(folder.glob("config*.yaml"), key=lambda path: path.stat().st_mtime_ns)
+    return found[-1] if found else None
+
+
 def fresh_folder(path: str | Path) -> Path:
     """The folder at `path`, which is to be new or empty.
 

@@ -14,10 +14,21 @@ from conftest import TINY, same_weights
 from PIL import Image
 
 from blastogan import FadeIn, GrowthSchedule, ProgressiveGrowing, SampleGrid
-from blastogan.callbacks import GracefulInterrupt, GrowthProgress, RandomState, TrainingLog
+from blastogan.callbacks import (
+    GracefulInterrupt,
+    GrowthCheckpoint,
+    GrowthProgress,
+    RandomState,
+    TrainingLog,
+)
 from blastogan.callbacks.progress import PaceMeter, format_seconds
 from blastogan.errors import DivergenceError, UserError
 from blastogan.loggers import CSVLog
+
+
+def read_table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 class Watch(pl.Callback):
@@ -158,7 +169,7 @@ def test_training_log_writes_means_against_kimg(
     make_trainer(TrainingLog(schedule, 0.032), logger=log, limit_val_batches=1).fit(
         make_module(), make_data()
     )
-    rows = list(csv.DictReader((tmp_path / "run/metrics.csv").open()))
+    rows = read_table(tmp_path / "run/metrics.csv")
     trained = [row for row in rows if row["loss_d"]]
     assert [float(row["kimg"]) for row in trained] == [0.032, 0.064, 0.096, 0.128, 0.160]
     assert [row["resolution"] for row in trained] == ["8", "16", "16", "16", "16"]
@@ -174,7 +185,7 @@ def test_csv_log_goes_on_where_a_run_resumes(tmp_path):
     log.log_metrics({"swd": 9.0}, step=3000)
     again = CSVLog(tmp_path)
     again.log_metrics({"loss": 33.0}, step=3000)
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    rows = read_table(tmp_path / "metrics.csv")
     assert [(row["kimg"], row["loss"], row["swd"]) for row in rows] == [
         ("1.0", "1", ""),
         ("2.0", "2", ""),
@@ -190,6 +201,19 @@ def test_random_states_of_all_kinds_come_back():
     again.load_state_dict(state)
     again.on_train_start(None, None)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == first  # noqa: NPY002
+
+
+@pytest.mark.parametrize("due", [True, False])
+def test_a_checkpoint_is_written_when_it_is_time(
+    due, make_module, make_data, make_trainer, schedule, tmp_path
+):
+    timed = GrowthCheckpoint(schedule, every_minutes=1e-9 if due else 60.0)
+    written = []
+    timed._save_last = lambda trainer: written.append(trainer.lightning_module.images_shown)
+    timed.keep_phases = False
+    callbacks = [ProgressiveGrowing(schedule), FadeIn(schedule), timed]
+    make_trainer(callbacks=callbacks, max_epochs=1).fit(make_module(), make_data())
+    assert written == ([8, 16, 24, 32] if due else [32])
 
 
 def test_phases_and_the_last_state_are_kept(make_module, make_data, make_trainer, tmp_path):
@@ -236,17 +260,36 @@ class PressCtrlC(pl.Callback):
 
 
 def test_an_interrupt_finishes_the_batch_saves_and_says_how_to_go_on(
-    make_module, make_data, make_trainer, tmp_path, caplog
+    make_module, make_data, make_trainer, schedule, tmp_path, caplog
 ):
-    graceful = GracefulInterrupt()
+    graceful = GracefulInterrupt(schedule)
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as caught:
         make_trainer(PressCtrlC(48), graceful).fit(make_module(), make_data())
-    signal.signal(signal.SIGINT, before)
+    assert isinstance(caught.value.__context__, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
     assert graceful.interrupted
     path = tmp_path / "run/checkpoints/last.ckpt"
     assert f"--ckpt_path {path}" in caplog.text
     assert torch.load(path, weights_only=True)["blastogan"]["images_shown"] == 52
+
+
+def test_an_interrupt_in_the_last_batch_of_a_tick_waits_for_its_validation(
+    make_module, make_data, make_trainer, schedule, tmp_path
+):
+    log = CSVLog(tmp_path / "run")
+    callbacks = [PressCtrlC(24), GracefulInterrupt(schedule), TrainingLog(schedule, 0.032)]
+    with pytest.raises(SystemExit):
+        make_trainer(*callbacks, logger=log).fit(make_module(), make_data())
+    rows = read_table(tmp_path / "run/metrics.csv")
+    assert [(row["kimg"], bool(row["loss_d"])) for row in rows] == [
+        ("0.032", True),
+        ("0.032", False),
+    ]
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert last["blastogan"]["images_shown"] == 32
 
 
 def test_time_left_counts_every_resolution_at_its_own_pace():

@@ -53,11 +53,10 @@ def blastogan(*args):
 def start(*args, **settings):
     return subprocess.Popen(
         [sys.executable, "-m", "blastogan", *map(str, args)],
-        stdout=subprocess.PIPE,
+        **{"stdout": subprocess.PIPE, **settings},
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        **settings,
     )
 
 
@@ -109,7 +108,7 @@ def test_fit_test_resume_and_generate_from_a_preset_like_file(here, capfd):
     assert all(p.read_bytes() == content for p, content in before.items())
     assert_same_run(last, here / "runs/tiny-2/checkpoints/last.ckpt")
 
-    # from the middle of the fade, with the configuration that lies in the run folder
+    # from the end of the first phase, with the configuration that lies in the run folder
     middle = run / "checkpoints/phase-00-hold-0008.ckpt"
     other = here / "other/checkpoints"
     other.mkdir(parents=True)
@@ -173,11 +172,11 @@ def test_a_run_stopped_anywhere_and_resumed_is_bit_equal(images, workers, here):
     assert weights(cut)["blastogan"]["images_shown"] == images + 8
     assert blastogan(*fit, "--ckpt_path", cut) == 0
     assert_same_run(cut, "whole/checkpoints/last.ckpt")
-    columns = ("kimg", "loss_d", "loss_g", "swd")
-    tables = [read_table(Path(name) / "metrics.csv") for name in ("cut", "whole")]
-    mine, theirs = ([[row[c] for c in columns] for row in table] for table in tables)
-    assert mine[-1] == theirs[-1]
-    assert [row[0] for row in mine] == sorted((row[0] for row in mine), key=float)
+    cut, whole = (read_table(Path(name) / "metrics.csv") for name in ("cut", "whole"))
+    assert [row["kimg"] for row in cut] == ["0.032", "0.064", "0.096", "0.128", "0.16", "0.192"]
+    assert cut == whole
+    sheets = [sorted(p.name for p in Path(name).glob("samples/*")) for name in ("cut", "whole")]
+    assert sheets[0] == sheets[1]
 
 
 def test_generated_sets_can_be_trained_on(here):
@@ -201,6 +200,11 @@ WRONG = {
     "config path": (["fit", "--config", "absent.yaml"], "no configuration at absent.yaml"),
     "no config": (["fit"], "no configuration given"),
     "max_epochs": (["fit", "--config", "tiny.yaml", "--trainer.max_epochs", "3"], "schedule"),
+    "part": (["fit", "--config", "tiny.yaml", "--trainer.limit_train_batches", "3"], "schedule"),
+    "clipping": (["fit", "--config", "tiny.yaml", "--trainer.gradient_clip_val", "1"], "manual"),
+    "bad data, wandb": (
+        ["fit", "--config", "tiny.yaml", "--wandb", "offline", "--data.root", "absent"], "absent"),
+    "junk checkpoint": (["generate", "junk.ckpt", "x"], "cannot read"),
     "resolution": (["fit", "--config", "tiny.yaml", "--schedule.final_resolution", "24"], "power"),
     "stddev": (["fit", "--config", "tiny.yaml", "--schedule.batch_size", "6"], "multiple of the"),
     "no folder": (["fit", "--config", "tiny.yaml", "--data.root", "absent"], "absent"),
@@ -227,6 +231,7 @@ def test_wrong_use_gets_one_clear_message_and_leaves_nothing_behind(case, here, 
     Image.new("L", (16, 16)).save("graded/a.png")
     Path("graded/metadata.csv").write_text("filename,grade\na.png,ZZ\n")
     Path("text.ckpt").write_text("no checkpoint")
+    Path("junk.ckpt").write_bytes(b"GIF89a")
     args, message = WRONG[case]
     before = sorted(here.rglob("*"))
     assert blastogan(*args) == 2
@@ -263,7 +268,7 @@ def test_every_preset_builds(name, here, capfd):
         return {int(k): v for k, v in value.items()} if isinstance(value, dict) else value
 
     schedule = GrowthSchedule(**{k: integers(v) for k, v in config["schedule"].items()})
-    assert schedule.final_resolution == config["model"]["init_args"]["resolution"]
+    assert schedule.final_resolution in (32, 256)
     assert all(phase.batch_size % 4 == 0 for phase in schedule.phases)
     assert schedule.rounding == ()
 
@@ -312,41 +317,95 @@ def test_help_and_version(capfd):
 LONG = "--schedule.hold_kimg=64"
 
 
-def wait_for(path, process, seconds=120):
+def wait_for(condition, process, seconds=120):
     end = time.monotonic() + seconds
-    while not path.exists():
+    while not condition():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < end
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("moment", ["training", "validation"])
-def test_ctrl_c_leaves_a_checkpoint_says_how_to_go_on_and_exits_with_130(moment, here):
-    slow = ["--data.num_phantoms=2000", "--data.val_fraction=0.4", "--data.num_workers=1"]
-    process = start("fit", "--config", "tiny.yaml", LONG, *(slow if moment == "validation" else []))
+def test_ctrl_c_leaves_a_checkpoint_says_how_to_go_on_and_exits_with_130(here):
+    process = start("fit", "--config", "tiny.yaml", LONG)
     last = here / "runs/tiny/checkpoints/last.ckpt"
-    if moment == "training":
-        wait_for(last, process)
-    else:
-        # the first validation takes seconds and comes before the first checkpoint
-        wait_for(here / "runs/tiny/config.yaml", process)
-        time.sleep(2.0)
+    wait_for(last.exists, process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert "to go on, add --ckpt_path runs/tiny/checkpoints/last.ckpt" in output
     assert "Traceback" not in output
-    shown = weights(last)["blastogan"]["images_shown"]
-    assert shown > 0
+    assert weights(last)["blastogan"]["images_shown"] > 0
+
+
+class StopInValidation(pl.Callback):
+    """Presses Ctrl-C in the first batch of a validation."""
+
+    def on_validation_batch_start(self, trainer, module, *args):
+        if trainer.state.fn == "fit":
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_during_validation_keeps_its_metrics_and_the_checkpoint(here):
+    Path("stop.yaml").write_text(
+        f"trainer: {{callbacks: [{{class_path: {__name__}.StopInValidation}}]}}"
+    )
+    assert blastogan("fit", "--config", "tiny.yaml", "--config", "stop.yaml") == 130
+    run = here / "runs/stop"
+    assert weights(run / "checkpoints/last.ckpt")["blastogan"]["images_shown"] == 32
+    assert [row["kimg"] for row in read_table(run / "metrics.csv") if row["swd"]] == ["0.032"]
 
 
 def test_ctrl_c_twice_stops_at_once_and_keeps_the_last_checkpoint(here):
-    process = start("fit", "--config", "tiny.yaml", LONG)
-    last = here / "runs/tiny/checkpoints/last.ckpt"
-    wait_for(last, process)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    # a validation of many images, so that there is something to cut short
+    slow = ["--data.num_phantoms=3000", "--data.val_fraction=0.6"]
+    with Path("log.txt").open("w+") as log:
+        process = start("fit", "--config", "tiny.yaml", LONG, *slow, stdout=log)
+        wait_for(lambda: Path("runs/tiny/config.yaml").exists(), process)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: "interrupted:" in Path("log.txt").read_text(), process)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=120)
+    output = Path("log.txt").read_text()
     assert process.returncode == 130, output
     assert "Traceback" not in output
-    assert weights(last)["blastogan"]["images_shown"] > 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--data.num_phantoms", "61"], "trained on other data: images is 60"),
+        (["--seed_everything", "1"], "seed is 0 in the checkpoint and 1 here"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_data_only(args, message, here, capfd):
+    assert blastogan("fit", "--config", "tiny.yaml") == 0
+    last = here / "runs/tiny/checkpoints/last.ckpt"
+    before = sorted(here.rglob("*"))
+    assert blastogan("fit", "--config", "tiny.yaml", *args, "--ckpt_path", last) == 2
+    assert message in capfd.readouterr().err
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_run_can_go_on_with_another_learning_rate(here):
+    shorter = ["--config", "tiny.yaml", "--config", "stop.yaml"]
+    Path("stop.yaml").write_text(
+        f"trainer: {{callbacks: [{{class_path: {__name__}.StopAt, init_args: {{images: 88}}}}]}}"
+    )
+    assert blastogan("fit", *shorter) == 130
+    last = here / "runs/stop/checkpoints/last.ckpt"
+    rate = ["--generator_optimizer.init_args.lr", "0.0005"]
+    assert blastogan("fit", "--config", "tiny.yaml", *rate, "--ckpt_path", last) == 0
+    generator, discriminator = weights(last)["optimizer_states"]
+    assert generator["param_groups"][0]["lr"] == 0.0005
+    assert discriminator["param_groups"][0]["lr"] == 0.001
+    assert "0.0005" in (here / "runs/stop/config-2.yaml").read_text()
+    # from now on, that is the configuration of the run
+    assert blastogan("fit", "--ckpt_path", last) == 0
+    assert weights(last)["optimizer_states"][0]["param_groups"][0]["lr"] == 0.0005
+
+
+def test_untrained_networks_do_not_predict_and_say_what_they_are(here, capfd):
+    assert blastogan("predict", "--config", "tiny.yaml") == 2
+    assert "predict needs a model" in capfd.readouterr().err
+    assert blastogan("validate", "--config", "tiny.yaml") == 0

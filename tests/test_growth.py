@@ -95,6 +95,8 @@ def test_a_schedule_comes_back_from_plain_values():
         ({"final_resolution": 2048}, "nearest is 1024"),
         ({"start_resolution": 64, "final_resolution": 32}, "above final_resolution"),
         ({"batch_size": {8: 4}}, "batch_size has no value for 16, 32"),
+        ({"batch_size": {8: 4, 16: 4, 32: 4, 512: 4}}, "has a value for 512"),
+        ({"tick_kimg": float("inf")}, "tick_kimg is inf"),
         ({"batch_size": 0}, "batch_size at 8 is 0"),
         ({"hold_kimg": -1.0}, "hold_kimg at 8 is -1"),
         ({"hold_kimg": float("nan")}, "hold_kimg at 8 is nan"),

@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor
 
 from blastogan.callbacks.growing import as_gan
 from blastogan.errors import DivergenceError, UserError
@@ -36,6 +38,15 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
     trainer.save_checkpoint(part, weights_only=False)
     if trainer.is_global_zero:
         part.replace(path)
+
+
+def is_finite(trainer: Trainer, outputs: Mapping[str, Tensor]) -> bool:
+    """Whether all that a step returned is finite, on all ranks; waits for the device."""
+    values = torch.stack([value.float() for value in outputs.values()])
+    finite = bool(values.isfinite().all())
+    if trainer.world_size > 1:
+        finite = bool(trainer.strategy.reduce_boolean_decision(finite, all=True))
+    return finite
 
 
 class GrowthCheckpoint(Checkpoint):
@@ -71,12 +82,18 @@ class GrowthCheckpoint(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save when it is time; rank 0 has the clock."""
+        """Save when it is time, unless the step went wrong; rank 0 has the clock.
+
+        At the end of a tick, its validation comes first.
+        """
         due = time.monotonic() - self._saved_at > self.every_minutes * 60
         if trainer.world_size > 1:
             due = bool(trainer.strategy.broadcast(due))
-        if due:
+        if due and not self._ends_tick(pl_module) and is_finite(trainer, outputs):
             self._save_last(trainer)
+
+    def _ends_tick(self, pl_module: LightningModule) -> bool:
+        return as_gan(pl_module).images_shown % self.schedule.tick_images == 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end of a tick, after its validation."""
@@ -98,20 +115,32 @@ class GrowthCheckpoint(Checkpoint):
 class GracefulInterrupt(Callback):
     """On Ctrl-C, finish the batch, write ``last.ckpt`` and say how to go on.
 
-    A second Ctrl-C stops at once, with the last checkpoint as it was. Sets `interrupted`, by which
-    a command line knows that it should exit with 130.
+    At the end of a tick its validation is finished too, so that nothing is missing from the log
+    of the resumed run. A second Ctrl-C stops at once, with the last checkpoint as it was. Sets
+    `interrupted`, by which a command line knows that it should exit with 130.
+
+    Args:
+        schedule: Tells where ticks end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, schedule: GrowthSchedule) -> None:
+        self.schedule = schedule
         self.interrupted = False
         self._before: Any = None
+        self._taken = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signal; only the main thread may."""
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._handle)
+            self._taken = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._taken and callable(self._before):
+            # Lightning's own teardown, which comes later, puts back what it found
+            signal.signal(signal.SIGINT, self._before)
+            self._before(number, frame)
+            return
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
@@ -125,27 +154,16 @@ class GracefulInterrupt(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Stop if asked to."""
-        self._stop_if_asked(trainer, pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Stop if asked to."""
-        self._stop_if_asked(trainer, pl_module)
+        """Stop if asked to, within a tick."""
+        if as_gan(pl_module).images_shown % self.schedule.tick_images:
+            self._stop_if_asked(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop if asked to during the metrics at the end of validation."""
+        """Stop if asked to, at the end of a tick."""
         self._stop_if_asked(trainer, pl_module)
 
     def _stop_if_asked(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self.interrupted or trainer.sanity_checking or trainer.state.fn != "fit":
+        if not self.interrupted:
             return
         path = checkpoint_folder(trainer) / "last.ckpt"
         save_checkpoint(trainer, path)
@@ -156,14 +174,18 @@ class GracefulInterrupt(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Note an interrupt that came at another time, or a second one."""
+        """Note an interrupt that came at another time, or a second one; give the signal back."""
         self.interrupted = self.interrupted or isinstance(exception, KeyboardInterrupt)
+        self._give_back()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signal back."""
-        if self._before is not None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._taken:
             signal.signal(signal.SIGINT, self._before)
-            self._before = None
+            self._taken = False
 
 
 class StopOnDivergence(Callback):
@@ -177,6 +199,8 @@ class StopOnDivergence(Callback):
     """
 
     def __init__(self, schedule: GrowthSchedule, every_n_steps: int = 16) -> None:
+        if every_n_steps < 1:
+            raise UserError(f"every_n_steps is {every_n_steps}: expected 1 or more")
         self.schedule = schedule
         self.every_n_steps = every_n_steps
 
@@ -188,7 +212,7 @@ class StopOnDivergence(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Look at the losses of the step.
+        """Look at the losses and penalties of the step.
 
         Raises:
             DivergenceError: If one is not finite.
@@ -198,18 +222,17 @@ class StopOnDivergence(Callback):
         ends_tick = module.images_shown % self.schedule.tick_images == 0
         if not (on_time or ends_tick):
             return
-        losses = torch.stack([outputs["loss_d"].float(), outputs["loss_g"].float()])
-        if bool(losses.isfinite().all()):
+        if is_finite(trainer, outputs):
             return
         path = checkpoint_folder(trainer) / "diverged.ckpt"
         save_checkpoint(trainer, path)
-        loss_d, loss_g = losses.tolist()
+        values = ", ".join(f"{name} {float(value):g}" for name, value in outputs.items())
         before = max(module.images_shown - len(batch["image"]) * trainer.world_size, 0)
         state = self.schedule.at(before)
         raise DivergenceError(
             f"training diverged at step {trainer.global_step // 2} "
             f"({module.images_shown / 1000:.3f} kimg, {state.phase}, alpha {state.alpha:.3f}): "
-            f"loss of D is {loss_d}, of G {loss_g}. Go on from an earlier checkpoint in "
+            f"{values}. Go on from an earlier checkpoint in "
             f"{path.parent} with a larger model.init_args.r1_gamma, a smaller learning rate, or "
             f"full precision (--trainer.precision 32). The state is kept in {path.name}."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -60,7 +61,7 @@ class ProgressiveGrowing(Callback):
         group = module.discriminator.stddev_group
         for phase in self.schedule.phases:
             share = phase.batch_size // world_size
-            if share % min(group, share):
+            if share < 1 or share % min(group, share):
                 raise UserError(
                     f"batch_size at {phase.resolution} is {phase.batch_size}, {share} on each of "
                     f"{world_size} devices: no multiple of the minibatch-stddev group of {group}; "
@@ -113,9 +114,12 @@ class ProgressiveGrowing(Callback):
             UserError: If the checkpoint was trained on another schedule.
         """
         saved = GrowthSchedule.from_dict(state_dict["schedule"])
-        if saved.phases == self.schedule.phases and saved.tick_images == self.schedule.tick_images:
+        # the learning rate may be changed when a run is resumed
+        own = dataclasses.replace(self.schedule, learning_rate=None)
+        saved = dataclasses.replace(saved, learning_rate=None)
+        if saved.phases == own.phases and saved.tick_images == own.tick_images:
             return
-        mine, theirs = self.schedule.to_dict(), saved.to_dict()
+        mine, theirs = own.to_dict(), saved.to_dict()
         different = [
             f"{name} is {theirs[name]} in the checkpoint and {mine[name]} in the configuration"
             for name in mine

@@ -90,8 +90,10 @@ def _send(logger: Logger, sheet: Image.Image, images_shown: int) -> None:
     """Hand a sheet to a logger that takes images, as W&B's and TensorBoard's do."""
     if hasattr(logger, "log_image"):
         logger.log_image("samples", [sheet], step=images_shown)
-    elif hasattr(writer := getattr(logger, "experiment", None), "add_image"):
-        writer.add_image("samples", np.asarray(sheet), images_shown, dataformats="HWC")
+        return
+    add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
+    if add_image is not None:
+        add_image("samples", np.asarray(sheet), images_shown, dataformats="HWC")
 
 
 def _save(sheet: Image.Image, path: Path) -> None:

@@ -26,8 +26,8 @@ class TrainingLog(Callback):
     """
 
     def __init__(self, schedule: GrowthSchedule, every_kimg: float = 1.0) -> None:
-        if not every_kimg > 0:
-            raise UserError(f"every_kimg is {every_kimg}: expected more than 0")
+        if not every_kimg >= 0.001:
+            raise UserError(f"every_kimg is {every_kimg}: expected 0.001 (one image) or more")
         self.schedule = schedule
         self.every_images = round(every_kimg * 1000)
         self._sums: dict[str, Tensor] = {}

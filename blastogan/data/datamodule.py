@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections import Counter
@@ -113,36 +114,84 @@ class BlastocystDataModule(LightningDataModule):
         return "phantoms" if self.root is None else "real images"
 
     def setup(self, stage: str) -> None:
-        """Read, split and decode the images, once for all stages.
+        """Read, split and decode the images, once for all stages; prediction decodes none.
 
         Raises:
             UserError: If the folder, a table or an image cannot be read; all faults are listed.
         """
-        if self.records:
-            return
-        resolution = self.schedule.final_resolution
-        workers = min(os.cpu_count() or 1, 8)
+        if not self.records:
+            self._read()
+        if not self._pyramids and stage != "predict":
+            self._decode()
+
+    def _read(self) -> None:
         if self.root is None:
-            drawn_at = max(resolution, RESOLUTIONS[0])
-            phantoms = PhantomImages(
-                self.num_phantoms, self.seed, drawn_at, framing=self.phantom_framing
-            )
-            records = phantom_records(phantoms)
+            records = phantom_records(self._phantoms())
         else:
             table = read_graded_images(Path(self.root), self.format)
             _log.info("%s", table.summary())
             records = table.records
         self.split = split_by_embryo(records, self.val_fraction, self.test_fraction, self.seed)
-        if self.root is None:
-            images = render_phantoms(phantoms, self.img_channels, workers)
-        else:
-            images = load_images(records, resolution, self.img_channels, workers)
-        smallest = self.schedule.start_resolution
-        for part, positions in self.split.items():
-            coarsest = smallest if part == "train" else resolution
-            self._pyramids[part] = pyramid(images[positions], coarsest)
         self.records = records
+
+    def _phantoms(self) -> PhantomImages:
+        resolution = max(self.schedule.final_resolution, RESOLUTIONS[0])
+        return PhantomImages(self.num_phantoms, self.seed, resolution, framing=self.phantom_framing)
+
+    def _decode(self) -> None:
+        resolution = self.schedule.final_resolution
+        workers = min(os.cpu_count() or 1, 8)
+        if self.root is None:
+            images = render_phantoms(self._phantoms(), self.img_channels, workers)
+        else:
+            images = load_images(self.records, resolution, self.img_channels, workers)
+        for part, positions in self.split.items():
+            coarsest = self.schedule.start_resolution if part == "train" else resolution
+            self._pyramids[part] = pyramid(images[positions], coarsest)
         self._describe()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run was trained on: a fingerprint of all images with grade, embryo and part."""
+        parts = {n: part for part, positions in self.split.items() for n in positions}
+        lines = [
+            f"{record.path.name} {record.grade.name} {record.embryo} {parts[n]}"
+            for n, record in enumerate(self.records)
+        ]
+        digest = hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+        return {
+            "images": len(self.records),
+            "source": self.source,
+            "seed": self.seed,
+            "augment": self.augment,
+            "fingerprint": digest,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare the images of a checkpoint with those at hand.
+
+        Raises:
+            UserError: If a run is to go on with other images, another split or another order.
+        """
+        mine = self.state_dict()
+        different = [
+            f"{name} is {state_dict[name]} in the checkpoint and {mine[name]} here"
+            for name in mine
+            if mine[name] != state_dict[name]
+        ]
+        if not different:
+            return
+        stage = self.trainer.state.fn if self.trainer else "fit"
+        if stage == "fit":
+            raise UserError(
+                "the checkpoint was trained on other data: " + "; ".join(different) + ". Give the "
+                "same --data.root, fractions and --seed_everything to go on with it."
+            )
+        if stage != "predict":
+            _log.warning(
+                "these are not the images that the checkpoint was trained with, or not the same "
+                "split; held-out images may have been trained on: %s",
+                "; ".join(different),
+            )
 
     def _describe(self) -> None:
         for part, positions in self.split.items():
@@ -212,9 +261,12 @@ class BlastocystDataModule(LightningDataModule):
         )
         labels = [Grade.parse(name).labels for name, count in counts.items() for _ in range(count)]
         index = torch.arange(len(labels))
-        requests = TensorDataset(
-            torch.tensor(labels), index, torch.full_like(index, self.predict_seed)
-        )
+        seeds = torch.full_like(index, self.predict_seed)
+        # each device makes its own share
+        trainer = self.trainer
+        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        columns = (torch.tensor(labels), index, seeds)
+        requests = TensorDataset(*(column[rank::ranks] for column in columns))
         return self._loader_of(requests, ("labels", "index", "seed"))
 
     def _loader_of(self, dataset: Dataset[Any], names: tuple[str, ...]) -> DataLoader[Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 import re
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -21,8 +20,6 @@ from blastogan.data.records import (
 )
 from blastogan.errors import UserError
 from blastogan.grades import Grade
-
-_log = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
@@ -192,7 +189,6 @@ def read_graded_images(root: str | Path, format: str = "auto") -> GradedTable:  
     table = readers[format].read(root)
     if not table.records:
         raise UserError(f"no graded image is left: give some images a grade. {table.summary()}")
-    _log.info("%s", table.summary())
     return table
 
 

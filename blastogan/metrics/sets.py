@@ -29,11 +29,12 @@ class ImageSetMetrics(Metric):
     fakes: list[Tensor]
 
     def __init__(self, seed: int = 0, swd_images: int = 2000) -> None:
-        super().__init__(compute_on_cpu=True)
+        # every process sees the whole set
+        super().__init__(compute_on_cpu=True, sync_on_compute=False)
         self.seed = seed
         self.swd_images = swd_images
-        self.add_state("reals", default=[], dist_reduce_fx="cat")
-        self.add_state("fakes", default=[], dist_reduce_fx="cat")
+        self.add_state("reals", default=[], dist_reduce_fx=None)
+        self.add_state("fakes", default=[], dist_reduce_fx=None)
 
     def update(self, reals: Tensor, fakes: Tensor) -> None:
         """Add uint8 images, both ``(B, C, R, R)``.

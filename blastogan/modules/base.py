@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from pytorch_lightning import LightningModule
@@ -12,14 +12,15 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, LABEL_SIZES, LETTERS, Grade
 from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, r1_gamma_rule
 from blastogan.metrics import ImageSetMetrics, to_float, to_uint8
 from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
 from blastogan.modules.ema import ema_decay, update_ema
-from blastogan.modules.optimizers import build_optimizer
-from blastogan.modules.requests import Batch, Request, grade_labels, numbered_latents
+from blastogan.modules.optimizers import apply_settings, build_optimizer
+from blastogan.modules.requests import Request, grade_labels, numbered_latents
 from blastogan.networks.layers import downsample, fade, upsample
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
 
@@ -83,6 +84,9 @@ class BaseGANModule(LightningModule):
         super().__init__()
         if loss not in LOSSES:
             raise UserError(f"loss is {loss!r}: expected one of {', '.join(LOSSES)}")
+        if regularizer not in get_args(Regularizer):
+            expected = ", ".join(get_args(Regularizer))
+            raise UserError(f"regularizer is {regularizer!r}: expected one of {expected}")
         if r1_interval < 1:
             raise UserError(f"r1_interval is {r1_interval}: expected 1 or more")
         self.automatic_optimization = False
@@ -134,7 +138,7 @@ class BaseGANModule(LightningModule):
 
     # -- the step ---------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
         """One step of D and of G on a batch of reals.
 
         Returns:
@@ -178,9 +182,19 @@ class BaseGANModule(LightningModule):
 
     def generate_fakes(self, labels: Tensor | None, count: int) -> Tensor:
         """Fakes of the generator in training, ``(count, C, R, R)``."""
-        z = torch.randn(count, self.latent_dim, device=self.device)
+        z = self.global_draw(torch.randn, count, self.latent_dim)
         fakes: Tensor = self.generator(z, labels, resolution=self.resolution, alpha=self.alpha)
         return fakes
+
+    def global_draw(self, draw: Callable[..., Tensor], count: int, *shape: int) -> Tensor:
+        """This rank's ``(count, *shape)`` of a draw over the global batch.
+
+        All ranks have the same random state: without slicing they would draw the same latents.
+        """
+        trainer = self._trainer
+        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        drawn = draw(count * ranks, *shape, device=self.device)
+        return drawn[rank * count : (rank + 1) * count]
 
     def _discriminator_step(
         self, reals: Tensor, labels: Tensor | None, global_batch: int
@@ -278,7 +292,10 @@ class BaseGANModule(LightningModule):
             )
         z, _ = numbered_latents(indices, seed, self.latent_dim)
         given = labels.to(self.device) if self.conditional else None
-        return to_uint8(self.generator_ema(z, given, resolution=self.resolution, alpha=self.alpha))
+        average = self.generator_ema
+        return to_uint8(
+            average(z.to(self.device), given, resolution=self.resolution, alpha=self.alpha)
+        )
 
     def generate(
         self,
@@ -289,7 +306,9 @@ class BaseGANModule(LightningModule):
         seed: int = 0,
         batch_size: int = 32,
     ) -> Tensor:
-        """Synthetic images, the same for the same seed whatever `count` and `batch_size`.
+        """Synthetic images, for a seed and grade the same whatever `count`.
+
+        Another `batch_size` or device may round a pixel to the next grey level.
 
         Args:
             count: Number of images.
@@ -326,7 +345,7 @@ class BaseGANModule(LightningModule):
 
     # -- evaluation -------------------------------------------------------------------------------
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Compare reals with as many samples of the same grades, at the final resolution."""
         self._update_metrics(self.val_metrics, batch)
 
@@ -334,7 +353,7 @@ class BaseGANModule(LightningModule):
         """Log the metrics of the validation set."""
         self._log_metrics(self.val_metrics)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """As `validation_step`, on the test set."""
         self._update_metrics(self.test_metrics, batch)
 
@@ -342,7 +361,7 @@ class BaseGANModule(LightningModule):
         """Log the metrics of the test set."""
         self._log_metrics(self.test_metrics)
 
-    def _update_metrics(self, metrics: ImageSetMetrics, batch: Batch) -> None:
+    def _update_metrics(self, metrics: ImageSetMetrics, batch: ImageBatch) -> None:
         fakes = self.sample(batch["index"].tolist(), batch["labels"], seed=0)
         while fakes.shape[-1] < self.final_resolution:
             fakes = fakes.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
@@ -386,6 +405,7 @@ class BaseGANModule(LightningModule):
         self.images_shown = int(state["images_shown"])
         self.resolution = int(state["resolution"])
         self.alpha = float(state["alpha"])
+        apply_settings(self.optimizer_settings, checkpoint.get("optimizer_states", []))
 
     @classmethod
     def load_from_checkpoint(

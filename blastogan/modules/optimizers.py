@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from blastogan.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 DEFAULT: dict[str, Any] = {
     "class_path": "torch.optim.Adam",
@@ -39,12 +42,37 @@ def build_optimizer(
     inside = path in (name, f"torch.optim.{name}", getattr(found, "__module__", "") + f".{name}")
     if not (inspect.isclass(found) and issubclass(found, Optimizer) and inside):
         raise UserError(f"optimizer {path!r}: expected a class of torch.optim, such as Adam")
-    arguments = dict(settings.get("init_args") or {})
-    if "betas" in arguments:
-        # a list from YAML; integers are refused by Adam
-        arguments["betas"] = tuple(float(beta) for beta in arguments["betas"])
+    arguments = _arguments(settings)
     try:
         optimizer: Optimizer = found(parameters, **arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer {path!r} refuses {arguments}: {error}") from error
     return optimizer
+
+
+def apply_settings(
+    settings: Sequence[Mapping[str, Any] | None], states: Sequence[dict[str, Any]]
+) -> None:
+    """Write settings into saved optimiser states, which else would bring back their own.
+
+    So a run can be resumed with another learning rate. What differs is logged.
+
+    Args:
+        settings: As for `build_optimizer`, one per optimiser.
+        states: State dicts of the optimisers, changed in place.
+    """
+    for mine, state in zip(settings, states, strict=False):
+        for name, value in _arguments(DEFAULT if mine is None else mine).items():
+            for group in state["param_groups"]:
+                saved = group.get(name, value)
+                if (tuple(saved) if name == "betas" else saved) != value:
+                    _log.info("optimizer: %s changes from %s to %s", name, saved, value)
+                    group[name] = value
+
+
+def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = dict(settings.get("init_args") or {})
+    if "betas" in arguments:
+        # a list from YAML; integers are refused by Adam
+        arguments["betas"] = tuple(float(beta) for beta in arguments["betas"])
+    return arguments

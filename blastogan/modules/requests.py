@@ -13,20 +13,6 @@ from blastogan.grades import Grade
 from blastogan.seeding import derive_seed
 
 
-class Batch(TypedDict):
-    """What data loaders deliver.
-
-    Attributes:
-        image: uint8 ``(B, C, R, R)``.
-        labels: int64 ``(B, 2)``, ICM and TE letter.
-        index: int64 ``(B,)``, position in the set.
-    """
-
-    image: Tensor
-    labels: Tensor
-    index: Tensor
-
-
 class Request(TypedDict):
     """What the prediction loader asks for.
 

@@ -112,12 +112,13 @@ class StyleGANModule(BaseGANModule):
         generator = self.generator
         assert isinstance(generator, StyleGANGenerator)
         layers = generator.synthesis.num_layers(self.resolution)
-        z = torch.randn(2, count, self.latent_dim, device=self.device)
-        crossover = torch.randint(1, layers, (count,), device=self.device)
-        unmixed = torch.rand(count, device=self.device) >= self.style_mixing_prob
-        w = generator.mapping(z[0], labels)
+        z = self.global_draw(torch.randn, count, 2, self.latent_dim)
+        u = self.global_draw(torch.rand, count, 2)
+        crossover = (1 + u[:, 0] * (layers - 1)).long()  # uniform on 1 to layers - 1
+        unmixed = u[:, 1] >= self.style_mixing_prob
+        w = generator.mapping(z[:, 0], labels)
         generator.update_w_avg(w)
-        other = generator.mapping(z[1], labels)
+        other = generator.mapping(z[:, 1], labels)
         ws = mix_styles(w, other, crossover.masked_fill(unmixed, layers), layers)
         fakes: Tensor = generator.synthesis(ws, resolution=self.resolution, alpha=self.alpha)
         return fakes
@@ -135,13 +136,20 @@ class StyleGANModule(BaseGANModule):
             for shape in average.synthesis.noise_shapes(self.resolution)
         ]
         given = labels.to(self.device) if self.conditional else None
+        ws = average.mapping(z.to(self.device), given)[:, None]
+        ws = ws.expand(-1, average.synthesis.num_layers(self.resolution), -1)
+        if truncation_psi != 1.0:
+            center = None if given is None else self._mean_styles(given)
+            ws = average.truncate(ws, truncation_psi, center=center)
         return to_uint8(
-            average(
-                z.to(self.device),
-                given,
-                resolution=self.resolution,
-                alpha=self.alpha,
-                truncation_psi=truncation_psi,
-                noise=noise,
-            )
+            average.synthesis(ws, resolution=self.resolution, alpha=self.alpha, noise=noise)
         )
+
+    def _mean_styles(self, labels: Tensor, count: int = 1000) -> Tensor:
+        """Mean w of each label ``(B, w_dim)``: the mean over all would draw grades together."""
+        average = self.generator_ema
+        assert isinstance(average, StyleGANGenerator)
+        z = torch.randn(count, self.latent_dim, generator=torch.Generator().manual_seed(0))
+        found, position = torch.unique(labels, dim=0, return_inverse=True)
+        means = [average.mapping(z.to(labels.device), label.expand(count, -1)) for label in found]
+        return torch.stack([w.mean(dim=0) for w in means])[position]

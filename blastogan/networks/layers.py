@@ -191,6 +191,8 @@ class MinibatchStdDev(nn.Module):
 
     def __init__(self, group_size: int = 4) -> None:
         super().__init__()
+        if group_size < 1:
+            raise UserError(f"stddev_group is {group_size}: expected 1 or more")
         self.group_size = group_size
 
     def forward(self, features: Tensor) -> Tensor:

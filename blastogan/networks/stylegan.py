@@ -124,15 +124,19 @@ class StyleGANGenerator(ProgressiveNetwork):
         """Move the running mean of w towards the mean of ``(B, w_dim)``."""
         self.w_avg.lerp_(w.detach().float().mean(dim=0), 1.0 - self.W_AVG_BETA)
 
-    def truncate(self, ws: Tensor, psi: float, cutoff: int | None = None) -> Tensor:
+    def truncate(
+        self, ws: Tensor, psi: float, cutoff: int | None = None, center: Tensor | None = None
+    ) -> Tensor:
         """Draw styles towards their mean: the truncation trick in W (appendix B).
 
         Args:
             ws: ``(B, layers, w_dim)``.
             psi: 1 leaves w as it is, 0 gives the mean image.
             cutoff: Only the first so many layers; ``None`` for all.
+            center: Mean of each sample, ``(B, w_dim)``; ``None`` for the running mean.
         """
-        truncated = self.w_avg + (ws - self.w_avg) * psi
+        mean = self.w_avg if center is None else center[:, None]
+        truncated = mean + (ws - mean) * psi
         if cutoff is None:
             return truncated
         return torch.cat([truncated[:, :cutoff], ws[:, cutoff:]], dim=1)
