@@ -154,19 +154,26 @@ class GracefulInterrupt(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Stop if asked to, within a tick."""
-        if as_gan(pl_module).images_shown % self.schedule.tick_images:
-            self._stop_if_asked(trainer, pl_module)
+        """Save and stop if asked to, within a tick."""
+        if self.interrupted and as_gan(pl_module).images_shown % self.schedule.tick_images:
+            self._save(trainer)
+            self._stop(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop if asked to, at the end of a tick."""
-        self._stop_if_asked(trainer, pl_module)
+        """Save if asked to stop; the callbacks after this one are still to have their turn."""
+        if self.interrupted:
+            self._save(trainer)
 
-    def _stop_if_asked(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self.interrupted:
-            return
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop if asked to during the tick before."""
+        if self.interrupted:
+            self._stop(trainer, pl_module)
+
+    def _save(self, trainer: Trainer) -> None:
+        save_checkpoint(trainer, checkpoint_folder(trainer) / "last.ckpt")
+
+    def _stop(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = checkpoint_folder(trainer) / "last.ckpt"
-        save_checkpoint(trainer, path)
         kimg = as_gan(pl_module).images_shown / 1000
         _log.warning("stopped at %.3f kimg; to go on, add --ckpt_path %s", kimg, path)
         raise KeyboardInterrupt
