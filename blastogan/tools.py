@@ -82,7 +82,7 @@ def generate(args: Sequence[str]) -> int:
         default="balanced",
         help=f"balanced, like-data, or such as AA:20,CC:5; classes are {', '.join(CLASSES)}",
     )
-    parser.add_argument("--seed", type=int, default=0, help="image n of a seed is always the same")
+    parser.add_argument("--seed", type=int, default=0, help="latent n of a seed is always the same")
     parser.add_argument(
         "--truncation-psi", type=float, default=1.0, help="StyleGAN: below 1 for less variety"
     )

@@ -23,6 +23,8 @@ from blastogan.errors import UserError
 from blastogan.grades import CLASSES
 from blastogan.presets import find_config, preset_names
 
+pytestmark = pytest.mark.slow
+
 TINY = """
 schedule: {start_resolution: 8, final_resolution: 16, fade_kimg: 0.064,
            hold_kimg: {8: 0.064, 16: 0.064}, batch_size: 8, tick_kimg: 0.032}

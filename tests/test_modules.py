@@ -74,6 +74,35 @@ def test_truncation_narrows_stylegan_and_is_refused_by_progan(make_module):
         make_module().generate(1, truncation_psi=0.7)
 
 
+def test_truncation_keeps_grades_apart(make_module):
+    module = make_module("stylegan")
+    images = module.generate(4, ["AA", "DD", "AA", "DD"], truncation_psi=0.0)
+    assert torch.equal(images[0], images[2])
+    assert torch.equal(images[1], images[3])
+    assert not torch.equal(images[0], images[1])
+
+
+@BOTH
+def test_sampling_moves_everything_to_the_device_of_the_module(name, make_module):
+    # a device without memory shows on any machine whether a tensor was left behind
+    module = make_module(name).to("meta")
+    images = module.sample([0, 1], torch.zeros(2, 2, dtype=torch.int64), seed=0)
+    assert images.device.type == "meta"
+    assert images.shape == (2, 1, 16, 16)
+
+
+def test_ranks_draw_slices_of_one_global_draw(make_module):
+    from types import SimpleNamespace
+
+    module, drawn = make_module(), []
+    for rank in (0, 1):
+        module._trainer = SimpleNamespace(global_rank=rank, world_size=2)
+        torch.manual_seed(0)
+        drawn.append(module.global_draw(torch.randn, 3, 5))
+    torch.manual_seed(0)
+    assert torch.equal(torch.cat(drawn), torch.randn(6, 5))
+
+
 def test_an_unconditional_module_needs_no_grade(make_module):
     module = make_module(conditional=False)
     assert torch.equal(module.generate(2, "AA"), module.generate(2, "DD"))

@@ -117,7 +117,7 @@ class GrowthProgress(ProgressBar):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Refresh, at most twice a second; on a terminal only, since losses wait for the device."""
+        """Refresh, at most twice a second, since losses wait for the device."""
         module = as_gan(pl_module)
         now, shown = time.perf_counter(), module.images_shown
         began, first = self._mark
