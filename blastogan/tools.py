@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -56,10 +55,11 @@ def phantom(args: Sequence[str]) -> int:
     from blastogan.data.export import write_image, write_table
     from blastogan.data.phantom_set import phantom_loader
     from blastogan.data.phantoms import PhantomImages
+    from blastogan.data.workers import available_cores
 
     folder = fresh_folder(options.out)
     images = PhantomImages(options.count, options.seed, options.resolution, framing=options.framing)
-    loader = phantom_loader(images, min(os.cpu_count() or 1, 8))
+    loader = phantom_loader(images, min(available_cores(), 8))
     for n, (image, grade) in enumerate(_track(loader, options.count, "drawing phantoms")):
         write_image(folder, "phantom", n, grade.name, image)
     write_table(folder, "phantom")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from blastogan.data.stream import (
     PositionedBatchSampler,
     StreamedImages,
 )
-from blastogan.data.workers import ignore_interrupt, unchanged
+from blastogan.data.workers import available_cores, ignore_interrupt, unchanged
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
 from blastogan.growth import GrowthSchedule
@@ -140,7 +139,7 @@ class BlastocystDataModule(LightningDataModule):
 
     def _decode(self) -> None:
         resolution = self.schedule.final_resolution
-        workers = min(os.cpu_count() or 1, 8)
+        workers = min(available_cores(), 8)
         if self.root is None:
             images = render_phantoms(self._phantoms(), self.img_channels, workers)
         else:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def ignore_interrupt(_worker: int) -> None:
