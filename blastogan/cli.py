@@ -172,6 +172,9 @@ class BlastoganCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning, which takes any use of `args` for a mistake."""
         self.config = parser.parse_args(args)
+        seed = self.config[self.config.subcommand].seed_everything
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything is {seed}: expected 0 to {2**32 - 1}")
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: it is compared with the checkpoint, not replaced."""
@@ -214,6 +217,8 @@ class BlastoganCLI(LightningCLI):
         if self.subcommand == "predict":
             extra.append(ImageWriter(folder))
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
+        if settings.get("enable_progress_bar") is False:
+            self._parser(self.subcommand).callback_keys.remove("progress")
         own: dict[str, Any] = {
             "default_root_dir": str(folder),
             "max_epochs": growing.schedule.total_ticks,

@@ -102,6 +102,14 @@ def generate(args: Sequence[str]) -> int:
     counts = parse_grade_counts(options.grades, count, module.class_weights())
     if not module.conditional:
         _log.warning("this model was trained without grades: they are names of folders only")
+    weights = module.class_weights()
+    unseen = [name for name in counts if not weights[name]]
+    if module.conditional and unseen:
+        _log.warning(
+            "no image of %s was in the training data: what is generated for it is made up from "
+            "the single letters, if those were seen",
+            ", ".join(unseen),
+        )
     names = [name for name, number in counts.items() for _ in range(number)]
     labels = torch.tensor([Grade.parse(name).labels for name in names])
     parts = torch.split(torch.arange(len(names)), options.batch_size)

@@ -209,6 +209,7 @@ WRONG = {
     "junk checkpoint": (["generate", "junk.ckpt", "x"], "cannot read"),
     "resolution": (["fit", "--config", "tiny.yaml", "--schedule.final_resolution", "24"], "power"),
     "stddev": (["fit", "--config", "tiny.yaml", "--schedule.batch_size", "6"], "multiple of the"),
+    "seed": (["fit", "--config", "tiny.yaml", "--seed_everything", "-1"], "seed_everything is -1"),
     "no folder": (["fit", "--config", "tiny.yaml", "--data.root", "absent"], "absent"),
     "empty folder": (["fit", "--config", "tiny.yaml", "--data.root", "empty"], "empty"),
     "broken image": (["fit", "--config", "tiny.yaml", "--data.root", "broken"], "broken"),
@@ -307,6 +308,11 @@ def test_the_study_is_in_its_presets_to_the_letter():
             assert config[key] == {"class_path": "torch.optim.Adam", "init_args": expected}
     with pytest.raises(UserError, match="Presets are demo, paper-progan"):
         find_config("xyzzy")
+
+
+def test_the_progress_bar_can_be_switched_off(here, caplog):
+    assert blastogan("fit", "--config", "tiny.yaml", "--trainer.enable_progress_bar=false") == 0
+    assert "img/s" not in caplog.text
 
 
 def test_help_and_version(capfd):

@@ -139,6 +139,16 @@ def test_labels_change_the_image_and_the_score(name):
     torch.testing.assert_close(logits[0], logits[3])
 
 
+@BOTH
+def test_at_the_first_resolution_there_is_nothing_to_fade(name):
+    generator, z = GENERATORS[name](start_resolution=16), torch.randn(4, 8)
+    whole, faded = (run_g(name, generator, z, resolution=16, alpha=a) for a in (1.0, 0.5))
+    assert torch.equal(whole, faded)
+    discriminator = make_d(name, start_resolution=16)
+    scores = [discriminator(whole, resolution=16, alpha=a) for a in (1.0, 0.5)]
+    assert torch.equal(*scores)
+
+
 def test_labels_enter_the_discriminator_by_projection():
     discriminator = make_d("progan", label_sizes=(4, 4))
     images, labels = torch.randn(4, 3, 32, 32), torch.randint(4, (4, 2))

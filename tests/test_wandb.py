@@ -82,9 +82,22 @@ def test_a_resumed_run_keeps_its_id(make_module, make_data, make_trainer, schedu
     assert kimg == [0.032, 0.064, 0.096, 0.128, 0.160]
 
 
-def test_online_without_a_login_is_refused_at_once(tmp_path, monkeypatch):
-    import blastogan.loggers as home
+def no_key(login):
+    """`login` as it is, but sure to have been told to ask nobody."""
 
-    monkeypatch.setattr(home, "_is_logged_in", lambda: False)
+    def checked(*, prompt):
+        assert prompt is False
+        return login(prompt=prompt)
+
+    return checked
+
+
+def test_online_without_a_login_is_refused_at_once(tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setattr(wandb, "login", no_key(wandb.login))
     with pytest.raises(UserError, match="wandb login"):
         WandbLog(tmp_path, "online")
