@@ -259,6 +259,9 @@ class BlastoganCLI(LightningCLI):
         if self.checkpoint and "BlastocystDataModule" in self.checkpoint:
             self.datamodule.load_state_dict(self.checkpoint["BlastocystDataModule"])
         _log.info("run folder: %s", self.trainer.default_root_dir)
+        shown = (self.checkpoint or {}).get("blastogan", {}).get("images_shown", 0)
+        if shown >= self.datamodule.schedule.total_images:
+            _log.info("this run has shown all %d images of its schedule: nothing is left", shown)
 
     def after_fit(self) -> None:
         """Say what there is to look at."""

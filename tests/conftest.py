@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import command
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -90,6 +91,13 @@ def make_trainer(schedule: GrowthSchedule, tmp_path: Path) -> Callable[..., pl.T
         )
 
     return make
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(command.TINY)
+    return tmp_path
 
 
 def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:

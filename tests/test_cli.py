@@ -2,91 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
-import torch
 import yaml
+from command import assert_same_run, blastogan, read_table, weights
 from PIL import Image
 
-from blastogan.__main__ import main
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES
 from blastogan.presets import find_config, preset_names
 
 pytestmark = pytest.mark.slow
-
-TINY = """
-schedule: {start_resolution: 8, final_resolution: 16, fade_kimg: 0.064,
-           hold_kimg: {8: 0.064, 16: 0.064}, batch_size: 8, tick_kimg: 0.032}
-model:
-  class_path: ProGANModule
-  init_args: {latent_dim: 8, channel_base: 64, channel_cap: 8}
-data: {num_phantoms: 60}
-samples: {rows: 1}
-trainer: {accelerator: cpu, enable_model_summary: false}
-"""
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text(TINY)
-    return tmp_path
-
-
-def blastogan(*args):
-    """Run the command in this process and give its exit code."""
-    try:
-        return main([str(arg) for arg in args])
-    except SystemExit as error:
-        return error.code
-
-
-def start(*args, **settings):
-    return subprocess.Popen(
-        [sys.executable, "-m", "blastogan", *map(str, args)],
-        **{"stdout": subprocess.PIPE, **settings},
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
-
-
-def read_table(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)
-
-
-def same(first, second):
-    """Whether two checkpoints hold the same weights, optimiser states and random states."""
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
-    if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second
-
-
-def assert_same_run(first, second):
-    mine, theirs = weights(first), weights(second)
-    for key in ("state_dict", "optimizer_states", "blastogan"):
-        assert same(mine[key], theirs[key]), key
-    assert same(mine["callbacks"]["RandomState"], theirs["callbacks"]["RandomState"])
 
 
 def test_fit_test_resume_and_generate_from_a_preset_like_file(here, capfd):
@@ -142,43 +71,6 @@ def test_fit_test_resume_and_generate_from_a_preset_like_file(here, capfd):
 
     assert blastogan("generate", last, "out") == 2
     assert "out exists and is not empty" in capfd.readouterr().err
-
-
-class StopAt(pl.Callback):
-    """Presses Ctrl-C in the batch that begins at so many images."""
-
-    def __init__(self, images: int):
-        self.images = images
-
-    def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        if module.images_shown == self.images:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.mark.parametrize(
-    ("images", "workers"),
-    [(24, 0), (56, 2), (88, 0), (96, 2), (152, 0)],
-    ids=["mid-hold", "phase end", "mid-fade", "tick in a fade", "second hold"],
-)
-def test_a_run_stopped_anywhere_and_resumed_is_bit_equal(images, workers, here):
-    Path("stop.yaml").write_text(
-        f"trainer: {{callbacks: [{{class_path: {__name__}.StopAt, "
-        f"init_args: {{images: {images}}}}}]}}"
-    )
-    fit = ["fit", "--config", "tiny.yaml", "--data.num_workers", workers]
-    assert blastogan(*fit, "--run_dir", "whole") == 0
-    handler = signal.getsignal(signal.SIGINT)
-    assert blastogan(*fit, "--config", "stop.yaml", "--run_dir", "cut") == 130
-    signal.signal(signal.SIGINT, handler)
-    cut = Path("cut/checkpoints/last.ckpt")
-    assert weights(cut)["blastogan"]["images_shown"] == images + 8
-    assert blastogan(*fit, "--ckpt_path", cut) == 0
-    assert_same_run(cut, "whole/checkpoints/last.ckpt")
-    cut, whole = (read_table(Path(name) / "metrics.csv") for name in ("cut", "whole"))
-    assert [row["kimg"] for row in cut] == ["0.032", "0.064", "0.096", "0.128", "0.16", "0.192"]
-    assert cut == whole
-    sheets = [sorted(p.name for p in Path(name).glob("samples/*")) for name in ("cut", "whole")]
-    assert sheets[0] == sheets[1]
 
 
 def test_generated_sets_can_be_trained_on(here):
@@ -320,97 +212,6 @@ def test_help_and_version(capfd):
     assert "presets for --config: demo, paper-progan" in capfd.readouterr().out
     assert blastogan() == 2
     assert blastogan("--version") == 0
-
-
-LONG = "--schedule.hold_kimg=64"
-
-
-def wait_for(condition, process, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def test_ctrl_c_leaves_a_checkpoint_says_how_to_go_on_and_exits_with_130(here):
-    process = start("fit", "--config", "tiny.yaml", LONG)
-    last = here / "runs/tiny/checkpoints/last.ckpt"
-    wait_for(last.exists, process)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
-    assert "to go on, add --ckpt_path runs/tiny/checkpoints/last.ckpt" in output
-    assert "Traceback" not in output
-    assert weights(last)["blastogan"]["images_shown"] > 0
-
-
-class StopInValidation(pl.Callback):
-    """Presses Ctrl-C in the first batch of a validation."""
-
-    def on_validation_batch_start(self, trainer, module, *args):
-        if trainer.state.fn == "fit":
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_ctrl_c_during_validation_keeps_its_metrics_and_the_checkpoint(here):
-    Path("stop.yaml").write_text(
-        f"trainer: {{callbacks: [{{class_path: {__name__}.StopInValidation}}]}}"
-    )
-    assert blastogan("fit", "--config", "tiny.yaml", "--config", "stop.yaml") == 130
-    run = here / "runs/stop"
-    assert weights(run / "checkpoints/last.ckpt")["blastogan"]["images_shown"] == 32
-    assert [row["kimg"] for row in read_table(run / "metrics.csv") if row["swd"]] == ["0.032"]
-
-
-def test_ctrl_c_twice_stops_at_once_and_keeps_the_last_checkpoint(here):
-    # a validation of many images, so that there is something to cut short
-    slow = ["--data.num_phantoms=3000", "--data.val_fraction=0.6"]
-    with Path("log.txt").open("w+") as log:
-        process = start("fit", "--config", "tiny.yaml", LONG, *slow, stdout=log)
-        wait_for(lambda: Path("runs/tiny/config.yaml").exists(), process)
-        time.sleep(1.5)
-        process.send_signal(signal.SIGINT)
-        wait_for(lambda: "interrupted:" in Path("log.txt").read_text(), process)
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=120)
-    output = Path("log.txt").read_text()
-    assert process.returncode == 130, output
-    assert "Traceback" not in output
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--data.num_phantoms", "61"], "trained on other data: images is 60"),
-        (["--seed_everything", "1"], "seed is 0 in the checkpoint and 1 here"),
-    ],
-)
-def test_a_run_goes_on_with_its_own_data_only(args, message, here, capfd):
-    assert blastogan("fit", "--config", "tiny.yaml") == 0
-    last = here / "runs/tiny/checkpoints/last.ckpt"
-    before = sorted(here.rglob("*"))
-    assert blastogan("fit", "--config", "tiny.yaml", *args, "--ckpt_path", last) == 2
-    assert message in capfd.readouterr().err
-    assert sorted(here.rglob("*")) == before
-
-
-def test_a_run_can_go_on_with_another_learning_rate(here):
-    shorter = ["--config", "tiny.yaml", "--config", "stop.yaml"]
-    Path("stop.yaml").write_text(
-        f"trainer: {{callbacks: [{{class_path: {__name__}.StopAt, init_args: {{images: 88}}}}]}}"
-    )
-    assert blastogan("fit", *shorter) == 130
-    last = here / "runs/stop/checkpoints/last.ckpt"
-    rate = ["--generator_optimizer.init_args.lr", "0.0005"]
-    assert blastogan("fit", "--config", "tiny.yaml", *rate, "--ckpt_path", last) == 0
-    generator, discriminator = weights(last)["optimizer_states"]
-    assert generator["param_groups"][0]["lr"] == 0.0005
-    assert discriminator["param_groups"][0]["lr"] == 0.001
-    assert "0.0005" in (here / "runs/stop/config-2.yaml").read_text()
-    # from now on, that is the configuration of the run
-    assert blastogan("fit", "--ckpt_path", last) == 0
-    assert weights(last)["optimizer_states"][0]["param_groups"][0]["lr"] == 0.0005
 
 
 def test_untrained_networks_do_not_predict_and_say_what_they_are(here, capfd):

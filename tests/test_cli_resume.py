@@ -1,0 +1,118 @@
+"""Runs that are stopped and resumed through the command line."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from command import assert_same_run, blastogan, read_table, start, weights
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("images", "workers"),
+    [(24, 0), (56, 2), (88, 0), (96, 2), (152, 0)],
+    ids=["mid-hold", "phase end", "mid-fade", "tick in a fade", "second hold"],
+)
+def test_a_run_stopped_anywhere_and_resumed_is_bit_equal(images, workers, here):
+    Path("stop.yaml").write_text(
+        f"trainer: {{callbacks: [{{class_path: command.StopAt, init_args: {{images: {images}}}}}]}}"
+    )
+    fit = ["fit", "--config", "tiny.yaml", "--data.num_workers", workers]
+    assert blastogan(*fit, "--run_dir", "whole") == 0
+    handler = signal.getsignal(signal.SIGINT)
+    assert blastogan(*fit, "--config", "stop.yaml", "--run_dir", "cut") == 130
+    signal.signal(signal.SIGINT, handler)
+    cut = Path("cut/checkpoints/last.ckpt")
+    assert weights(cut)["blastogan"]["images_shown"] == images + 8
+    assert blastogan(*fit, "--ckpt_path", cut) == 0
+    assert_same_run(cut, "whole/checkpoints/last.ckpt")
+    cut, whole = (read_table(Path(name) / "metrics.csv") for name in ("cut", "whole"))
+    assert [row["kimg"] for row in cut] == ["0.032", "0.064", "0.096", "0.128", "0.16", "0.192"]
+    assert cut == whole
+    sheets = [sorted(p.name for p in Path(name).glob("samples/*")) for name in ("cut", "whole")]
+    assert sheets[0] == sheets[1]
+
+
+LONG = "--schedule.hold_kimg=64"
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_ctrl_c_leaves_a_checkpoint_says_how_to_go_on_and_exits_with_130(here):
+    process = start("fit", "--config", "tiny.yaml", LONG)
+    last = here / "runs/tiny/checkpoints/last.ckpt"
+    wait_for(last.exists, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "to go on, add --ckpt_path runs/tiny/checkpoints/last.ckpt" in output
+    assert "Traceback" not in output
+    assert weights(last)["blastogan"]["images_shown"] > 0
+
+
+def test_ctrl_c_during_validation_keeps_its_metrics_and_the_checkpoint(here):
+    Path("stop.yaml").write_text("trainer: {callbacks: [{class_path: command.StopInValidation}]}")
+    assert blastogan("fit", "--config", "tiny.yaml", "--config", "stop.yaml") == 130
+    run = here / "runs/stop"
+    assert weights(run / "checkpoints/last.ckpt")["blastogan"]["images_shown"] == 32
+    assert [row["kimg"] for row in read_table(run / "metrics.csv") if row["swd"]] == ["0.032"]
+
+
+def test_ctrl_c_twice_stops_at_once_and_keeps_the_last_checkpoint(here):
+    # a validation of many images, so that there is something to cut short
+    slow = ["--data.num_phantoms=3000", "--data.val_fraction=0.6"]
+    with Path("log.txt").open("w+") as log:
+        process = start("fit", "--config", "tiny.yaml", LONG, *slow, stdout=log)
+        wait_for(lambda: Path("runs/tiny/config.yaml").exists(), process)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: "interrupted:" in Path("log.txt").read_text(), process)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=120)
+    output = Path("log.txt").read_text()
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--data.num_phantoms", "61"], "trained on other data: images is 60"),
+        (["--seed_everything", "1"], "seed is 0 in the checkpoint and 1 here"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_data_only(args, message, here, capfd):
+    assert blastogan("fit", "--config", "tiny.yaml") == 0
+    last = here / "runs/tiny/checkpoints/last.ckpt"
+    before = sorted(here.rglob("*"))
+    assert blastogan("fit", "--config", "tiny.yaml", *args, "--ckpt_path", last) == 2
+    assert message in capfd.readouterr().err
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_run_can_go_on_with_another_learning_rate(here):
+    shorter = ["--config", "tiny.yaml", "--config", "stop.yaml"]
+    Path("stop.yaml").write_text(
+        "trainer: {callbacks: [{class_path: command.StopAt, init_args: {images: 88}}]}"
+    )
+    assert blastogan("fit", *shorter) == 130
+    last = here / "runs/stop/checkpoints/last.ckpt"
+    rate = ["--generator_optimizer.init_args.lr", "0.0005"]
+    assert blastogan("fit", "--config", "tiny.yaml", *rate, "--ckpt_path", last) == 0
+    generator, discriminator = weights(last)["optimizer_states"]
+    assert generator["param_groups"][0]["lr"] == 0.0005
+    assert discriminator["param_groups"][0]["lr"] == 0.001
+    assert "0.0005" in (here / "runs/stop/config-2.yaml").read_text()
+    # from now on, that is the configuration of the run
+    assert blastogan("fit", "--ckpt_path", last) == 0
+    assert weights(last)["optimizer_states"][0]["param_groups"][0]["lr"] == 0.0005
