@@ -1,5 +1,6 @@
 """Lightning modules: a training step around the networks."""
 
+from blastogan.errors import UserError
 from blastogan.modules.base import BaseGANModule
 from blastogan.modules.checkpoints import read_checkpoint
 from blastogan.modules.progan import ProGANModule
@@ -20,8 +21,6 @@ def load_module(path: str) -> BaseGANModule:
     Raises:
         UserError: If the file is missing or damaged, or its architecture is unknown.
     """
-    from blastogan.errors import UserError
-
     name = read_checkpoint(path)["blastogan"].get("architecture")
     if name not in ARCHITECTURES:
         raise UserError(f"{path} holds a {name}: expected one of {', '.join(ARCHITECTURES)}")

@@ -364,7 +364,7 @@ class BaseGANModule(LightningModule):
     def _update_metrics(self, metrics: ImageSetMetrics, batch: ImageBatch) -> None:
         fakes = self.sample(batch["index"].tolist(), batch["labels"], seed=0)
         while fakes.shape[-1] < self.final_resolution:
-            fakes = fakes.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+            fakes = upsample(fakes)
         metrics.update(batch["image"], fakes)
 
     def _log_metrics(self, metrics: ImageSetMetrics) -> None:

@@ -15,13 +15,12 @@ from blastogan.networks.layers import (
     EqualizedConv2d,
     PixelNorm,
     activation,
-    fade,
-    upsample,
 )
 from blastogan.networks.progressive import (
     BASE_RESOLUTION,
     ProgressiveDiscriminator,
     ProgressiveNetwork,
+    ToRGB,
     Widths,
 )
 
@@ -114,12 +113,7 @@ class ProGANGenerator(ProgressiveNetwork):
         self.blocks = nn.ModuleDict(
             {str(r): GeneratorBlock(widths(r // 2), widths(r)) for r in self.block_resolutions}
         )
-        self.to_rgb = nn.ModuleDict(
-            {
-                str(r): EqualizedConv2d(widths(r), img_channels, 1, gain=1.0)
-                for r in self.image_resolutions
-            }
-        )
+        self.to_rgb = ToRGB(self.image_resolutions, widths, img_channels)
 
     def forward(
         self,
@@ -154,10 +148,7 @@ class ProGANGenerator(ProgressiveNetwork):
         previous = features
         for r in resolutions_between(2 * BASE_RESOLUTION, resolution):
             previous, features = features, self.blocks[str(r)](features)
-        images: Tensor = self.to_rgb[str(resolution)](features)
-        if alpha < 1.0 and resolution > self.start_resolution:
-            old = upsample(self.to_rgb[str(resolution // 2)](previous))
-            images = fade(old, images, alpha)
+        images: Tensor = self.to_rgb(features, previous, resolution, alpha)
         return images
 
 

@@ -21,6 +21,7 @@ from blastogan.networks.layers import (
     activation,
     downsample,
     fade,
+    upsample,
 )
 
 BASE_RESOLUTION = 4
@@ -108,6 +109,40 @@ class ProgressiveNetwork(nn.Module):
             f"resolution={self.resolution}, start_resolution={self.start_resolution}, "
             f"img_channels={self.img_channels}, label_sizes={self.label_sizes}"
         )
+
+
+class ToRGB(nn.ModuleDict):
+    """The 1x1 convolutions to images, one per resolution, and the fade between two of them.
+
+    Karras et al. 2018, figure 2 and table 2.
+
+    Args:
+        resolutions: Resolutions that images can have in pixels, ascending.
+        widths: Feature channels by resolution.
+        img_channels: 1 (grey) or 3 (RGB).
+    """
+
+    def __init__(self, resolutions: Sequence[int], widths: Widths, img_channels: int) -> None:
+        super().__init__(
+            {str(r): EqualizedConv2d(widths(r), img_channels, 1, gain=1.0) for r in resolutions}
+        )
+        self.start_resolution = resolutions[0]
+
+    def forward(
+        self, features: Tensor, previous: Tensor | None, resolution: int, alpha: float
+    ) -> Tensor:
+        """Images ``(B, img_channels, resolution, resolution)``.
+
+        Args:
+            features: Of the last block, ``(B, C, resolution, resolution)``.
+            previous: Of the block below, at half the resolution; ``None`` if there is none.
+            resolution: In pixels.
+            alpha: Weight of the last block; at 0 the image of the block below, pixels doubled.
+        """
+        images: Tensor = self[str(resolution)](features)
+        if alpha == 1.0 or resolution == self.start_resolution:
+            return images
+        return fade(upsample(self[str(resolution // 2)](previous)), images, alpha)
 
 
 class DiscriminatorBlock(nn.Module):

@@ -17,10 +17,8 @@ from blastogan.networks.layers import (
     EqualizedConv2d,
     EqualizedLinear,
     activation,
-    fade,
-    upsample,
 )
-from blastogan.networks.progressive import BASE_RESOLUTION, ProgressiveNetwork, Widths
+from blastogan.networks.progressive import BASE_RESOLUTION, ProgressiveNetwork, ToRGB, Widths
 
 
 class AdaIN(nn.Module):
@@ -168,12 +166,7 @@ class SynthesisNetwork(ProgressiveNetwork):
                 for r in resolutions
             }
         )
-        self.to_rgb = nn.ModuleDict(
-            {
-                str(r): EqualizedConv2d(widths(r), img_channels, 1, gain=1.0)
-                for r in self.image_resolutions
-            }
-        )
+        self.to_rgb = ToRGB(self.image_resolutions, widths, img_channels)
 
     def num_layers(self, resolution: int | None = None) -> int:
         """Styled layers that run at a resolution: two per doubling, 18 at 1024."""
@@ -218,8 +211,5 @@ class SynthesisNetwork(ProgressiveNetwork):
             both = slice(2 * i, 2 * i + 2)
             block_noise = [None, None] if noise is None else noise[both]
             previous, features = features, self.blocks[str(r)](features, ws[:, both], block_noise)
-        images: Tensor = self.to_rgb[str(resolution)](features)
-        if alpha < 1.0 and resolution > self.start_resolution:
-            old = upsample(self.to_rgb[str(resolution // 2)](previous))
-            images = fade(old, images, alpha)
+        images: Tensor = self.to_rgb(features, previous, resolution, alpha)
         return images
