@@ -222,8 +222,8 @@ class BlastoganCLI(LightningCLI):
         own: dict[str, Any] = {
             "default_root_dir": str(folder),
             "max_epochs": growing.schedule.total_ticks,
+            "logger": self._loggers(folder, settings.get("logger")),
         }
-        own["logger"] = self._loggers(folder, settings.get("logger"))
         if settings.get("strategy", "auto") == "auto" and _device_count(settings) > 1:
             # a growing network has blocks that do not run yet
             own["strategy"] = "ddp_find_unused_parameters_true"
@@ -246,12 +246,28 @@ class BlastoganCLI(LightningCLI):
         checkpoint = self._get(self.config_init, "ckpt_path")
         here = run_of_checkpoint(checkpoint) if checkpoint else None
         if self.subcommand == "predict":
-            return fresh_folder(asked) if asked else unused_folder(f"{self.run_name}-generated")
+            assert here is not None
+            return fresh_folder(asked) if asked else unused_folder(f"{here.name}-generated")
         if here is not None and (asked is None or Path(asked).resolve() == here.resolve()):
+            if self.subcommand == "fit":
+                self._refuse_to_rewind(here)
             return here
         if self.subcommand != "fit":
             return Path(asked or ".")
         return fresh_folder(asked) if asked else unused_folder(self.run_name)
+
+    def _refuse_to_rewind(self, folder: Path) -> None:
+        """Keep a run that has gone on since the checkpoint was written."""
+        assert self.checkpoint is not None
+        last = folder / "checkpoints" / "last.ckpt"
+        shown = self.checkpoint["blastogan"]["images_shown"]
+        reached = read_checkpoint(last)["blastogan"]["images_shown"] if last.exists() else shown
+        if reached > shown:
+            raise UserError(
+                f"the checkpoint is at {shown / 1000:g} kimg, but its run has gone on to "
+                f"{reached / 1000:g} kimg, which would be lost: go on with {last}, or add "
+                "--run_dir NEW to branch off into a folder of its own"
+            )
 
     def before_fit(self) -> None:
         """Read the data before anything is written, and say where everything goes."""

@@ -100,6 +100,18 @@ def test_a_run_goes_on_with_its_own_data_only(args, message, here, capfd):
     assert sorted(here.rglob("*")) == before
 
 
+def test_a_run_is_branched_off_but_not_rewound(here, capfd):
+    assert blastogan("fit", "--config", "tiny.yaml") == 0
+    early = here / "runs/tiny/checkpoints/phase-00-hold-0008.ckpt"
+    before = {p: p.read_bytes() for p in here.rglob("*") if p.is_file()}
+    assert blastogan("fit", "--ckpt_path", early) == 2
+    message = "at 0.064 kimg, but its run has gone on to 0.192 kimg"
+    assert message in capfd.readouterr().err
+    assert blastogan("fit", "--ckpt_path", early, "--run_dir", "branch") == 0
+    assert_same_run("branch/checkpoints/last.ckpt", "runs/tiny/checkpoints/last.ckpt")
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
 def test_a_run_can_go_on_with_another_learning_rate(here):
     shorter = ["--config", "tiny.yaml", "--config", "stop.yaml"]
     Path("stop.yaml").write_text(

@@ -240,6 +240,7 @@ class StopOnDivergence(Callback):
             f"training diverged at step {trainer.global_step // 2} "
             f"({module.images_shown / 1000:.3f} kimg, {state.phase}, alpha {state.alpha:.3f}): "
             f"{values}. Go on from an earlier checkpoint in "
-            f"{path.parent} with a larger model.init_args.r1_gamma, a smaller learning rate, or "
-            f"full precision (--trainer.precision 32). The state is kept in {path.name}."
+            f"{path.parent} (into a new --run_dir, if it is not last.ckpt) with a larger "
+            "model.init_args.r1_gamma, a smaller learning rate, or full precision "
+            f"(--trainer.precision 32). The state is kept in {path.name}."
         )
