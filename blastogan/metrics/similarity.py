@@ -51,13 +51,59 @@ def pairwise_ms_ssim(images: Tensor, *, pairs: int = 1000, seed: int = 0) -> flo
     generator = torch.Generator().manual_seed(seed)
     first = torch.randint(count, (pairs,), generator=generator)
     second = (first + torch.randint(1, count, (pairs,), generator=generator)) % count
+    return float(_similarities(images, first, second).mean())
+
+
+def ms_ssim_within_classes(
+    images: Tensor, labels: Tensor, *, pairs: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Mean MS-SSIM between random pairs of one class, with its standard error over the pairs.
+
+    Classes count by their number of images. Collapse within a grade shows here, and hides among
+    pairs of different grades.
+
+    Args:
+        images: uint8 ``(N, C, R, R)``, R a power of two, at least 16.
+        labels: int64 ``(N, 2)``.
+        pairs: Number of pairs drawn.
+        seed: Seed of the pairs.
+
+    Raises:
+        UserError: If no class has two images, or they are too small.
+    """
+    _, classes, sizes = torch.unique(labels, dim=0, return_inverse=True, return_counts=True)
+    order = classes.argsort(stable=True)
+    begins = sizes.cumsum(0) - sizes
+    paired = (sizes[classes] > 1).nonzero().squeeze(1)
+    if not len(paired):
+        raise UserError("MS-SSIM within classes needs a class of two images or more")
+    generator = torch.Generator().manual_seed(seed)
+    first = paired[torch.randint(len(paired), (pairs,), generator=generator)]
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    others = sizes[classes[first]] - 1
+    steps = 1 + (torch.rand(pairs, generator=generator) * others).long().clamp_max(others - 1)
+    begin, size = begins[classes[first]], sizes[classes[first]]
+    second = order[begin + (place[first] - begin + steps) % size]
+    values = _similarities(images, first, second)
+    return float(values.mean()), float(values.std() / pairs**0.5)
+
+
+def _similarities(images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """MS-SSIM of pairs, float64 ``(P,)``."""
     betas = scale_weights(images.shape[-1])
-    total = 0.0
-    for part in torch.split(torch.arange(pairs), 64):
+    values = []
+    for part in torch.split(torch.arange(len(first)), 64):
         a, b = images[first[part]].float(), images[second[part]].float()
         value = multiscale_structural_similarity_index_measure(
-            a, b, data_range=255.0, kernel_size=KERNEL, betas=betas, normalize="relu"
+            a,
+            b,
+            data_range=255.0,
+            kernel_size=KERNEL,
+            betas=betas,
+            normalize="relu",
+            reduction="none",
         )
         assert isinstance(value, Tensor)
-        total += float(value) * len(part)
-    return total / pairs
+        values.append(value.double().view(-1))
+    return torch.cat(values)

@@ -74,24 +74,28 @@ def patch_descriptors(band: Tensor, per_image: int, generator: torch.Generator) 
 
 def sliced_wasserstein(
     first: Tensor, second: Tensor, *, directions: int, generator: torch.Generator
-) -> float:
-    """Mean distance of the sorted projections of two point sets on random directions.
+) -> Tensor:
+    """Distance of the sorted projections of two point sets, for each of the random directions.
 
-    Rabin et al. 2011: the L1 transport cost in one dimension, averaged over directions.
+    Rabin et al. 2011: the L1 transport cost in one dimension; the distance is the mean over
+    directions.
 
     Args:
         first: ``(M, D)``.
         second: ``(M, D)``.
         directions: Number of random directions.
         generator: Source of the directions, on the CPU.
+
+    Returns:
+        float64 ``(directions,)`` on the CPU.
     """
     axes = torch.randn(directions, first.shape[1], generator=generator)
     axes = (axes / axes.norm(dim=1, keepdim=True)).to(first.device)
-    total = 0.0
+    distances = []
     for part in torch.split(axes, 64):
         ordered = [_sorted_rows(part @ points.T) for points in (first, second)]
-        total += float((ordered[0] - ordered[1]).abs().mean()) * len(part)
-    return total / directions
+        distances.append((ordered[0] - ordered[1]).abs().mean(dim=1).double().cpu())
+    return torch.cat(distances)
 
 
 def _sorted_rows(values: Tensor) -> Tensor:
@@ -127,6 +131,21 @@ def image_swd(
     Raises:
         UserError: If the sets differ in shape, or are too small for a patch.
     """
+    by_direction = image_swd_by_direction(
+        reals, fakes, patches_per_image=patches_per_image, directions=directions, seed=seed
+    )
+    return {resolution: float(values.mean()) for resolution, values in by_direction.items()}
+
+
+def image_swd_by_direction(
+    reals: Tensor,
+    fakes: Tensor,
+    *,
+    patches_per_image: int = 128,
+    directions: int = 512,
+    seed: int = 0,
+) -> dict[int, Tensor]:
+    """As `image_swd`, with the distance along each direction, float64 ``(directions,)``."""
     if reals.shape != fakes.shape or reals.shape[-1] < COARSEST or not len(reals):
         raise UserError(
             f"sliced Wasserstein distance needs two sets of one shape, {COARSEST} pixels or more: "
@@ -140,6 +159,6 @@ def image_swd(
             patch_descriptors(pyramid[resolution], patches_per_image, generator)
             for pyramid in pyramids
         )
-        distance = sliced_wasserstein(first, second, directions=directions, generator=generator)
-        distances[resolution] = 1000 * distance
+        along = sliced_wasserstein(first, second, directions=directions, generator=generator)
+        distances[resolution] = 1000 * along
     return distances

@@ -1,0 +1,182 @@
+"""Statistics of an image set as a file, and a cache of those of the real side.
+
+Files hold moments, features and labels, but no image: what lies in a cache folder shows nobody's
+embryo. They are NumPy archives, read without running what they contain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blastogan.errors import UserError
+from blastogan.metrics.frechet import Moments
+from blastogan.metrics.statistics import SetStatistics
+
+_log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the file format and of how features are made; older files count as absent."""
+
+CACHE_VARIABLE = "BLASTOGAN_CACHE"
+"""Environment variable with the cache folder."""
+
+
+def cache_folder() -> Path:
+    """Folder of the cache: `CACHE_VARIABLE`, else ``blastogan`` in the user's cache folder."""
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "blastogan"
+
+
+def fingerprint(images: Tensor, labels: Tensor | None = None, groups: Sequence[str] = ()) -> str:
+    """Hex digits that change with any pixel, label or embryo of a set in memory.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``.
+        labels: int64 ``(N, 2)``.
+        groups: Embryo of each image.
+    """
+    digest = hashlib.blake2b(repr(tuple(images.shape)).encode(), digest_size=16)
+    digest.update(images.contiguous().numpy().data)
+    if labels is not None:
+        digest.update(labels.contiguous().numpy().data)
+    digest.update("\n".join(groups).encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def save_statistics(statistics: SetStatistics, path: str | Path) -> Path:
+    """Write statistics, whole or not at all; images are left out.
+
+    Raises:
+        UserError: If there are no features to keep.
+    """
+    path = Path(path)
+    if statistics.halves is None:
+        raise UserError("there is nothing to save: these statistics were made without an extractor")
+    arrays: dict[str, Any] = {
+        "version": VERSION,
+        "extractor": statistics.extractor,
+        "extractor_key": statistics.extractor_key,
+        "shape": np.array(statistics.shape, dtype=np.int64),
+        "groups": np.array(statistics.groups or [], dtype=np.str_),
+        "index": statistics.index.numpy(),
+    }
+    for name in ("features", "labels", "half"):
+        value = getattr(statistics, name)
+        if value is not None:
+            arrays[name] = value.numpy()
+    for number, half in enumerate(statistics.halves):
+        arrays |= {
+            f"count_{number}": half.count,
+            f"mean_{number}": half.mean.numpy(),
+            f"scatter_{number}": half.scatter.numpy(),
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # processes that write the same entry do not write into each other's file
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.savez(file, **arrays)
+    part.replace(path)
+    return path
+
+
+def load_statistics(path: str | Path) -> SetStatistics:
+    """Read what `save_statistics` wrote.
+
+    Raises:
+        UserError: If the file is missing, damaged, or of another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"no statistics at {path}: give a file that --save-real or --save-fake wrote"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        version = int(arrays.get("version", 0))
+        if version != VERSION:
+            raise UserError(
+                f"{path} has statistics of version {version}, expected {VERSION}: they are stale; "
+                "delete the file and gather them anew"
+            )
+        return _statistics(arrays)
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"cannot read the statistics in {path} ({error}): the file is damaged or another "
+            "program's; delete it and gather them anew"
+        ) from error
+
+
+def _statistics(arrays: dict[str, Any]) -> SetStatistics:
+    halves = []
+    for number in (0, 1):
+        half = Moments(len(arrays[f"mean_{number}"]))
+        half.count = int(arrays[f"count_{number}"])
+        half.mean = torch.from_numpy(arrays[f"mean_{number}"])
+        half.scatter = torch.from_numpy(arrays[f"scatter_{number}"])
+        if half.scatter.shape != (len(half.mean), len(half.mean)):
+            raise ValueError("moments of several dimensions")
+        halves.append(half)
+    tensors = {
+        name: torch.from_numpy(arrays[name]) if name in arrays else None
+        for name in ("features", "labels", "half")
+    }
+    index = torch.from_numpy(arrays["index"])
+    if any(tensor is not None and len(tensor) != len(index) for tensor in tensors.values()):
+        raise ValueError("arrays of several lengths")
+    return SetStatistics(
+        index,
+        str(arrays["extractor"]),
+        str(arrays["extractor_key"]),
+        (halves[0], halves[1]),
+        tensors["features"],
+        tensors["labels"],
+        tuple(str(name) for name in arrays["groups"]) or None,
+        shape=tuple(int(size) for size in arrays["shape"]),
+        half=tensors["half"],
+    )
+
+
+def cached(
+    key: Sequence[str | int],
+    needs_features: bool,
+    gather: Callable[[], SetStatistics],
+    folder: Path | None = None,
+) -> SetStatistics:
+    """Statistics from the cache, else gathered and put there.
+
+    Args:
+        key: All that they depend on: fingerprint of the set, extractor, seed.
+        needs_features: Whether an entry that holds moments alone will not do.
+        gather: Makes them.
+        folder: Of the cache; by default `cache_folder`.
+    """
+    name = hashlib.blake2b(repr((VERSION, *key)).encode(), digest_size=16).hexdigest()
+    path = (folder or cache_folder()) / f"{name}.npz"
+    if path.is_file():
+        try:
+            found = load_statistics(path)
+            if found.features is not None or not needs_features:
+                return found
+        except UserError as error:
+            _log.warning("%s; it is made anew", error)
+    statistics = gather()
+    try:
+        save_statistics(statistics, path)
+    except OSError as error:
+        _log.warning("cannot write the cache %s (%s): going on without it", path, error)
+    return statistics

@@ -1,0 +1,265 @@
+"""Fidelity of fakes to reals: one look at each side, every metric from it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blastogan.errors import UserError
+from blastogan.metrics.classes import kid_by_class
+from blastogan.metrics.extractors import Extractor, load_extractor
+from blastogan.metrics.frechet import FrechetReference, frechet_deviation
+from blastogan.metrics.kernel import HeldOutGap, held_out_gap, subset_kid
+from blastogan.metrics.manifold import density_coverage, precision_recall
+from blastogan.metrics.pixels import OF_PIXELS, compare_pixels
+from blastogan.metrics.report import FidelityReport
+from blastogan.metrics.statistics import (
+    Batch,
+    FeatureExtractor,
+    SetStatistics,
+    gather_statistics,
+)
+from blastogan.metrics.weights import WeightsNotFound
+from blastogan.seeding import derive_seed
+
+_log = logging.getLogger(__name__)
+
+METRICS = ("fid", "kid", "precision", "recall", "density", "coverage", "swd", "ms_ssim", "classes")
+"""What can be measured; ``classes`` is KID by class and by letter."""
+
+_PRC_NEIGHBOURS = 3
+_PRDC_NEIGHBOURS = 5
+
+
+class FidelityEvaluator:
+    """Measure how close fakes come to reals, on any images and with or without Lightning.
+
+    `gather` looks at a set once and keeps what the metrics need; `compare` does the rest. The
+    global random state is left alone. With ``fid`` alone the memory does not grow with the sets.
+
+    Args:
+        extractor: Name (see `blastogan.metrics.extractors`), a loaded extractor, or ``none``.
+        weights: File of the extractor's weights; ``None`` looks for it, see
+            `blastogan.metrics.weights`.
+        metrics: Any of `METRICS`.
+        kid_subset_size: Images in a subset for KID; lowered, with a note, where a set is smaller.
+        kid_subsets: Number of subsets.
+        swd_images: Random images of each side that the metrics of pixels look at, at most.
+        class_images: Images of a class or letter on both sides from which on its KID is given.
+        seed: Seed of subsets, samples, patches and pairs.
+        device: Where the extractor runs.
+        optional: Where the weights cannot be had, warn and leave out what needs them.
+
+    Raises:
+        UserError: If a metric or extractor is unknown.
+        WeightsNotFound: If the weights cannot be had, unless `optional`.
+    """
+
+    def __init__(
+        self,
+        extractor: str | FeatureExtractor | None = "inception-clean",
+        *,
+        weights: str | None = None,
+        metrics: Sequence[str] = METRICS,
+        kid_subset_size: int = 1000,
+        kid_subsets: int = 100,
+        swd_images: int = 2000,
+        class_images: int = 10,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        optional: bool = False,
+    ) -> None:
+        unknown = [name for name in metrics if name not in METRICS]
+        if unknown or not metrics:
+            raise UserError(
+                f"metrics {', '.join(unknown) or 'are empty'}: expected any of {', '.join(METRICS)}"
+            )
+        if min(kid_subset_size, kid_subsets, swd_images, class_images - 1) < 2:
+            raise UserError(
+                "kid_subset_size, kid_subsets and swd_images must be 2 or more, class_images 3"
+            )
+        self.metrics = tuple(name for name in METRICS if name in metrics)
+        self.kid_subset_size = kid_subset_size
+        self.kid_subsets = kid_subsets
+        self.swd_images = swd_images
+        self.class_images = class_images
+        self.seed = seed
+        self.extractor = self._load(extractor, weights, device, optional)
+        if self.extractor is None:
+            self.metrics = tuple(name for name in self.metrics if name in OF_PIXELS)
+
+    def _load(
+        self,
+        extractor: str | FeatureExtractor | None,
+        weights: str | None,
+        device: str | torch.device,
+        optional: bool,
+    ) -> FeatureExtractor | None:
+        if extractor is None or extractor == "none" or not set(self.metrics) - set(OF_PIXELS):
+            return None
+        if not isinstance(extractor, str):
+            return extractor
+        try:
+            loaded: Extractor = load_extractor(extractor, weights, device=device)
+        except WeightsNotFound as error:
+            if not optional:
+                raise
+            _log.warning("%s\nuntil then: metrics that need no weights only", error)
+            return None
+        return loaded
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether a metric asked for needs the features of all images at once."""
+        return bool(set(self.metrics) - {"fid", *OF_PIXELS})
+
+    def gather(
+        self,
+        batches: Iterable[Batch],
+        *,
+        groups: Sequence[str] | None = None,
+        real: bool = False,
+        extract: bool = True,
+    ) -> SetStatistics:
+        """Look at a set once.
+
+        Args:
+            batches: Images uint8 ``(B, C, H, W)``, or floats in [-1, 1]; or mappings with
+                ``image``, and where known ``labels`` int64 ``(B, 2)`` and ``index``.
+            groups: Embryo by index; halves for the floor and swaps never separate one.
+            real: Whether this is the real side, of which the floor needs two halves.
+            extract: Whether to run the extractor; a cache may have its share already.
+
+        Raises:
+            UserError: If the set is empty or its images are not of one accepted form.
+        """
+        return gather_statistics(
+            batches,
+            self.extractor if extract else None,
+            keep_features=self.keeps_features,
+            keep_images=self.swd_images if set(self.metrics) & set(OF_PIXELS) else 0,
+            two_halves=real,
+            groups=groups,
+            seed=self.seed,
+        )
+
+    def compare(self, real: SetStatistics, fake: SetStatistics) -> FidelityReport:
+        """All metrics asked for.
+
+        Raises:
+            UserError: If a side has fewer than two images, or they come from different extractors.
+        """
+        self._check(real, fake)
+        report = FidelityReport({}, real.extractor, real.count, fake.count, fake.shape)
+        if real.halves is not None and fake.halves is not None:
+            self._compare_moments(real, fake, report)
+        if real.features is not None and fake.features is not None:
+            self._compare_features(real.features, fake.features, report)
+            if "classes" in self.metrics and real.labels is not None and fake.labels is not None:
+                report.classes = kid_by_class(real, fake, self.class_images)
+            elif "classes" in self.metrics:
+                report.notes.append("no KID by class: a side has no grades")
+        if set(self.metrics) & set(OF_PIXELS):
+            values, notes = compare_pixels(real, fake, self.metrics, self.seed)
+            report.values |= values
+            report.notes += notes
+        report.floor = self._floor(real)
+        return report
+
+    def gap(
+        self, train: SetStatistics, held_out: SetStatistics, fake: SetStatistics
+    ) -> HeldOutGap | None:
+        """Whether fakes are nearer to training images than to held-out ones; needs features."""
+        sides = [side.features for side in (train, held_out, fake)]
+        if any(side is None or len(side) < 2 for side in sides):
+            return None
+        groups = None
+        if train.groups is not None and held_out.groups is not None:
+            groups = [*train.groups, *held_out.groups]
+        first, second, third = (side for side in sides if side is not None)
+        return held_out_gap(first, second, self._shuffled(third), groups=groups, seed=self.seed)
+
+    def _check(self, real: SetStatistics, fake: SetStatistics) -> None:
+        for name, side in (("real", real), ("fake", fake)):
+            if side.count < 2:
+                raise UserError(
+                    f"the {name} side has {side.count} image: a distance between sets needs two "
+                    "or more, a meaningful one hundreds"
+                )
+        if real.extractor_key != fake.extractor_key:
+            raise UserError(
+                f"the real side was seen by {real.extractor}, the fake side by {fake.extractor} "
+                "(or by another version or other weights of it): gather both with one extractor"
+            )
+
+    def _compare_moments(
+        self, real: SetStatistics, fake: SetStatistics, report: FidelityReport
+    ) -> None:
+        if "fid" not in self.metrics:
+            return
+        report.values["fid"] = real.reference.distance(fake.moments)
+        if fake.features is not None:
+            shuffled = self._shuffled(fake.features)
+            report.values["fid_std"] = frechet_deviation(real.reference, shuffled)
+        fewest, dim = min(real.count, fake.count), len(real.moments.mean)
+        if fewest <= dim:
+            report.notes.append(
+                f"FID of {fewest} images in {dim} dimensions: the covariance is singular and the "
+                "value far too high; it compares only with others at the same numbers. KID has no "
+                "such bias"
+            )
+
+    def _compare_features(self, real: Tensor, fake: Tensor, report: FidelityReport) -> None:
+        fewest, values = min(len(real), len(fake)), report.values
+        if "kid" in self.metrics:
+            (values["kid"], values["kid_std"]), size = self._kid(real, fake)
+            if size < self.kid_subset_size:
+                report.notes.append(
+                    f"KID by subsets of {size} images instead of {self.kid_subset_size}: a set "
+                    "has no more"
+                )
+        wanted = {"precision", "recall"} & set(self.metrics)
+        if wanted and fewest > _PRC_NEIGHBOURS:
+            shares = precision_recall(real, fake, neighbours=_PRC_NEIGHBOURS)
+            counts = {"precision": len(fake), "recall": len(real)}
+            for (name, count), share in zip(counts.items(), shares, strict=True):
+                if name in wanted:
+                    values[name] = share
+                    values[f"{name}_std"] = math.sqrt(share * (1 - share) / count)
+        wanted = {"density", "coverage"} & set(self.metrics)
+        if wanted and fewest > _PRDC_NEIGHBOURS:
+            pairs = density_coverage(real, fake, neighbours=_PRDC_NEIGHBOURS)
+            for name, pair in zip(("density", "coverage"), pairs, strict=True):
+                if name in wanted:
+                    values[name], values[f"{name}_std"] = pair
+
+    def _floor(self, real: SetStatistics) -> dict[str, Any] | None:
+        """Distance between two halves of the reals; found once for a set."""
+        if real.halves is None or min(half.count for half in real.halves) < 2:
+            return None
+        settings = (self.metrics, self.kid_subset_size, self.kid_subsets, self.seed)
+        if settings not in real.floors:
+            first, second = real.halves
+            floor: dict[str, Any] = {"n": [first.count, second.count]}
+            if "fid" in self.metrics:
+                floor["fid"] = FrechetReference(first).distance(second)
+            if "kid" in self.metrics and real.features is not None and real.half is not None:
+                halves = [real.features[real.half == half] for half in (0, 1)]
+                floor["kid"], floor["kid_std"] = self._kid(*halves)[0]
+            real.floors[settings] = floor
+        return real.floors[settings]
+
+    def _kid(self, real: Tensor, fake: Tensor) -> tuple[tuple[float, float], int]:
+        """KID with its deviation, and the subset size that the sets allow."""
+        size = min(self.kid_subset_size, len(real), len(fake))
+        found = subset_kid(real, fake, subset_size=size, subsets=self.kid_subsets, seed=self.seed)
+        return found, size
+
+    def _shuffled(self, features: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "shuffle"))
+        return features[torch.randperm(len(features), generator=generator)]

@@ -1,0 +1,75 @@
+"""Precision and recall, density and coverage: how much of one set lies among the other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_WHOLE = 10_000
+_BLOCK = 2048
+
+
+def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> tuple[float, float]:
+    """Share of fakes among reals, and of reals among fakes, by torch-fidelity.
+
+    Kynkaanniemi et al., "Improved Precision and Recall" (2019): an image lies among a set if some
+    image of that set is nearer than the latter's k-th neighbour in its own set.
+
+    Args:
+        real: float32 ``(N, D)``, N more than `neighbours`.
+        fake: float32 ``(M, D)``, M more than `neighbours`.
+        neighbours: k.
+    """
+    from torch_fidelity.metric_prc import (
+        KEY_METRIC_PRECISION,
+        KEY_METRIC_RECALL,
+        prc_features_to_metric,
+    )
+
+    large = max(len(real), len(fake)) > _WHOLE
+    found = prc_features_to_metric(
+        fake,
+        real,
+        prc_neighborhood=neighbours,
+        # square matrices of all distances take gigabytes for large sets
+        save_cpu_ram=large,
+        prc_batch_size=_BLOCK if large else _WHOLE,
+        verbose=False,
+    )
+    return found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
+
+
+def density_coverage(
+    real: Tensor, fake: Tensor, *, neighbours: int = 5
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Density and coverage, each with its standard error over images.
+
+    Naeem et al., "Reliable Fidelity and Diversity Metrics" (2020), section 3. Balls are drawn
+    around the reals alone, so that outliers among the fakes cannot inflate them. For large sets of
+    one law and one size the density is 1 and the coverage ``1 - 2 ** -k`` (its appendix).
+
+    Args:
+        real: float32 ``(N, D)``, N more than `neighbours`.
+        fake: float32 ``(M, D)``.
+        neighbours: k.
+
+    Returns:
+        Density with its error, coverage with its error.
+    """
+    radii = torch.cat(
+        # the nearest of the set is the image itself
+        [torch.cdist(part, real).kthvalue(neighbours + 1).values for part in torch.split(real, _BLOCK)]
+    )
+    nearest = torch.full_like(radii, torch.inf)
+    inside = []
+    for part in torch.split(fake, _BLOCK):
+        distances = torch.cdist(part, real)  # (B, N)
+        inside.append((distances < radii).sum(dim=1).double() / neighbours)
+        nearest = torch.minimum(nearest, distances.amin(dim=0))
+    balls = torch.cat(inside)
+    covered = (nearest < radii).double()
+    return _mean(balls), _mean(covered)
+
+
+def _mean(values: Tensor) -> tuple[float, float]:
+    return float(values.mean()), float(values.std() / len(values) ** 0.5)

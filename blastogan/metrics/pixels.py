@@ -1,0 +1,83 @@
+"""Metrics of pixels between two sets: they need no trained network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from blastogan.growth import is_power_of_two
+from blastogan.metrics.similarity import ms_ssim_within_classes
+from blastogan.metrics.sliced_wasserstein import COARSEST, image_swd_by_direction
+from blastogan.metrics.statistics import SetStatistics
+
+OF_PIXELS = ("swd", "ms_ssim")
+"""Metrics that need no extractor."""
+
+
+def compare_pixels(
+    real: SetStatistics, fake: SetStatistics, metrics: Collection[str], seed: int
+) -> tuple[dict[str, float], list[str]]:
+    """Sliced Wasserstein distance and MS-SSIM within classes, of the images that were kept.
+
+    Args:
+        real: With `images`, and labels if they are graded.
+        fake: As `real`.
+        metrics: Any of `OF_PIXELS`.
+        seed: Seed of patches, directions and pairs.
+
+    Returns:
+        Values by name, and what could not be measured, a sentence each.
+    """
+    if real.images is None or fake.images is None:
+        return {}, ["no SWD and no MS-SSIM: a side comes from a file, which holds no images"]
+    reals, fakes = _same_channels(real.images, fake.images)
+    misfits = [f"{_size(side)}" for side in (reals, fakes) if not _fits_pyramid(side)]
+    if misfits:
+        wrong = " and ".join(dict.fromkeys(misfits))
+        return {}, [f"no SWD and no MS-SSIM: they need squares of 16, 32, ... pixels, got {wrong}"]
+    values: dict[str, float] = {}
+    notes = []
+    if "swd" in metrics and reals.shape[1:] == fakes.shape[1:]:
+        values |= _swd(reals, fakes, seed)
+    elif "swd" in metrics:
+        notes.append(f"no SWD between images of {_size(reals)} and of {_size(fakes)}")
+    if "ms_ssim" in metrics:
+        for name, side, images in (("ms_ssim", fake, fakes), ("ms_ssim_real", real, reals)):
+            labels = side.image_labels()
+            if labels is None:
+                labels = torch.zeros(len(images), 2, dtype=torch.int64)
+            if torch.unique(labels, dim=0, return_counts=True)[1].max() < 2:
+                notes.append(f"no {name}: no class has two images")
+                continue
+            value, error = ms_ssim_within_classes(images, labels, seed=seed)
+            values |= {name: value, f"{name}_std": error}
+    return values, notes
+
+
+def _swd(reals: Tensor, fakes: Tensor, seed: int) -> dict[str, float]:
+    count = min(len(reals), len(fakes))
+    levels = image_swd_by_direction(reals[:count], fakes[:count], seed=seed)
+    means = {f"swd_{level}": float(along.mean()) for level, along in levels.items()}
+    variance = sum(float(along.var()) / len(along) for along in levels.values())
+    return {
+        "swd": sum(means.values()) / len(means),
+        "swd_std": math.sqrt(variance) / len(means),
+        **means,
+    }
+
+
+def _same_channels(reals: Tensor, fakes: Tensor) -> tuple[Tensor, Tensor]:
+    channels = max(reals.shape[1], fakes.shape[1])
+    return reals.expand(-1, channels, -1, -1), fakes.expand(-1, channels, -1, -1)
+
+
+def _fits_pyramid(images: Tensor) -> bool:
+    height, width = images.shape[-2:]
+    return height == width >= COARSEST and is_power_of_two(height)
+
+
+def _size(images: Tensor) -> str:
+    return f"{images.shape[-1]}x{images.shape[-2]}"

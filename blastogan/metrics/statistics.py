@@ -1,0 +1,281 @@
+"""What is kept of one image set: moments, features, a sample of its images."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from blastogan.errors import UserError
+from blastogan.metrics.frechet import FrechetReference, Moments
+from blastogan.metrics.images import to_uint8
+from blastogan.seeding import derive_seed
+
+
+class FeatureExtractor(Protocol):
+    """What turns images into feature vectors; see `blastogan.metrics.extractors`.
+
+    Attributes:
+        dim: Size of a feature vector.
+        label: Name for reports.
+        key: Changes with everything that changes the features.
+    """
+
+    dim: int
+    label: str
+    key: str
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features float32 ``(B, dim)`` of uint8 images ``(B, C, H, W)``."""
+
+
+@dataclass
+class SetStatistics:
+    """One side of a comparison. Features, labels and groups are in the order of ``index``.
+
+    Attributes:
+        index: int64 ``(N,)``, numbers of the images, ascending.
+        extractor: Label of the extractor, ``none`` without.
+        extractor_key: Its key; sides with different keys are not comparable.
+        halves: Moments of two disjoint halves, which no embryo straddles; the second may be
+            empty, where nobody asks for a floor.
+        features: float32 ``(N, D)``, if a metric needs them.
+        labels: int64 ``(N, 2)``, if the images are graded.
+        groups: Embryo of each image, where known.
+        images: uint8 ``(K, C, H, W)``, a random sample for the metrics that look at pixels.
+        image_index: int64 ``(K,)``, which they are.
+        shape: ``(C, H, W)`` of all images.
+        half: Which half each image is in, ``(N,)``, where features are kept.
+        floors: Distances between the halves that were found already, by settings.
+    """
+
+    index: Tensor
+    extractor: str = "none"
+    extractor_key: str = "none"
+    halves: tuple[Moments, Moments] | None = None
+    features: Tensor | None = None
+    labels: Tensor | None = None
+    groups: tuple[str, ...] | None = None
+    images: Tensor | None = None
+    image_index: Tensor | None = None
+    shape: tuple[int, ...] = ()
+    half: Tensor | None = None
+    floors: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of_features(cls, features: Tensor, labels: Tensor | None = None) -> SetStatistics:
+        """Statistics of features ``(N, D)`` that were computed elsewhere."""
+        even, odd = Moments.of(features[::2]), Moments.of(features[1::2])
+        index = torch.arange(len(features))
+        values = features.float()
+        return cls(
+            index, "features", "features", (even, odd), values, labels=labels, half=index % 2
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.index)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Moments of the whole set.
+
+        Raises:
+            UserError: If no extractor was used.
+        """
+        if self.halves is None:
+            raise UserError("these statistics hold no features: gather them with an extractor")
+        return self.halves[0].merge(self.halves[1])
+
+    @cached_property
+    def reference(self) -> FrechetReference:
+        """The set as the Gaussian to which distances are taken; its factor is kept."""
+        return FrechetReference(self.moments)
+
+    def image_labels(self) -> Tensor | None:
+        """Labels of `images`, int64 ``(K, 2)``."""
+        if self.labels is None or self.image_index is None:
+            return None
+        return self.labels[torch.searchsorted(self.index, self.image_index)]
+
+    @classmethod
+    def merge(cls, parts: Sequence[SetStatistics], keep_images: int, seed: int) -> SetStatistics:
+        """The whole set of which each process gathered a part."""
+        index = torch.cat([part.index for part in parts])
+        order = index.argsort()
+        halves = None
+        if parts[0].halves is not None:
+            first, second = parts[0].halves
+            for part in parts[1:]:
+                assert part.halves is not None
+                first, second = first.merge(part.halves[0]), second.merge(part.halves[1])
+            halves = (first, second)
+        names = [name for part in parts for name in part.groups or ()]
+        images, image_index = _joined(parts, "images"), _joined(parts, "image_index")
+        if images is not None and image_index is not None:
+            keys = [derive_seed(seed, "kept", n) for n in image_index.tolist()]
+            kept = sorted(range(len(keys)), key=keys.__getitem__)[:keep_images]
+            kept.sort(key=image_index.tolist().__getitem__)
+            images, image_index = images[kept], image_index[kept]
+        features, labels, half = (_joined(parts, name) for name in ("features", "labels", "half"))
+        return cls(
+            index[order],
+            parts[0].extractor,
+            parts[0].extractor_key,
+            halves,
+            None if features is None else features[order],
+            None if labels is None else labels[order],
+            tuple(names[n] for n in order.tolist()) if names else None,
+            images,
+            image_index,
+            parts[0].shape,
+            None if half is None else half[order],
+        )
+
+
+def _joined(parts: Sequence[SetStatistics], name: str) -> Tensor | None:
+    found = [getattr(part, name) for part in parts]
+    return None if any(each is None for each in found) else torch.cat(found)
+
+
+Batch = Tensor | Mapping[str, Any]
+"""Images ``(B, C, H, W)``, uint8 or floats in [-1, 1], alone or with ``labels`` and ``index``."""
+
+
+def gather_statistics(
+    batches: Iterable[Batch],
+    extractor: FeatureExtractor | None,
+    *,
+    keep_features: bool,
+    keep_images: int,
+    two_halves: bool,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> SetStatistics:
+    """Look at a set once, batch by batch.
+
+    Args:
+        batches: The set; batches without ``index`` are numbered as they come.
+        extractor: Gives the features; ``None`` where only pixels are looked at.
+        keep_features: Whether to keep all features; else memory does not grow with N.
+        keep_images: Random images to keep.
+        two_halves: Whether to keep the moments of two halves apart.
+        groups: Embryo by index of an image.
+        seed: Seed of halves and sample.
+
+    Raises:
+        UserError: If there is no image, or the images are not of one shape, 1 or 3 channels, and
+            uint8 or floats in [-1, 1].
+    """
+    halves = None if extractor is None else (Moments(extractor.dim), Moments(extractor.dim))
+    sample = _Sample(keep_images, seed)
+    index: list[Tensor] = []
+    labels: list[Tensor] = []
+    features: list[Tensor] = []
+    shape: tuple[int, ...] = ()
+    seen = 0
+    for batch in batches:
+        images, numbers, graded = _taken_apart(batch, seen)
+        shape = _same_shape(shape, images)
+        seen += len(images)
+        index.append(numbers)
+        if graded is not None:
+            labels.append(graded)
+        sample.add(images, numbers)
+        if extractor is None or halves is None:
+            continue
+        found = extractor(images)
+        where = _halves(numbers, groups, seed) if two_halves else torch.zeros(len(images))
+        for half, moments in enumerate(halves):
+            moments.update(found[(where == half).to(found.device)].cpu())
+        if keep_features:
+            features.append(found.float().cpu())
+    if not seen:
+        raise UserError("there is no image to look at: the set is empty")
+    numbers = torch.cat(index)
+    order = numbers.argsort()
+    whole_labels = torch.cat(labels) if sum(map(len, labels)) == seen else None
+    return SetStatistics(
+        numbers[order],
+        "none" if extractor is None else extractor.label,
+        "none" if extractor is None else extractor.key,
+        halves,
+        torch.cat(features)[order] if features else None,
+        None if whole_labels is None else whole_labels[order],
+        None if groups is None else tuple(groups[n] for n in numbers[order].tolist()),
+        *sample.sorted(),
+        shape,
+        _halves(numbers[order], groups, seed) if features and two_halves else None,
+    )
+
+
+def _taken_apart(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Images uint8, their numbers and labels, of a batch in any accepted form."""
+    given = batch if isinstance(batch, Mapping) else {"image": batch}
+    images: Tensor = given["image"]
+    labels, numbers = given.get("labels"), given.get("index")
+    if images.dim() != 4 or images.shape[1] not in (1, 3):
+        raise UserError(
+            f"images have shape {tuple(images.shape)}: expected (B, C, H, W) with 1 (grey) or "
+            "3 (RGB) channels"
+        )
+    if images.is_floating_point():
+        low, high = float(images.min()), float(images.max())
+        if not (low >= -1.0 and high <= 1.0):
+            raise UserError(
+                f"images are floats from {low:g} to {high:g}: expected uint8, or floats in "
+                "[-1, 1]; clamp what a generator gives, and turn 0..255 into uint8"
+            )
+        images = to_uint8(images)
+    elif images.dtype != torch.uint8:
+        raise UserError(f"images are {images.dtype}: expected torch.uint8, or floats in [-1, 1]")
+    if numbers is None:
+        numbers = torch.arange(seen, seen + len(images))
+    return images, numbers.cpu(), None if labels is None else labels.cpu()
+
+
+def _same_shape(shape: tuple[int, ...], images: Tensor) -> tuple[int, ...]:
+    found = tuple(images.shape[1:])
+    if shape and found != shape:
+        raise UserError(
+            f"images of several shapes: {shape} and {found} (C, H, W). A metric of mixed sizes "
+            "measures the sizes: bring all to one first"
+        )
+    return found
+
+
+def _halves(numbers: Tensor, groups: Sequence[str] | None, seed: int) -> Tensor:
+    """0 or 1 for each image, the same for all images of a group; by turns without groups."""
+    if groups is None:
+        return numbers % 2
+    return torch.tensor([derive_seed(seed, "half", groups[n]) % 2 for n in numbers.tolist()])
+
+
+class _Sample:
+    """Those images whose keys are smallest: a random sample that no order and no split changes."""
+
+    def __init__(self, most: int, seed: int) -> None:
+        self._most = most
+        self._seed = seed
+        self._kept: list[tuple[int, int, Tensor]] = []  # a heap, largest key on top
+
+    def add(self, images: Tensor, numbers: Tensor) -> None:
+        for image, number in zip(images, numbers.tolist(), strict=True):
+            item = (-derive_seed(self._seed, "kept", number), number)
+            if len(self._kept) < self._most:
+                heapq.heappush(self._kept, (*item, image.cpu().clone()))
+            elif self._kept and item > self._kept[0][:2]:
+                heapq.heapreplace(self._kept, (*item, image.cpu().clone()))
+
+    def sorted(self) -> tuple[Tensor | None, Tensor | None]:
+        """Images and their numbers, ascending."""
+        if not self._kept:
+            return None, None
+        kept = sorted(self._kept, key=lambda item: item[1])
+        return torch.stack([item[2] for item in kept]), torch.tensor([item[1] for item in kept])

@@ -1,0 +1,349 @@
+"""Distances and the evaluator, against closed forms and against sets whose answer is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from blastogan.errors import UserError
+from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
+from blastogan.metrics.frechet import FrechetReference, Moments, frechet_deviation
+from blastogan.metrics.kernel import held_out_gap, subset_kid, unbiased_kid
+from blastogan.metrics.manifold import density_coverage, precision_recall
+from blastogan.metrics.statistics import SetStatistics
+
+
+def normal(count, dim=8, seed=0, scale=1.0, shift=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, dim, generator=generator) * scale + shift
+
+
+class Pixels:
+    """An extractor that any machine has: the mean of each 4x4 cell of a grey image."""
+
+    dim, label, key = 16, "pixels", "pixels-1"
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, images):
+        self.calls += 1
+        return torch.nn.functional.adaptive_avg_pool2d(images[:, :1].float(), 4).flatten(1) / 64
+
+
+def pictures(count, seed=0, level=128, resolution=16):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (count, 1, resolution, resolution)
+    noise = torch.randint(-60, 60, shape, generator=generator)
+    return (noise + level).clamp(0, 255).to(torch.uint8)
+
+
+def features_only(**settings):
+    return FidelityEvaluator(Pixels(), **settings)
+
+
+# -- moments and distance --------------------------------------------------------------------------
+
+
+def test_moments_are_those_of_the_whole_set_in_any_batches_and_order():
+    features = normal(101, shift=1000.0)
+    parts = [Moments.of(features[:7]), Moments.of(features[7:])]
+    for found in (parts[0].merge(parts[1]), parts[1].merge(parts[0]), Moments.of(features)):
+        assert found.count == 101
+        np.testing.assert_allclose(found.mean, features.double().mean(0))
+        np.testing.assert_allclose(found.covariance, np.cov(features.double().T), rtol=1e-9)
+
+
+def test_equal_sets_are_at_no_distance_and_a_shift_costs_its_square():
+    features = normal(500)
+    reference = FrechetReference(Moments.of(features))
+    scale = reference.trace
+    assert reference.distance(Moments.of(features)) == pytest.approx(0, abs=1e-9 * scale)
+    for shift in (0.5, 1.0, 2.0, 4.0):
+        moved = Moments.of(features.double() + torch.tensor([shift] + [0.0] * 7))
+        assert reference.distance(moved) == pytest.approx(shift**2, rel=1e-6)
+
+
+@pytest.mark.parametrize(("count", "dim"), [(400, 32), (30, 64), (300, 2048)])
+def test_distance_of_a_scaled_set_has_a_closed_form_even_where_covariances_are_singular(count, dim):
+    features = normal(count, dim).double() * torch.linspace(3, 0.01, dim)
+    moments = Moments.of(features)
+    mean = moments.mean
+    scaled = Moments.of((features - mean) * 2 + mean)
+    distance = FrechetReference(moments).distance(scaled)
+    # root of 4 A A is 2 A: tr A + 4 tr A - 4 tr A
+    assert distance == pytest.approx(float(moments.covariance.trace()), rel=1e-6)
+
+
+def test_distance_of_orthogonal_singular_sets_is_the_sum_of_traces():
+    first, second = torch.zeros(50, 8), torch.zeros(50, 8)
+    first[:, :4], second[:, 4:] = normal(50, 4), normal(50, 4, seed=1)
+    one, other = Moments.of(first), Moments.of(second)
+    expected = (
+        one.covariance.trace() + other.covariance.trace() + (one.mean - other.mean).square().sum()
+    )
+    assert FrechetReference(one).distance(other) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_distance_equals_that_of_torch_fidelity():
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    real = normal(600, 48).double() * torch.linspace(2, 0.2, 48)
+    fake = normal(500, 48, seed=1).double() * torch.linspace(0.5, 1, 48) + 0.1
+    theirs = fid_statistics_to_metric(
+        *(fid_features_to_statistics(side) for side in (fake, real)), verbose=False
+    )
+    ours = FrechetReference(Moments.of(real)).distance(Moments.of(fake))
+    assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
+
+
+def test_distance_refuses_one_image_and_other_dimensions():
+    with pytest.raises(UserError, match="two or more images: got 1"):
+        FrechetReference(Moments.of(normal(1)))
+    with pytest.raises(UserError, match="of 8 and of 4 dimensions"):
+        FrechetReference(Moments.of(normal(9))).distance(Moments.of(normal(9, 4)))
+
+
+def test_deviation_of_the_distance_is_its_spread_over_draws():
+    reference = FrechetReference(Moments.of(normal(2000)))
+    draws = [normal(300, seed=seed, shift=0.3) for seed in range(1, 41)]
+    spread = np.std([reference.distance(Moments.of(draw)) for draw in draws])
+    said = np.mean([frechet_deviation(reference, draw) for draw in draws])
+    assert said == pytest.approx(spread, rel=0.35)
+    assert math.isnan(frechet_deviation(reference, normal(19)))
+
+
+# -- kernel distance -------------------------------------------------------------------------------
+
+
+def test_kid_is_torch_fidelitys():
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    real, fake = normal(80), normal(70, seed=1, shift=0.2)
+    theirs = kid_features_to_metric(
+        fake, real, kid_subset_size=50, kid_subsets=7, rng_seed=3, verbose=False
+    )
+    assert subset_kid(real, fake, subset_size=50, subsets=7, seed=3) == tuple(theirs.values())
+
+
+def test_kid_of_whole_sets_is_the_unbiased_sum_and_knows_its_error():
+    real, fake = normal(12), normal(9, seed=1)
+    kernel = lambda a, b: ((a.double() @ b.double().T) / 8 + 1) ** 3  # noqa: E731
+    expected = sum(
+        float((kernel(s, s).sum() - kernel(s, s).diagonal().sum()) / (len(s) * (len(s) - 1)))
+        for s in (real, fake)
+    ) - 2 * float(kernel(real, fake).mean())
+    assert unbiased_kid(real, fake)[0] == pytest.approx(expected)
+    draws = [unbiased_kid(normal(60, seed=s), normal(40, seed=s + 99, shift=1)) for s in range(40)]
+    values, errors = np.array(draws).T
+    assert errors.mean() == pytest.approx(values.std(), rel=0.35)
+
+
+def test_kid_of_one_law_is_zero_on_average_however_few_images():
+    values = [unbiased_kid(normal(10, seed=s), normal(15, seed=s + 99))[0] for s in range(200)]
+    assert abs(np.mean(values)) < 3 * np.std(values) / 200**0.5
+
+
+def test_gap_calls_out_copies_and_leaves_fresh_samples_alone():
+    train, held_out = normal(200, 16), normal(60, 16, seed=1)
+    copies = held_out_gap(train, held_out, train.repeat(3, 1), permutations=199)
+    assert copies.suspicious
+    assert copies.gap > 0
+    assert copies.kid_train < copies.kid_held_out
+    fresh = [
+        held_out_gap(
+            normal(200, 16, seed=s), normal(60, 16, seed=s + 99), normal(300, 16, seed=s + 200),
+            permutations=99,
+        ).p_value
+        for s in range(20)
+    ]  # fmt: skip
+    # p values of a true hypothesis are uniform
+    assert min(fresh) > 0.01
+    assert 0.2 < np.mean(fresh) < 0.8
+
+
+def test_gap_agrees_with_the_distances_and_swaps_whole_embryos():
+    train, held_out, fake = normal(40), normal(20, seed=1), normal(50, seed=2, shift=0.5)
+    gap = held_out_gap(train, held_out, fake, permutations=9)
+    assert gap.kid_train == pytest.approx(unbiased_kid(train, fake)[0])
+    assert gap.kid_held_out == pytest.approx(unbiased_kid(held_out, fake)[0])
+    # ten embryos of six like images: a swap of single images would take the gap for a discovery
+    centres = normal(10, seed=5) * 2
+    images = centres.repeat_interleave(6, dim=0) + 0.01 * normal(60, seed=6)
+    groups = [str(n // 6) for n in range(60)]
+    by_embryo = held_out_gap(images[:48], images[48:], images[:48], groups=groups)
+    by_image = held_out_gap(images[:48], images[48:], images[:48])
+    assert by_embryo.p_value > 5 * by_image.p_value
+
+
+# -- precision, recall, density, coverage ----------------------------------------------------------
+
+
+def test_precision_and_recall_of_equal_sets_are_one_and_far_ones_zero():
+    real = normal(60)
+    assert precision_recall(real, real.clone()) == (1.0, 1.0)
+    assert precision_recall(real, real + 100) == (0.0, 0.0)
+    assert density_coverage(real, real + 100)[1][0] == 0.0
+
+
+def test_collapse_has_high_precision_and_low_recall_and_coverage():
+    real = normal(400)
+    collapsed = real[:1] + 0.01 * normal(400, seed=1)
+    precision, recall = precision_recall(real, collapsed)
+    assert precision > 0.95
+    assert recall < 0.05
+    assert density_coverage(real, collapsed)[1][0] < 0.1
+    # and the other way round: too wide a generator
+    precision, recall = precision_recall(real, normal(400, seed=1, scale=6.0))
+    assert precision < 0.2
+    assert recall > 0.9
+
+
+def test_density_and_coverage_of_one_law_are_as_derived():
+    density, coverage = density_coverage(normal(1000), normal(1000, seed=1))
+    assert density[0] == pytest.approx(1, abs=4 * density[1] + 0.05)
+    assert coverage[0] == pytest.approx(1 - 2**-5, abs=4 * coverage[1])
+    assert coverage[1] == pytest.approx((31 / 32 / 32 / 1000) ** 0.5, rel=0.3)
+
+
+# -- the evaluator ---------------------------------------------------------------------------------
+
+
+def test_evaluator_gives_every_metric_with_its_deviation_and_leaves_random_states_alone():
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    evaluator = features_only(kid_subset_size=20, kid_subsets=5, class_images=5)
+    labels = torch.zeros(40, 2, dtype=torch.int64)
+    real = evaluator.gather([{"image": pictures(40), "labels": labels}], real=True)
+    fake = evaluator.gather([{"image": pictures(40, seed=1), "labels": labels}])
+    report = evaluator.compare(real, fake)
+    for name in set(METRICS) - {"classes"}:
+        assert math.isfinite(report.values[name]), name
+        assert report.values[f"{name}_std"] >= 0, name
+    assert report.classes.keys() == {"AA", "ICM A", "TE A"}
+    row = report.classes["AA"]
+    assert row["low"] < row["kid"] < row["high"]
+    assert report.floor["n"] == [20, 20]
+    assert report.floor["fid"] > 0
+    assert {"fid", "kid_std", "swd", "n_real", "floor", "extractor"} <= report.to_json().keys()
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert torch.equal(before[0], after[0])
+    assert before[1] == after[1]
+
+
+def test_equal_sets_score_zero_and_a_darker_one_worse_and_worse():
+    evaluator = features_only(metrics=("fid", "kid"), kid_subset_size=30)
+    real = evaluator.gather([pictures(60)], real=True)
+    same = evaluator.compare(real, evaluator.gather([pictures(60)]))
+    assert same.values["fid"] == pytest.approx(0, abs=1e-6)
+    found = [
+        evaluator.compare(real, evaluator.gather([pictures(60, seed=1, level=level)])).values
+        for level in (128, 120, 110, 100)
+    ]
+    for name in ("fid", "kid"):
+        values = [each[name] for each in found]
+        assert values == sorted(values)
+        assert abs(same.values[name]) < values[1] / 10
+
+
+def test_statistics_do_not_depend_on_batches_nor_on_who_gathered_which_share():
+    evaluator = features_only(swd_images=10)
+    images, index = pictures(40), torch.arange(40)
+    whole = evaluator.gather([images], real=True)
+    batches = [{"image": images[n : n + 7], "index": index[n : n + 7]} for n in range(0, 40, 7)]
+    parted = evaluator.gather(batches, real=True)
+    shares = [
+        evaluator.gather([{"image": images[n::3], "index": index[n::3]}], real=True)
+        for n in range(3)
+    ]
+    merged = SetStatistics.merge(shares, evaluator.swd_images, evaluator.seed)
+    for other in (parted, merged):
+        assert torch.equal(whole.features, other.features)
+        assert torch.equal(whole.images, other.images)
+        assert torch.equal(whole.image_index, other.image_index)
+        assert torch.equal(whole.half, other.half)
+        for mine, theirs in zip(whole.halves, other.halves, strict=True):
+            assert mine.count == theirs.count
+            torch.testing.assert_close(mine.scatter, theirs.scatter, rtol=1e-10, atol=1e-10)
+    assert torch.equal(whole.images, images[whole.image_index])
+    assert whole.image_index.tolist() != list(range(10))
+
+
+def test_halves_never_separate_an_embryo():
+    groups = [f"embryo {n // 5}" for n in range(100)]
+    found = features_only().gather([pictures(100)], groups=groups, real=True)
+    sides = {(group, int(half)) for group, half in zip(groups, found.half, strict=True)}
+    assert len(sides) == 20
+    assert 5 <= int(found.half.sum()) <= 95
+
+
+def test_fid_alone_keeps_neither_features_nor_images():
+    evaluator = features_only(metrics=("fid",))
+    side = evaluator.gather((pictures(8, seed=n) for n in range(5)), real=True)
+    assert side.count == 40
+    assert side.features is None
+    assert side.images is None
+    assert evaluator.compare(side, evaluator.gather([pictures(50)])).values.keys() == {"fid"}
+
+
+def test_few_images_lower_the_subset_and_are_warned_of():
+    evaluator = features_only(metrics=("fid", "kid"))
+    report = evaluator.compare(evaluator.gather([pictures(12)]), evaluator.gather([pictures(15)]))
+    assert any("subsets of 12 images instead of 1000" in note for note in report.notes)
+    assert any("FID of 12 images in 16 dimensions" in note for note in report.notes)
+
+
+def test_without_an_extractor_pixels_are_still_compared():
+    evaluator = FidelityEvaluator("none")
+    sides = [evaluator.gather([pictures(20, seed=seed)]) for seed in (0, 1)]
+    report = evaluator.compare(*sides)
+    assert {"swd", "ms_ssim", "ms_ssim_real"} <= report.values.keys()
+    assert "fid" not in report.values
+    assert report.extractor == "none"
+    assert report.to_json()["fid"] is None
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], "the set is empty"),
+        ([torch.full((2, 1, 16, 16), 3.0)], r"floats from 3 to 3: expected uint8, or floats in"),
+        ([torch.full((2, 1, 16, 16), torch.nan)], "floats from nan"),
+        ([torch.zeros(2, 4, 16, 16, dtype=torch.uint8)], r"expected \(B, C, H, W\) with 1"),
+        ([torch.zeros(2, 16, 16, dtype=torch.uint8)], r"expected \(B, C, H, W\)"),
+        ([torch.zeros(2, 1, 16, 16, dtype=torch.int64)], "expected torch.uint8"),
+        ([pictures(2), pictures(2, resolution=32)], r"several shapes: \(1, 16, 16\) and"),
+    ],
+)
+def test_images_in_another_form_are_refused(batches, message):
+    with pytest.raises(UserError, match=message):
+        features_only().gather(batches)
+
+
+def test_floats_in_range_are_taken_for_what_they_are():
+    images = pictures(6)
+    evaluator = features_only(metrics=("fid", "kid"))
+    found = evaluator.gather([images.float() / 127.5 - 1])
+    assert torch.equal(found.features, evaluator.gather([images]).features)
+
+
+def test_evaluator_refuses_single_images_unknown_metrics_and_mixed_extractors():
+    evaluator = features_only(metrics=("fid",))
+    one, many = evaluator.gather([pictures(1)]), evaluator.gather([pictures(5)])
+    with pytest.raises(UserError, match="the fake side has 1 image"):
+        evaluator.compare(many, one)
+    with pytest.raises(UserError, match="metrics fud: expected any of fid"):
+        features_only(metrics=("fud",))
+    with pytest.raises(UserError, match="the real side was seen by features, the fake side by pix"):
+        evaluator.compare(SetStatistics.of_features(normal(5)), many)
+
+
+def test_sizes_that_no_pyramid_fits_are_left_out_with_a_note():
+    evaluator = FidelityEvaluator("none")
+    odd = evaluator.gather([pictures(4, resolution=20)])
+    report = evaluator.compare(odd, evaluator.gather([pictures(4)]))
+    assert report.values == {}
+    assert report.notes == ["no SWD and no MS-SSIM: they need squares of 16, 32, ... pixels, "
+                            "got 20x20"]  # fmt: skip
