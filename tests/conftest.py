@@ -10,6 +10,7 @@ import command
 import pytest
 import pytorch_lightning as pl
 import torch
+from inception import write_random_inception
 
 from blastogan import (
     BlastocystDataModule,
@@ -106,3 +107,8 @@ def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return mine.keys() == theirs.keys() and all(
         torch.equal(mine[name], theirs[name]) for name in mine
     )
+
+
+@pytest.fixture(scope="session")
+def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_inception(tmp_path_factory.mktemp("weights") / "inception.pth")

@@ -1,0 +1,220 @@
+"""Weights of published networks: where they are found, and how they are read.
+
+The order is the same for all: the file that was given, an environment variable, torch's cache, a
+download whose checksum is verified. Nothing in a file is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from blastogan.errors import UserError
+
+TIMEOUT = 15.0
+"""Seconds without an answer after which a download is given up; some firewalls never refuse."""
+
+_CHUNK = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+class WeightsNotFound(UserError):
+    """There is no weights file, and none could be fetched; the message says how to bring one."""
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A weights file as its authors published it.
+
+    Attributes:
+        url: Where it is fetched from.
+        sha256: Its checksum in hexadecimal digits, or the first of them.
+        file_names: Its names in torch's cache; a download is kept under the first.
+        megabytes: Size, 0 where it is not known beforehand.
+        variable: Environment variable that names a file to use instead, empty for none.
+    """
+
+    url: str
+    sha256: str
+    file_names: tuple[str, ...]
+    megabytes: int = 0
+    variable: str = ""
+
+    @property
+    def cache_path(self) -> Path:
+        """Where a download is kept."""
+        return cache_folder() / self.file_names[0]
+
+    def describe(self) -> str:
+        """URL, size and checksum for a message."""
+        size = f"about {self.megabytes} MB, " if self.megabytes else ""
+        return f"{self.url} ({size}sha256 {self.sha256})"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file on this machine.
+
+    Attributes:
+        path: Where it is.
+        sha256: Its checksum, 64 hexadecimal digits.
+        source: The published file that is expected in its place, ``None`` where there is none.
+    """
+
+    path: Path
+    sha256: str
+    source: PublishedWeights | None = None
+
+    @property
+    def published(self) -> bool:
+        """Whether it is the published file, so that numbers compare with those of others."""
+        return self.source is not None and self.sha256.startswith(self.source.sha256)
+
+    def unusable(self, reason: str) -> UserError:
+        """The error that says why the file does not serve, with its and the published checksum."""
+        message = f"cannot use the weights {self.path}: {reason}.\nIts sha256 is {self.sha256}. "
+        if self.source is None:
+            return UserError(message + "Give another file.")
+        return UserError(
+            f"{message}The published file is {self.source.describe()}: "
+            "fetch it again, or give another file with the same layers."
+        )
+
+
+def cache_folder() -> Path:
+    """Folder in which torch keeps downloaded weights; ``TORCH_HOME`` moves it."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def find_weights(
+    name: str, source: PublishedWeights | None, given: str | Path | None = None
+) -> WeightsFile:
+    """Find the weights of a network, and fetch them where they are not on this machine.
+
+    A file that was given by its path or by the environment variable may be any; that it is not
+    the published one is logged. In the cache and after a download the checksum has to agree.
+
+    Args:
+        name: Of the network, for messages.
+        source: The published file, ``None`` where there is none: then one has to be given.
+        given: Path of a file to use.
+
+    Raises:
+        WeightsNotFound: If there is no file; the message says how to bring one.
+        UserError: If the cached file is damaged.
+    """
+    variable = source.variable if source is not None else ""
+    chosen = given or os.environ.get(variable)
+    if chosen:
+        path = Path(chosen).expanduser()
+        origin = "" if given else f", which {variable} names"
+        if not path.is_file():
+            raise WeightsNotFound(f"no weights for {name}: there is no file {path}{origin}")
+        file = WeightsFile(path, _sha256(path), source)
+        if source is not None and not file.published:
+            _log.info(
+                "weights %s%s have the sha256 %s, not the published %s: numbers compare only with "
+                "those of the same file", path, origin, file.sha256, source.sha256,
+            )  # fmt: skip
+        return file
+    if source is None:
+        raise WeightsNotFound(
+            f"no weights for {name}: none are published. Train one (blastogan grade fit) and give "
+            "its checkpoint as `weights` (on the command line --weights PATH)"
+        )
+    return _cached(source) or _downloaded(name, source)
+
+
+def load_state_dict(file: WeightsFile) -> dict[str, Tensor]:
+    """Read tensors by name on the CPU.
+
+    Raises:
+        UserError: If the file is damaged or holds more than tensors, which is not loaded.
+    """
+    try:
+        state = torch.load(file.path, map_location="cpu", weights_only=True)
+    # on a damaged file the decoder raises nearly anything, IndexError and struct.error included
+    except Exception as error:
+        raise file.unusable(
+            "it is damaged, no weights file, or contains more than tensors, which is not loaded "
+            "for safety"
+        ) from error
+    if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
+        return state
+    raise file.unusable("it is no dictionary of tensors by name")
+
+
+def _cached(source: PublishedWeights) -> WeightsFile | None:
+    for name in source.file_names:
+        path = cache_folder() / name
+        if not path.is_file():
+            continue
+        file = WeightsFile(path, _sha256(path), source)
+        if not file.published:
+            raise UserError(
+                f"the cached weights {path} are damaged: their sha256 is {file.sha256}, expected "
+                f"{source.sha256}. A download may have been cut off: delete the file and try again."
+            )
+        return file
+    return None
+
+
+def _downloaded(name: str, source: PublishedWeights) -> WeightsFile:
+    target = source.cache_path
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return WeightsFile(target, _fetch(source, target), source)
+    except (OSError, HTTPException) as error:
+        raise WeightsNotFound(_how_to_bring(name, source, str(error))) from error
+
+
+def _fetch(source: PublishedWeights, target: Path) -> str:
+    # processes of one training may fetch at the same time: each has its own part
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    request = urllib.request.Request(source.url, headers={"User-Agent": "blastogan"})
+    digest = hashlib.sha256()
+    _log.info("fetching %s to %s", source.describe(), target)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:
+            while chunk := response.read(_CHUNK):
+                digest.update(chunk)
+                file.write(chunk)
+        if not digest.hexdigest().startswith(source.sha256):
+            raise OSError(f"what came has the sha256 {digest.hexdigest()} and is not kept")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return digest.hexdigest()
+
+
+def _how_to_bring(name: str, source: PublishedWeights, reason: str) -> str:
+    ways = ["give its path as `weights` (on the command line --weights PATH)"]
+    if source.variable:
+        ways.append(f"export {source.variable}=PATH")
+    ways.append(f"put it to {source.cache_path}")
+    return "\n".join(
+        [
+            f"no weights for {name} on this machine, and the download failed: {reason}",
+            f"Fetch {source.describe()} elsewhere, and do one of these:",
+            *(f"  - {way}" for way in ways),
+        ]
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise UserError(f"cannot read the weights {path}: {error}") from error
+    return digest.hexdigest()
