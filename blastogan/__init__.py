@@ -9,15 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blastogan.callbacks import FadeIn, ProgressiveGrowing, SampleGrid
+    from blastogan.callbacks import FadeIn, FidelityCallback, ProgressiveGrowing, SampleGrid
     from blastogan.data import BlastocystDataModule
     from blastogan.grades import Grade
     from blastogan.growth import GrowthSchedule
+    from blastogan.metrics import FidelityEvaluator
     from blastogan.modules import ProGANModule, StyleGANModule
 
 __all__ = [
     "BlastocystDataModule",
     "FadeIn",
+    "FidelityCallback",
+    "FidelityEvaluator",
     "Grade",
     "GrowthSchedule",
     "ProGANModule",
@@ -29,6 +32,8 @@ __all__ = [
 _HOMES = {
     "BlastocystDataModule": "data",
     "FadeIn": "callbacks",
+    "FidelityCallback": "callbacks",
+    "FidelityEvaluator": "metrics",
     "Grade": "grades",
     "GrowthSchedule": "growth",
     "ProGANModule": "modules",

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from blastogan.callbacks import (
     FadeIn,
+    FidelityCallback,
     GracefulInterrupt,
     GrowthCheckpoint,
     GrowthProgress,
@@ -28,6 +29,7 @@ from blastogan.callbacks import (
 from blastogan.callbacks.image_writer import ImageWriter
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
+from blastogan.files import written_whole
 from blastogan.growth import GrowthSchedule
 from blastogan.loggers import CSVLog, WandbLog
 from blastogan.modules import BaseGANModule
@@ -87,14 +89,12 @@ class RunConfig(SaveConfigCallback):
             config.pop(key, None)
         text = self.parser.dump(config, skip_none=False)
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         number, path = 1, folder / "config.yaml"
         while path.exists() and path.read_text(encoding="utf-8") != text:
             number += 1
             path = folder / f"config-{number}.yaml"
-        part = path.with_name(path.name + ".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with written_whole(path) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 class BlastoganCLI(LightningCLI):
@@ -160,6 +160,8 @@ class BlastoganCLI(LightningCLI):
             parser.add_lightning_class_args(callback, key)
             parser.link_arguments("schedule", f"{key}.schedule", apply_on="instantiate")
         parser.add_lightning_class_args(SampleGrid, "samples")
+        parser.add_lightning_class_args(FidelityCallback, "fidelity")
+        parser.link_arguments("schedule", "fidelity.schedule", apply_on="instantiate")
         for source, target in LINKS.items():
             parser.link_arguments(source, target)
         for key in ("generator_optimizer", "discriminator_optimizer"):

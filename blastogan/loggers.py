@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import secrets
 from argparse import Namespace
@@ -14,6 +13,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from blastogan.errors import UserError
+from blastogan.run_table import RunTable
 
 
 class CSVLog(Logger):
@@ -30,8 +30,7 @@ class CSVLog(Logger):
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__()
-        self._path = Path(save_dir) / self.FILE
-        self._columns: list[str] = []
+        self._table = RunTable(Path(save_dir) / self.FILE)
         self._begun = False
 
     @property
@@ -47,7 +46,7 @@ class CSVLog(Logger):
     @property
     def save_dir(self) -> str:
         """The run folder."""
-        return str(self._path.parent)
+        return str(self._table.path.parent)
 
     @rank_zero_only
     def log_hyperparams(
@@ -64,41 +63,16 @@ class CSVLog(Logger):
             step: Images shown.
         """
         kimg = (step or 0) / 1000
-        row = {"kimg": kimg, **metrics}
         if not self._begun:
-            self._begin(kimg)
-        new = [name for name in row if name not in self._columns]
-        if new:
-            rows = self._read()
-            self._columns += new
-            self._write([*rows, row])
-            return
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+            self._begun = True
+            self._table.forget(kimg, itself=True)
+        self._table.append({"kimg": kimg, **metrics})
 
-    def _begin(self, kimg: float) -> None:
+    @rank_zero_only
+    def resume_from(self, images_shown: int) -> None:
+        """Keep the rows up to where a run goes on; those after it are to come again."""
         self._begun = True
-        if not self._path.exists():
-            return
-        rows = self._read()
-        self._columns = list(rows[0]) if rows else []
-        self._write([row for row in rows if float(row["kimg"]) < kimg])
-
-    def _read(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        with self._path.open(newline="", encoding="utf-8") as file:
-            # a row cut short by a crash has no last value
-            return [row for row in csv.DictReader(file) if None not in row.values()]
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_name(self.FILE + ".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(self._path)
+        self._table.forget(images_shown / 1000, itself=False)
 
 
 class WandbLog(WandbLogger):

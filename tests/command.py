@@ -21,6 +21,7 @@ model:
   init_args: {latent_dim: 8, channel_base: 64, channel_cap: 8}
 data: {num_phantoms: 60}
 samples: {rows: 1}
+fidelity: {extractor: none, metrics: [swd], num_fakes: 16}
 trainer: {accelerator: cpu, enable_model_summary: false}
 """
 

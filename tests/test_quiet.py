@@ -32,6 +32,7 @@ schedule: {start_resolution: 8, final_resolution: 8, hold_kimg: 0.032, batch_siz
            tick_kimg: 0.032}
 model: {class_path: ProGANModule, init_args: {latent_dim: 8, channel_base: 64, channel_cap: 8}}
 data: {num_phantoms: 60}
+fidelity: {extractor: none}
 trainer: {accelerator: cpu}
 ''')
 assert main(["fit", "--config", "tiny.yaml"]) == 0

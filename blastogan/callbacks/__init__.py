@@ -6,6 +6,7 @@ from blastogan.callbacks.checkpoints import (
     StopOnDivergence,
 )
 from blastogan.callbacks.fade_in import FadeIn
+from blastogan.callbacks.fidelity import FidelityCallback
 from blastogan.callbacks.growing import ProgressiveGrowing
 from blastogan.callbacks.progress import GrowthProgress
 from blastogan.callbacks.random_state import RandomState
@@ -14,6 +15,7 @@ from blastogan.callbacks.training_log import TrainingLog
 
 __all__ = [
     "FadeIn",
+    "FidelityCallback",
     "GracefulInterrupt",
     "GrowthCheckpoint",
     "GrowthProgress",

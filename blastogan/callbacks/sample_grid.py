@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from blastogan.callbacks.growing import as_gan
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
+from blastogan.files import written_whole
 from blastogan.grades import CLASSES, Grade
 from blastogan.grids import image_sheet
 
@@ -44,7 +45,7 @@ class SampleGrid(Callback):
         path = Path(trainer.default_root_dir) / "samples" / "training-images.png"
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, BlastocystDataModule) and not path.exists():
-            _save(training_sheet(data, self.rows), path)
+            save_picture(training_sheet(data, self.rows), path)
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -70,9 +71,9 @@ class SampleGrid(Callback):
             tile=max(96, module.final_resolution),
         )
         folder = Path(trainer.default_root_dir) / "samples"
-        _save(sheet, folder / f"kimg-{kimg:09.3f}-{resolution:04d}.png")
+        save_picture(sheet, folder / f"kimg-{kimg:09.3f}-{resolution:04d}.png")
         for logger in trainer.loggers:
-            _send(logger, sheet, module.images_shown)
+            send_picture(logger, "samples", sheet, module.images_shown)
 
 
 def trained_classes(trainer: Trainer) -> list[str]:
@@ -95,18 +96,17 @@ def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
     return image_sheet(tiles.flatten(0, 1), len(classes), caption=caption, titles=classes)
 
 
-def _send(logger: Logger, sheet: Image.Image, images_shown: int) -> None:
-    """Hand a sheet to a logger that takes images, as W&B's and TensorBoard's do."""
+def send_picture(logger: Logger, name: str, picture: Image.Image, images_shown: int) -> None:
+    """Hand a picture to a logger that takes images, as W&B's and TensorBoard's do."""
     if hasattr(logger, "log_image"):
-        logger.log_image("samples", [sheet], step=images_shown)
+        logger.log_image(name, [picture], step=images_shown)
         return
     add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
     if add_image is not None:
-        add_image("samples", np.asarray(sheet), images_shown, dataformats="HWC")
+        add_image(name, np.asarray(picture), images_shown, dataformats="HWC")
 
 
-def _save(sheet: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    sheet.save(part, format="PNG")
-    part.replace(path)
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG."""
+    with written_whole(path) as part:
+        picture.save(part, format="PNG")

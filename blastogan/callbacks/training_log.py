@@ -12,6 +12,7 @@ from torch import Tensor
 from blastogan.callbacks.growing import as_gan
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
+from blastogan.loggers import CSVLog
 
 
 class TrainingLog(Callback):
@@ -35,8 +36,12 @@ class TrainingLog(Callback):
         self._since = (0.0, 0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the first span."""
-        self._begin(as_gan(pl_module).images_shown)
+        """Begin the first span, in tables that end where the run goes on."""
+        shown = as_gan(pl_module).images_shown
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLog):
+                logger.resume_from(shown)
+        self._begin(shown)
 
     def _begin(self, images_shown: int) -> None:
         self._sums, self._counts = {}, {}
@@ -61,7 +66,7 @@ class TrainingLog(Callback):
         names = sorted(self._sums)
         means = torch.stack([self._sums[name].float() / self._counts[name] for name in names])
         seconds = time.perf_counter() - began
-        row = self._position(shown) | dict(zip(names, means.tolist(), strict=True))
+        row = position(self.schedule, shown) | dict(zip(names, means.tolist(), strict=True))
         row["images_per_second"] = (shown - first) / seconds
         self._send(trainer, row, shown)
         self._begin(shown)
@@ -73,20 +78,22 @@ class TrainingLog(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         shown = as_gan(pl_module).images_shown
         if metrics:
-            self._send(trainer, self._position(shown) | metrics, shown)
+            self._send(trainer, position(self.schedule, shown) | metrics, shown)
         # the time of a validation is no time of training
         if self._since[1] == shown:
             self._since = (time.perf_counter(), shown)
 
-    def _position(self, images_shown: int) -> dict[str, float]:
-        state = self.schedule.reached(images_shown)
-        return {
-            "phase": state.phase.index,
-            "resolution": state.resolution,
-            "alpha": state.alpha,
-            "batch_size": state.batch_size,
-        }
-
     def _send(self, trainer: Trainer, row: dict[str, float], images_shown: int) -> None:
         for logger in trainer.loggers:
             logger.log_metrics(row, step=images_shown)
+
+
+def position(schedule: GrowthSchedule, images_shown: int) -> dict[str, float]:
+    """Where a run stands, as columns of a row."""
+    state = schedule.reached(images_shown)
+    return {
+        "phase": state.phase.index,
+        "resolution": state.resolution,
+        "alpha": state.alpha,
+        "batch_size": state.batch_size,
+    }

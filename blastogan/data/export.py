@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blastogan.files import written_whole
 from blastogan.grades import CLASSES
 
 COLUMNS = (
@@ -41,21 +42,18 @@ def write_image(root: Path, kind: Kind, index: int, grade: str, image: NDArray[n
         image: uint8 ``(H, W)`` or ``(H, W, 3)``.
     """
     path = root / grade / f"{kind}-{index:06d}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    Image.fromarray(image).save(part, format="PNG")
-    part.replace(path)
+    with written_whole(path) as part:
+        Image.fromarray(image).save(part, format="PNG")
     return path
 
 
 def write_table(root: Path, kind: Kind) -> Path:
     """Write ``metadata.csv`` for the images below `root`; each is an embryo of its own."""
-    part, path = root / (TABLE + ".part"), root / TABLE
-    with part.open("w", newline="", encoding="utf-8") as file:
+    path = root / TABLE
+    with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(_rows(root, kind))
-    part.replace(path)
     return path
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
+from blastogan.files import written_whole
 from blastogan.metrics.frechet import Moments
 from blastogan.metrics.statistics import SetStatistics
 
@@ -82,12 +83,8 @@ def save_statistics(statistics: SetStatistics, path: str | Path) -> Path:
             f"mean_{number}": half.mean.numpy(),
             f"scatter_{number}": half.scatter.numpy(),
         }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # processes that write the same entry do not write into each other's file
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    with written_whole(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
-    part.replace(path)
     return path
 
 

@@ -58,7 +58,10 @@ def density_coverage(
     """
     radii = torch.cat(
         # the nearest of the set is the image itself
-        [torch.cdist(part, real).kthvalue(neighbours + 1).values for part in torch.split(real, _BLOCK)]
+        [
+            torch.cdist(part, real).kthvalue(neighbours + 1).values
+            for part in torch.split(real, _BLOCK)
+        ]
     )
     nearest = torch.full_like(radii, torch.inf)
     inside = []

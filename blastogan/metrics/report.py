@@ -80,6 +80,20 @@ class FidelityReport:
             rows.append((title, text, "" if floor is None else f"{floor * unit:.4g}"))
         return rows
 
+    def class_text(self, name: str) -> str:
+        """KID x 1000 of a class or letter with its interval, or why there is none."""
+        row = self.classes.get(name)
+        if row is None:
+            return "no image"
+        kid, low, high = (row[key] for key in ("kid", "low", "high"))
+        if kid is None or low is None or high is None:
+            return f"too few ({row['n_real']}, {row['n_fake']})"
+        return f"{kid * 1000:.4g} ({low * 1000:.3g} to {high * 1000:.3g})"
+
+    def class_texts(self) -> dict[str, str]:
+        """`class_text` of all classes and letters."""
+        return {name: self.class_text(name) for name in self.classes}
+
 
 def _plain(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value

@@ -1,0 +1,114 @@
+"""The two sides of an evaluation within a run: its data and its fakes, shared among processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning import Trainer
+
+from blastogan.callbacks.growing import as_gan
+from blastogan.data import BlastocystDataModule
+from blastogan.errors import UserError
+from blastogan.metrics.cache import cached, fingerprint
+from blastogan.metrics.fidelity import FidelityEvaluator
+from blastogan.metrics.pixels import OF_PIXELS
+from blastogan.metrics.statistics import SetStatistics
+from blastogan.modules.sampling import evaluation_fakes, labels_by_law
+
+
+class FidelitySides:
+    """Gathers what an evaluator compares; every process calls, and every one gets the whole.
+
+    Args:
+        trainer: With a `BlastocystDataModule`.
+        evaluator: Looks at the images.
+        batch_size: Images to a batch.
+        cache: Whether the real side is kept in the cache folder.
+    """
+
+    def __init__(
+        self, trainer: Trainer, evaluator: FidelityEvaluator, batch_size: int, cache: bool
+    ) -> None:
+        self.trainer = trainer
+        self.evaluator = evaluator
+        self.batch_size = batch_size
+        self.cache = cache
+        self._real: dict[str, SetStatistics] = {}
+
+    @property
+    def data(self) -> BlastocystDataModule:
+        """The data of the run.
+
+        Raises:
+            UserError: If they come from elsewhere.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, BlastocystDataModule):
+            raise UserError(
+                "fidelity is measured against the images of a BlastocystDataModule: give one to "
+                "the trainer (datamodule=...), or use FidelityEvaluator on your own loader"
+            )
+        return data
+
+    def real(self, part: str) -> SetStatistics:
+        """Statistics of ``train``, ``val`` or ``test``, gathered once."""
+        if part not in self._real:
+            self._real[part] = self._gather_real(part)
+        return self._real[part]
+
+    def _gather_real(self, part: str) -> SetStatistics:
+        evaluator, data = self.evaluator, self.data
+        groups = [data.records[n].embryo for n in data.split[part]]
+        if evaluator.extractor is None or not self.cache or self.trainer.world_size > 1:
+            return self._look_at(part, groups)
+        key = (
+            fingerprint(data.images(part), data.labels(part), groups),
+            evaluator.extractor.key,
+            evaluator.seed,
+        )
+        found = cached(key, evaluator.keeps_features, lambda: self._look_at(part, groups))
+        if found.images is None and set(evaluator.metrics) & set(OF_PIXELS):
+            pixels = self._look_at(part, groups, extract=False)
+            found.images, found.image_index = pixels.images, pixels.image_index
+        return found
+
+    def _look_at(self, part: str, groups: list[str], extract: bool = True) -> SetStatistics:
+        images, labels = self.data.images(part), self.data.labels(part)
+        index = torch.arange(self.trainer.global_rank, len(images), self.trainer.world_size)
+        batches = (
+            {"image": images[some], "labels": labels[some], "index": some}
+            for some in torch.split(index, self.batch_size)
+        )
+        return self._whole(
+            self.evaluator.gather(batches, groups=groups, real=True, extract=extract)
+        )
+
+    def fake(self, count: int, description: str = "") -> SetStatistics:
+        """Statistics of samples of the averaged generator, graded by the law of the training data.
+
+        Without an extractor no more are made than are looked at.
+
+        Args:
+            count: Number of samples.
+            description: For a progress bar on a terminal; none if empty.
+        """
+        if self.evaluator.extractor is None:
+            count = min(count, self.evaluator.swd_images)
+        batches = evaluation_fakes(
+            as_gan(self.trainer.lightning_module),
+            labels_by_law(count, self.data.class_counts("train"), self.evaluator.seed),
+            seed=self.evaluator.seed,
+            batch_size=self.batch_size,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        return self._whole(self.evaluator.gather(batches))
+
+    def _whole(self, share: SetStatistics) -> SetStatistics:
+        if self.trainer.world_size == 1:
+            return share
+        shares: list[Any] = [None] * self.trainer.world_size
+        dist.all_gather_object(shares, share)
+        return SetStatistics.merge(shares, self.evaluator.swd_images, self.evaluator.seed)
