@@ -1,0 +1,141 @@
+"""Statistics as files, the cache, and fakes against held-out images."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from stand_in import Pixels
+from test_fidelity import normal, pictures
+
+from blastogan.errors import UserError
+from blastogan.metrics.cache import cached, fingerprint, load_statistics, save_statistics
+from blastogan.metrics.fidelity import FidelityEvaluator
+from blastogan.metrics.held_out import compare_held_out
+from blastogan.metrics.statistics import SetStatistics
+
+
+@pytest.fixture
+def evaluator():
+    return FidelityEvaluator(Pixels(), kid_subset_size=10, kid_subsets=5)
+
+
+@pytest.fixture
+def real(evaluator):
+    batch = {"image": pictures(30), "labels": torch.randint(4, (30, 2))}
+    return evaluator.gather([batch], groups=[f"e{n // 3}" for n in range(30)], real=True)
+
+
+def test_file_gives_back_all_but_the_images(evaluator, real, tmp_path):
+    found = load_statistics(save_statistics(real, tmp_path / "folder" / "real.npz"))
+    for name in ("index", "features", "labels", "half"):
+        assert torch.equal(getattr(found, name), getattr(real, name)), name
+    assert found.groups == real.groups
+    assert (found.extractor, found.extractor_key) == ("pixels", "pixels-1")
+    assert found.images is None
+    fake = evaluator.gather([pictures(20, seed=1)])
+    mine, theirs = evaluator.compare(real, fake), evaluator.compare(found, fake)
+    for name in ("fid", "kid", "precision", "coverage"):
+        assert mine.values[name] == theirs.values[name]
+    assert mine.floor == theirs.floor
+    assert list(tmp_path.rglob("*.part")) == []
+
+
+def test_damaged_and_stale_files_are_told(real, tmp_path):
+    path = save_statistics(real, tmp_path / "real.npz")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="damaged or another program's"):
+        load_statistics(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(UserError, match="damaged or another program's"):
+        load_statistics(path)
+    np.savez(path, version=0)
+    with pytest.raises(UserError, match="version 0, expected 1: they are stale"):
+        load_statistics(path)
+    np.savez(path, version=1, index=np.array([{}], dtype=object))
+    with pytest.raises(UserError, match="cannot read"):
+        load_statistics(path)
+    with pytest.raises(UserError, match="no statistics at"):
+        load_statistics(tmp_path / "absent.npz")
+
+
+def test_cache_makes_an_entry_once_and_anew_when_anything_changes(evaluator, tmp_path, caplog):
+    made = []
+
+    def gather(images):
+        def make():
+            made.append(len(images))
+            return evaluator.gather([images], real=True)
+
+        key = (fingerprint(images), evaluator.extractor.key, 0)
+        return cached(key, True, make, tmp_path)
+
+    images = pictures(10)
+    first, second = gather(images), gather(images.clone())
+    assert made == [10]
+    assert torch.equal(first.features, second.features)
+    images[3, 0, 5, 5] += 1
+    gather(images)
+    assert made == [10, 10]
+    for path in tmp_path.glob("*.npz"):
+        path.write_bytes(b"damaged")
+    gather(images)
+    assert made == [10, 10, 10]
+    assert "it is made anew" in caplog.text
+    gather(images)
+    assert made == [10, 10, 10]
+
+
+def test_cache_entry_of_moments_alone_does_not_serve_who_needs_features(tmp_path):
+    def make(metrics):
+        evaluator = FidelityEvaluator(Pixels(), metrics=metrics)
+        gather = lambda: evaluator.gather([pictures(10)], real=True)  # noqa: E731
+        return cached(("same",), evaluator.keeps_features, gather, tmp_path)
+
+    assert make(("fid",)).features is None
+    assert make(("fid", "kid")).features is not None
+    assert make(("fid",)).features is not None
+
+
+def test_fingerprint_knows_pixels_shapes_labels_and_embryos():
+    images, labels = pictures(4), torch.zeros(4, 2, dtype=torch.int64)
+    found = {
+        fingerprint(images),
+        fingerprint(images.view(4, 1, 8, 32)),
+        fingerprint(images.flip(0)),
+        fingerprint(images, labels),
+        fingerprint(images, labels + 1),
+        fingerprint(images, labels, ["a", "b", "c", "d"]),
+        fingerprint(images, labels, ["a", "b", "c", "c"]),
+    }
+    assert len(found) == 7
+
+
+def held_out_report(fake, metrics=("fid", "kid")):
+    evaluator = FidelityEvaluator(Pixels(), metrics=metrics, kid_subset_size=50)
+    sides = (SetStatistics.of_features(side) for side in (normal(300, 16), normal(80, 16, 1), fake))
+    return compare_held_out(evaluator, *sides)
+
+
+def test_copies_have_the_best_distance_and_are_called_out():
+    copies = held_out_report(normal(300, 16).repeat(2, 1))
+    honest = held_out_report(normal(600, 16, seed=2))
+    assert copies.train.values["fid"] < honest.train.values["fid"] / 5
+    assert copies.train.values["fid"] < copies.held_out.values["fid"] / 5
+    assert copies.fid_train_matched < copies.held_out.values["fid"]
+    assert "reproduces what it was trained on" in copies.verdict()
+    assert "within chance" in honest.verdict()
+    # at equal numbers of images both sides are equally far
+    assert honest.fid_train_matched == pytest.approx(honest.held_out.values["fid"], rel=0.5)
+    json.dumps(copies.to_json())
+
+
+def test_without_features_there_is_no_gap():
+    evaluator = FidelityEvaluator(Pixels(), metrics=("fid",))
+    sides = [evaluator.gather([pictures(20, seed=n)], real=True) for n in range(3)]
+    report = compare_held_out(evaluator, *sides)
+    assert report.gap is None
+    assert "no held-out gap" in report.verdict()
