@@ -1,6 +1,6 @@
 """Graded blastocyst images and phantoms; they know no model.
 
-The data module is loaded when it is first used: phantoms alone need no Lightning.
+The data modules are loaded when they are first used: phantoms alone need no Lightning.
 """
 
 from __future__ import annotations
@@ -12,8 +12,15 @@ from blastogan.data.readers import read_graded_images
 
 if TYPE_CHECKING:
     from blastogan.data.datamodule import BlastocystDataModule
+    from blastogan.data.grade_data import GradeDataModule
 
-__all__ = ["BlastocystDataModule", "PhantomImages", "read_graded_images", "render_phantom"]
+__all__ = [
+    "BlastocystDataModule",
+    "GradeDataModule",
+    "PhantomImages",
+    "read_graded_images",
+    "render_phantom",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +28,8 @@ def __getattr__(name: str) -> Any:
         from blastogan.data.datamodule import BlastocystDataModule
 
         return BlastocystDataModule
+    if name == "GradeDataModule":
+        from blastogan.data.grade_data import GradeDataModule
+
+        return GradeDataModule
     raise AttributeError(f"module 'blastogan.data' has no attribute {name!r}")

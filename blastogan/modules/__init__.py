@@ -3,10 +3,11 @@
 from blastogan.errors import UserError
 from blastogan.modules.base import BaseGANModule
 from blastogan.modules.checkpoints import read_checkpoint
+from blastogan.modules.grade_classifier import GradeClassifier
 from blastogan.modules.progan import ProGANModule
 from blastogan.modules.stylegan import StyleGANModule
 
-__all__ = ["BaseGANModule", "ProGANModule", "StyleGANModule", "load_module"]
+__all__ = ["BaseGANModule", "GradeClassifier", "ProGANModule", "StyleGANModule", "load_module"]
 
 ARCHITECTURES: dict[str, type[BaseGANModule]] = {
     "ProGANModule": ProGANModule,

@@ -1,9 +1,11 @@
-"""Progressively grown generators and discriminators, in plain PyTorch."""
+"""Progressively grown generators and discriminators, and a grader, in plain PyTorch."""
 
+from blastogan.networks.grader import GraderNetwork
 from blastogan.networks.progan import ProGANDiscriminator, ProGANGenerator
 from blastogan.networks.stylegan import StyleGANDiscriminator, StyleGANGenerator
 
 __all__ = [
+    "GraderNetwork",
     "ProGANDiscriminator",
     "ProGANGenerator",
     "StyleGANDiscriminator",

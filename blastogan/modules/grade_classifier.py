@@ -1,0 +1,400 @@
+"""A classifier of ICM and TE letters as a Lightning module."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
+
+from blastogan.data.stream import ImageBatch
+from blastogan.errors import UserError
+from blastogan.grades import LABEL_SIZES, LETTERS
+from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
+from blastogan.networks.grader import MIN_RESOLUTION, GraderNetwork
+
+ClassWeights = Literal["balanced", "none"]
+HEADS = ("icm", "te")
+"""Prefixes of the metrics, in the order of the labels."""
+
+_log = logging.getLogger(__name__)
+
+
+class BalancedAccuracy(MulticlassAccuracy):
+    """Mean recall over the letters that are present.
+
+    The macro average of torchmetrics also counts, as 0, a letter that was only ever predicted.
+    """
+
+    def compute(self) -> Tensor:
+        """The mean, 0 to 1."""
+        hits, _, _, misses = self._final_state()
+        images = hits + misses
+        return (hits[images > 0] / images[images > 0]).mean()
+
+
+class GradeMetrics(nn.Module):
+    """Loss, and balanced accuracy and kappa of each head, gathered batch by batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # every process sees the whole set
+        self.loss = MeanMetric(sync_on_compute=False)
+        self.heads = nn.ModuleList(
+            MetricCollection(
+                {
+                    "balanced_accuracy": BalancedAccuracy(size, sync_on_compute=False),
+                    "kappa": MulticlassCohenKappa(size, weights="quadratic", sync_on_compute=False),
+                },
+                prefix=f"{head}_",
+                compute_groups=False,
+            )
+            for head, size in zip(HEADS, LABEL_SIZES, strict=True)
+        )
+
+    def update(self, logits: tuple[Tensor, Tensor], labels: Tensor, loss: Tensor) -> None:
+        """Add a batch: logits ``(B, 4)`` of each head, labels ``(B, 2)``, mean loss."""
+        self.loss.update(loss, weight=len(labels))
+        for head, scores, truth in zip(self.heads, logits, labels.unbind(1), strict=True):
+            assert isinstance(head, MetricCollection)
+            head.update(scores, truth)
+
+    def compute(self) -> dict[str, Tensor]:
+        """``icm_`` and ``te_`` ``balanced_accuracy`` and ``kappa``, mean ``kappa``, ``loss``.
+
+        Kappa is weighted quadratically on A < B < C < D (Cohen 1968). It is 0 where it is not
+        defined: when all images, and all predictions, are of one letter.
+        """
+        values: dict[str, Tensor] = {}
+        for head in self.heads:
+            assert isinstance(head, MetricCollection)
+            values |= {name: value.nan_to_num(0.0) for name, value in head.compute().items()}
+        values["kappa"] = torch.stack([values[f"{head}_kappa"] for head in HEADS]).mean()
+        return values | {"loss": self.loss.compute()}
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.loss.reset()
+        for head in self.heads:
+            assert isinstance(head, MetricCollection)
+            head.reset()
+
+
+class GradeClassifier(LightningModule):
+    """Reads the ICM and the TE letter off an image.
+
+    It is trained with AdamW and a cosine decay of the learning rate, epoch by epoch, over the
+    trainer's ``max_epochs``. In a fit, a row per epoch of training and per validation goes to the
+    loggers, against `images_shown`.
+
+    Args:
+        backbone: ``small`` or a convolutional classifier of torchvision, see `GraderNetwork`.
+        feature_dim: Number of features before the heads.
+        img_channels: 1 (grey) or 3 (RGB).
+        resolution: Side of the images in pixels, 32 or more.
+        lr: Learning rate at the start.
+        weight_decay: Decoupled weight decay (Loshchilov and Hutter 2019).
+        class_weights: ``balanced`` weights the loss of each letter inversely to how often it
+            comes in the training images; ``none`` counts all images alike.
+        label_smoothing: Share of the target that is spread over all letters.
+
+    Attributes:
+        images_shown: Images trained on so far, summed over devices.
+        letter_weights: float32 ``(2, 4)``, weight of each ICM and TE letter in the loss.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    letter_weights: Tensor
+
+    def __init__(
+        self,
+        backbone: str = "small",
+        feature_dim: int = 64,
+        img_channels: int = 1,
+        resolution: int = 64,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-2,
+        class_weights: ClassWeights = "balanced",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if img_channels not in (1, 3):
+            raise UserError(f"img_channels is {img_channels}: expected 1 (grey) or 3 (RGB)")
+        if resolution < MIN_RESOLUTION:
+            raise UserError(f"resolution is {resolution}: expected {MIN_RESOLUTION} or more")
+        if class_weights not in get_args(ClassWeights):
+            expected = ", ".join(get_args(ClassWeights))
+            raise UserError(f"class_weights is {class_weights!r}: expected one of {expected}")
+        if not (lr > 0 and weight_decay >= 0 and 0 <= label_smoothing < 1):
+            raise UserError(
+                f"got lr {lr}, weight_decay {weight_decay}, label_smoothing {label_smoothing}: "
+                "expected above 0, 0 or more, and from 0 to below 1"
+            )
+        self.save_hyperparameters()
+        self.img_channels = img_channels
+        self.resolution = resolution
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.class_weights = class_weights
+        self.label_smoothing = label_smoothing
+        self.images_shown = 0
+        self.network = GraderNetwork(backbone, feature_dim)
+        self.register_buffer("letter_weights", torch.ones(len(HEADS), len(LETTERS)))
+        self.train_loss = MeanMetric()
+        self.val_metrics = GradeMetrics()
+        self.test_metrics = GradeMetrics()
+
+    def configure_optimizers(self) -> AdamW:
+        """AdamW; its settings are renewed at each epoch."""
+        return AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """What the network takes, floats in [-1, 1], of 8-bit images of any size.
+
+        A grey grader takes the mean of three channels, which leaves three equal ones as they are.
+        Other sizes are resized by antialiased bilinear interpolation, in float.
+
+        Args:
+            images: uint8 ``(B, 1, H, W)`` or ``(B, 3, H, W)``.
+
+        Returns:
+            float32 ``(B, img_channels, resolution, resolution)``.
+
+        Raises:
+            UserError: If the images are of another kind.
+        """
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
+            raise UserError(
+                f"images are {tuple(images.shape)} {images.dtype}: expected torch.uint8 of shape "
+                "(B, 1, H, W) or (B, 3, H, W)"
+            )
+        pixels = images.float()
+        if self.img_channels == 1 and images.shape[1] == 3:
+            pixels = pixels.sum(dim=1, keepdim=True) / 3
+        pixels = pixels.expand(-1, self.img_channels, -1, -1)
+        size = (self.resolution, self.resolution)
+        if pixels.shape[-2:] != size:
+            pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+        return pixels / 127.5 - 1
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features float32 ``(B, feature_dim)`` of 8-bit images, as `prepare` takes them."""
+        return self.network.features(self.prepare(images))
+
+    @torch.no_grad()
+    def grade(self, images: Tensor) -> Tensor:
+        """Letters of 8-bit images, as `prepare` takes them.
+
+        The heads are independent: a pair may be none of the ten classes, such as A and D.
+
+        Returns:
+            int64 ``(B, 2)``, ICM and TE letter, 0 (A) to 3 (D).
+        """
+        training = self.training
+        self.eval()
+        try:
+            logits = self.network(self.prepare(images.to(self.device)))
+        finally:
+            self.train(training)
+        return torch.stack([scores.argmax(dim=1) for scores in logits], dim=1)
+
+    # -- training and evaluation ------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Weigh the letters by the training labels of the data module.
+
+        Raises:
+            UserError: If the weights are to be balanced and there is no such data module.
+        """
+        if self.class_weights == "none":
+            return
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if not hasattr(data, "labels"):
+            raise UserError(
+                "balanced class weights need a data module that knows its labels: fit with "
+                'datamodule=GradeDataModule(...), or set class_weights="none"'
+            )
+        self.letter_weights.copy_(balanced_weights(data.labels("train")))
+
+    def on_train_epoch_start(self) -> None:
+        """Set the learning rate of the epoch, also on a run resumed with other settings."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, AdamW)
+        epochs = self.trainer.max_epochs or -1
+        share = min(self.trainer.current_epoch / epochs, 1.0) if epochs > 0 else 0.0
+        rate = self.lr * (1 + math.cos(math.pi * share)) / 2
+        for group in optimizer.param_groups:
+            group.update(lr=rate, weight_decay=self.weight_decay)
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """The loss of a batch, the sum over both heads."""
+        loss = self._loss(self.network(self.prepare(batch["image"])), batch["labels"])
+        self.train_loss.update(loss.detach(), weight=len(batch["labels"]))
+        self.images_shown += len(batch["labels"]) * self.trainer.world_size
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Tell the loggers of the epoch."""
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self._send({"train_loss": float(self.train_loss.compute()), "learning_rate": rate})
+        self.train_loss.reset()
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Compare predictions with labels."""
+        self._update(self.val_metrics, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation set."""
+        values = self._log_metrics(self.val_metrics)
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._send({name: float(value) for name, value in values.items()})
+            if self.trainer.is_global_zero:
+                _log.info(
+                    "%g kimg  %s",
+                    self.images_shown / 1000,
+                    "  ".join(f"{name} {float(value):.3f}" for name, value in values.items()),
+                )
+
+    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """As `validation_step`, on the test set."""
+        self._update(self.test_metrics, batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test set."""
+        self._log_metrics(self.test_metrics)
+
+    def _loss(self, logits: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
+        # not over the sum of weights, which is 0 where no letter of a batch was trained on
+        terms = [
+            F.cross_entropy(
+                scores.float(),
+                truth,
+                weight,
+                reduction="sum",
+                label_smoothing=self.label_smoothing,
+            )
+            for scores, truth, weight in zip(
+                logits, labels.unbind(1), self.letter_weights, strict=True
+            )
+        ]
+        return torch.stack(terms).sum() / len(labels)
+
+    def _update(self, metrics: GradeMetrics, batch: ImageBatch) -> None:
+        logits = self.network(self.prepare(batch["image"]))
+        metrics.update(logits, batch["labels"], self._loss(logits, batch["labels"]))
+
+    def _log_metrics(self, metrics: GradeMetrics) -> dict[str, Tensor]:
+        values = metrics.compute()
+        metrics.reset()
+        # in a fit, loggers are told against images shown; else Lightning prints
+        to_logger = self.trainer.state.fn != TrainerFn.FITTING
+        self.log_dict(values, logger=to_logger, batch_size=1)
+        return values
+
+    def _send(self, row: Mapping[str, float]) -> None:
+        for logger in self.trainer.loggers:
+            logger.log_metrics(dict(row), step=self.images_shown)
+
+    # -- checkpoints ------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the architecture and the images shown, as plain values."""
+        checkpoint["blastogan"] = {
+            "architecture": type(self).__name__,
+            "images_shown": self.images_shown,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the images shown.
+
+        Raises:
+            UserError: If the checkpoint is of another architecture or other sizes.
+        """
+        check_grader(checkpoint, dict(self.hparams))
+        self.images_shown = int(checkpoint["blastogan"]["images_shown"])
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = "cpu",
+        **settings: Any,
+    ) -> GradeClassifier:
+        """Load a grader, tensors and plain values only, ready to grade; no random state moves.
+
+        Args:
+            checkpoint_path: File, or a binary stream of it.
+            map_location: Device to put it on.
+            **settings: Hyper-parameters to change, such as ``lr``.
+
+        Raises:
+            UserError: If the file is missing, damaged, or holds another model.
+        """
+        checkpoint = _read(checkpoint_path)
+        check_grader(checkpoint, {})
+        saved = checkpoint.get("hyper_parameters", {})
+        try:
+            with torch.random.fork_rng(devices=[]):
+                module = cls(**{**saved, **settings})
+            module.load_state_dict(checkpoint["state_dict"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise UserError(f"the checkpoint does not fit a {cls.__name__}: {error}") from error
+        module.on_load_checkpoint(checkpoint)
+        return module.to(map_location).eval()
+
+
+def balanced_weights(labels: Tensor) -> Tensor:
+    """Weight of each letter, inverse to its count, 1 on average over the images.
+
+    Args:
+        labels: int64 ``(N, 2)``.
+
+    Returns:
+        float32 ``(2, 4)``; 0 for letters that no image has.
+    """
+    counts = torch.stack([each.bincount(minlength=len(LETTERS)) for each in labels.unbind(1)])
+    present = counts > 0
+    shares = counts / (len(labels) / present.sum(dim=1, keepdim=True))
+    return torch.where(present, 1 / shares, 0.0)
+
+
+def check_grader(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that does not fit a `GradeClassifier` of these hyper-parameters.
+
+    Raises:
+        UserError: If it holds another model, or the shapes of its weights differ.
+    """
+    check_checkpoint(checkpoint, GradeClassifier.__name__, settings)
+    saved = checkpoint.get("hyper_parameters", {})
+    different = [
+        f"{name} is {saved[name]} in the checkpoint and {settings[name]} in the configuration"
+        for name in ("backbone", "feature_dim")
+        if name in saved and name in settings and saved[name] != settings[name]
+    ]
+    if different:
+        raise UserError("the checkpoint does not fit the configuration: " + "; ".join(different))
+
+
+def _read(source: str | Path | IO[bytes]) -> dict[str, Any]:
+    if isinstance(source, (str, Path)):
+        return read_checkpoint(source)
+    try:
+        checkpoint: dict[str, Any] = torch.load(source, map_location="cpu", weights_only=True)
+    # on a damaged file the decoder raises nearly anything
+    except Exception as error:
+        raise UserError("cannot read the checkpoint: it is damaged, or no checkpoint") from error
+    if not isinstance(checkpoint, dict):
+        raise UserError("this is no checkpoint of blastogan")
+    return checkpoint
