@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningArgumentParser
 from torch.optim import Optimizer
 
+from blastogan import run_cli
 from blastogan.callbacks import (
     FadeIn,
     FidelityCallback,
@@ -29,19 +29,13 @@ from blastogan.callbacks import (
 from blastogan.callbacks.image_writer import ImageWriter
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
-from blastogan.files import written_whole
 from blastogan.growth import GrowthSchedule
-from blastogan.loggers import CSVLog, WandbLog
 from blastogan.modules import BaseGANModule
 from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
 from blastogan.modules.optimizers import DEFAULT
 from blastogan.presets import find_config
-from blastogan.run_folder import (
-    fresh_folder,
-    newest_config,
-    run_of_checkpoint,
-    unused_folder,
-)
+from blastogan.run_cli import RunCLI, RunConfig
+from blastogan.run_folder import newest_config, run_of_checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -77,31 +71,10 @@ CONTRADICTIONS: dict[str, Any] = {
 """Options of the trainer that would cut growth short, with their values when unset."""
 
 
-class RunConfig(SaveConfigCallback):
-    """Write the whole configuration into the run folder; an older one is kept beside it."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write ``config.yaml``, or ``config-2.yaml`` when resumed with other settings."""
-        if stage != "fit" or not trainer.is_global_zero:
-            return
-        config = self.config.clone()
-        for key in ("ckpt_path", "config"):
-            config.pop(key, None)
-        text = self.parser.dump(config, skip_none=False)
-        folder = Path(trainer.default_root_dir)
-        number, path = 1, folder / "config.yaml"
-        while path.exists() and path.read_text(encoding="utf-8") != text:
-            number += 1
-            path = folder / f"config-{number}.yaml"
-        with written_whole(path) as part:
-            part.write_text(text, encoding="utf-8")
-
-
-class BlastoganCLI(LightningCLI):
-    """Lightning's command line with a schedule that stands once, run folders and presets."""
+class BlastoganCLI(RunCLI):
+    """Lightning's command line with a schedule that stands once, and presets."""
 
     def __init__(self, args: Sequence[str]) -> None:
-        self.run_name = "run"
         super().__init__(
             BaseGANModule,
             BlastocystDataModule,
@@ -141,19 +114,8 @@ class BlastoganCLI(LightningCLI):
         return [resolved[0], f"--config={config}", *resolved[1:]]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add schedule, optimisers, callbacks and run folder, and link what belongs together."""
-        parser.add_argument(
-            "--run_dir",
-            type=Optional[str],  # noqa: UP045
-            default=None,
-            help="Folder of the run, new or empty; by default a new one under runs/.",
-        )
-        parser.add_argument(
-            "--wandb",
-            type=Literal["off", "online", "offline"],
-            default="off",
-            help="Whether to log to Weights & Biases.",
-        )
+        """Add schedule, optimisers and callbacks, and link what belongs together."""
+        super().add_arguments_to_parser(parser)
         parser.add_class_arguments(GrowthSchedule, "schedule")
         parser.link_arguments("schedule", "data.schedule", apply_on="instantiate")
         for key, callback in CALLBACKS.items():
@@ -171,16 +133,6 @@ class BlastoganCLI(LightningCLI):
             parser.link_arguments(key, f"model.init_args.{key}", compute_fn=_plain)
             parser.set_defaults({key: DEFAULT})
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse without Lightning's warning, which takes any use of `args` for a mistake."""
-        self.config = parser.parse_args(args)
-        seed = self.config[self.config.subcommand].seed_everything
-        if not 0 <= seed < 2**32:
-            raise UserError(f"seed_everything is {seed}: expected 0 to {2**32 - 1}")
-
-    def _parse_ckpt_path(self) -> None:
-        """Leave the configuration alone: it is compared with the checkpoint, not replaced."""
-
     def before_instantiate_classes(self) -> None:
         """Refuse settings that contradict the schedule, and checkpoints that do not fit."""
         trainer = self._get(self.config, "trainer")
@@ -195,7 +147,6 @@ class BlastoganCLI(LightningCLI):
         if self.subcommand == "predict":
             # they are written as they come, not gathered
             self.config[self.subcommand].return_predictions = False
-        self.checkpoint = None
         path = self._get(self.config, "ckpt_path")
         if not path and self.subcommand == "predict":
             raise UserError("predict needs a model: add --ckpt_path RUN/checkpoints/last.ckpt")
@@ -230,46 +181,6 @@ class BlastoganCLI(LightningCLI):
             # a growing network has blocks that do not run yet
             own["strategy"] = "ddp_find_unused_parameters_true"
         return super().instantiate_trainer(**{**own, **kwargs})
-
-    def _loggers(self, folder: Path, asked: Any) -> Any:
-        """The CSV log always, W&B by its switch, and whatever else is asked for."""
-        others = [] if asked in (None, True, False) else asked
-        others = others if isinstance(others, list) else [others]
-        if self.subcommand != "fit":
-            return others or False
-        mode = self._get(self.config_init, "wandb")
-        wandb = [WandbLog(folder, mode)] if mode != "off" else []
-        return [CSVLog(folder), *wandb, *others]
-
-    def _run_folder(self) -> Path:
-        """Folder of the run: as asked for, that of the checkpoint to resume, or a new one."""
-        asked = self._get(self.config_init, "run_dir")
-        asked = asked or self._get(self.config_init, "trainer").get("default_root_dir")
-        checkpoint = self._get(self.config_init, "ckpt_path")
-        here = run_of_checkpoint(checkpoint) if checkpoint else None
-        if self.subcommand == "predict":
-            assert here is not None
-            return fresh_folder(asked) if asked else unused_folder(f"{here.name}-generated")
-        if here is not None and (asked is None or Path(asked).resolve() == here.resolve()):
-            if self.subcommand == "fit":
-                self._refuse_to_rewind(here)
-            return here
-        if self.subcommand != "fit":
-            return Path(asked or ".")
-        return fresh_folder(asked) if asked else unused_folder(self.run_name)
-
-    def _refuse_to_rewind(self, folder: Path) -> None:
-        """Keep a run that has gone on since the checkpoint was written."""
-        assert self.checkpoint is not None
-        last = folder / "checkpoints" / "last.ckpt"
-        shown = self.checkpoint["blastogan"]["images_shown"]
-        reached = read_checkpoint(last)["blastogan"]["images_shown"] if last.exists() else shown
-        if reached > shown:
-            raise UserError(
-                f"the checkpoint is at {shown / 1000:g} kimg, but its run has gone on to "
-                f"{reached / 1000:g} kimg, which would be lost: go on with {last}, or add "
-                "--run_dir NEW to branch off into a folder of its own"
-            )
 
     def before_fit(self) -> None:
         """Read the data before anything is written, and say where everything goes."""
@@ -308,18 +219,5 @@ def _device_count(settings: Any) -> int:
 
 
 def run(args: Sequence[str]) -> int:
-    """Run a command and return its exit code.
-
-    Raises:
-        UserError: For wrong use, Lightning's own complaints included.
-    """
-    try:
-        BlastoganCLI(args)
-    except SystemExit as error:
-        # Lightning ends an interrupted run with exit code 1, out of the KeyboardInterrupt
-        if isinstance(error.__context__, KeyboardInterrupt):
-            return 130
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
-    except MisconfigurationException as error:
-        raise UserError(str(error)) from error
-    return 0
+    """Run ``fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
+    return run_cli.run(BlastoganCLI, args)

@@ -7,20 +7,20 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any
 
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.trainer.states import TrainerFn
 
+from blastogan import run_cli
 from blastogan.callbacks import RandomState
-from blastogan.cli import BlastoganCLI, RunConfig
 from blastogan.data import GradeDataModule
 from blastogan.errors import UserError
 from blastogan.modules.checkpoints import read_checkpoint
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
+from blastogan.run_cli import RunCLI, RunConfig
 from blastogan.run_folder import newest_config, run_of_checkpoint
 
 _log = logging.getLogger(__name__)
@@ -33,13 +33,13 @@ LINKS = {
 """Settings that stand once and are handed on."""
 
 
-class GradeCLI(BlastoganCLI):
+class GradeCLI(RunCLI):
     """Lightning's command line for `GradeClassifier`, with the run folders of the GANs."""
 
+    run_name = "grader"
+
     def __init__(self, args: Sequence[str]) -> None:
-        self.run_name = "grader"
-        LightningCLI.__init__(
-            self,
+        super().__init__(
             GradeClassifier,
             GradeDataModule,
             save_config_callback=RunConfig,
@@ -75,19 +75,8 @@ class GradeCLI(BlastoganCLI):
         return args
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add run folder and W&B, and link what belongs together."""
-        parser.add_argument(
-            "--run_dir",
-            type=Optional[str],  # noqa: UP045
-            default=None,
-            help="Folder of the run, new or empty; by default a new one, runs/grader.",
-        )
-        parser.add_argument(
-            "--wandb",
-            type=Literal["off", "online", "offline"],
-            default="off",
-            help="Whether to log to Weights & Biases.",
-        )
+        """Link what belongs together."""
+        super().add_arguments_to_parser(parser)
         for source, target in LINKS.items():
             parser.link_arguments(source, target)
 
@@ -123,7 +112,7 @@ class GradeCLI(BlastoganCLI):
             # the module logs a line per epoch
             "enable_progress_bar": sys.stderr.isatty() if bar is None else bar,
         }
-        return LightningCLI.instantiate_trainer(self, **{**own, **kwargs})
+        return super().instantiate_trainer(**{**own, **kwargs})
 
     def before_fit(self) -> None:
         """Read the data before anything is written, and say where everything goes."""
@@ -194,13 +183,4 @@ def run(args: Sequence[str]) -> int:
     """
     # a run that is resumed goes on in its folder
     warnings.filterwarnings("ignore", message=r".*checkpoints exists and is not empty.*")
-    try:
-        GradeCLI(args)
-    except SystemExit as error:
-        # Lightning ends an interrupted run with exit code 1, out of the KeyboardInterrupt
-        if isinstance(error.__context__, KeyboardInterrupt):
-            return 130
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
-    except MisconfigurationException as error:
-        raise UserError(str(error)) from error
-    return 0
+    return run_cli.run(GradeCLI, args)

@@ -15,7 +15,8 @@ from blastogan.data import GradeDataModule
 from blastogan.errors import UserError
 from blastogan.loggers import CSVLog
 from blastogan.modules import GradeClassifier
-from blastogan.modules.grade_classifier import BalancedAccuracy, GradeMetrics, balanced_weights
+from blastogan.modules.grade_classifier import balanced_weights
+from blastogan.modules.grade_metrics import BalancedAccuracy, GradeMetrics
 from blastogan.modules.grader_features import GraderFeatures
 from blastogan.networks import GraderNetwork
 
