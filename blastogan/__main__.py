@@ -20,10 +20,12 @@ train and evaluate (Lightning CLI; `blastogan fit --help` lists every option):
   validate    metrics of a checkpoint on the validation images
   test        metrics of a checkpoint on the test images
   predict     generate images, on any number of devices
+  grade       grade classifier: blastogan grade fit, grade validate, grade test
 
 tools:
   phantom     draw phantoms, procedural blastocysts, into a folder
   generate    generate images from a checkpoint into a folder
+  evaluate    FID, KID and more between real images and generated ones
 
 presets for --config: {presets}
 """
@@ -73,6 +75,17 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
         from blastogan import cli
 
         return cli.run
+    if name == "grade":
+        from blastogan.allocator import keep_freed_memory
+
+        keep_freed_memory()
+        from blastogan import grade_cli
+
+        return lambda args: grade_cli.run(args[1:])
+    if name == "evaluate":
+        from blastogan.evaluate import evaluate
+
+        return lambda args: evaluate(args[1:])
     raise UserError(f"no command {name!r}: see blastogan --help")
 
 

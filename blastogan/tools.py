@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
-from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
 from blastogan.run_folder import fresh_folder
+from blastogan.terminal import choose_device, positive, track
 
 _log = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-
-
-def _track(items: Iterable[Item], total: int, description: str) -> Iterable[Item]:
-    """Show a bar on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    shown = console.is_terminal
-    return track(items, description, total=total, console=console, disable=not shown)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
-    return number
 
 
 def phantom(args: Sequence[str]) -> int:
@@ -41,7 +21,7 @@ def phantom(args: Sequence[str]) -> int:
         "metadata.csv. They are drawings, not images of embryos.",
     )
     parser.add_argument("out", metavar="OUT", help="folder, new or empty")
-    parser.add_argument("--count", type=_positive, default=100, help="number of images")
+    parser.add_argument("--count", type=positive, default=100, help="number of images")
     parser.add_argument("--resolution", type=int, default=64, help="side in pixels, 16 to 512")
     parser.add_argument("--seed", type=int, default=0, help="image n of a seed is always the same")
     parser.add_argument(
@@ -60,7 +40,7 @@ def phantom(args: Sequence[str]) -> int:
     folder = fresh_folder(options.out)
     images = PhantomImages(options.count, options.seed, options.resolution, framing=options.framing)
     loader = phantom_loader(images, min(available_cores(), 8))
-    for n, (image, grade) in enumerate(_track(loader, options.count, "drawing phantoms")):
+    for n, (image, grade) in enumerate(track(loader, options.count, "drawing phantoms")):
         write_image(folder, "phantom", n, grade.name, image)
     write_table(folder, "phantom")
     _log.info("%d phantoms in %s", options.count, folder)
@@ -76,7 +56,7 @@ def generate(args: Sequence[str]) -> int:
     )
     parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of a run")
     parser.add_argument("out", metavar="OUT", help="folder, new or empty")
-    parser.add_argument("--count", type=_positive, help="number of images")
+    parser.add_argument("--count", type=positive, help="number of images")
     parser.add_argument(
         "--grades",
         default="balanced",
@@ -86,7 +66,7 @@ def generate(args: Sequence[str]) -> int:
     parser.add_argument(
         "--truncation-psi", type=float, default=1.0, help="StyleGAN: below 1 for less variety"
     )
-    parser.add_argument("--batch-size", type=_positive, default=32, help="images at a time")
+    parser.add_argument("--batch-size", type=positive, default=32, help="images at a time")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     options = parser.parse_args(args)
 
@@ -97,7 +77,7 @@ def generate(args: Sequence[str]) -> int:
     from blastogan.data.export import write_table
     from blastogan.modules import load_module
 
-    module = load_module(options.checkpoint).to(_device(options.device))
+    module = load_module(options.checkpoint).to(choose_device(options.device))
     count = options.count or (100 if ":" not in options.grades else None)
     counts = parse_grade_counts(options.grades, count, module.class_weights())
     if not module.conditional:
@@ -113,7 +93,7 @@ def generate(args: Sequence[str]) -> int:
     names = [name for name, number in counts.items() for _ in range(number)]
     labels = torch.tensor([Grade.parse(name).labels for name in names])
     parts = torch.split(torch.arange(len(names)), options.batch_size)
-    for part in _track(parts, len(parts), "generating"):
+    for part in track(parts, len(parts), "generating"):
         images = module.sample(
             part.tolist(), labels[part], seed=options.seed, truncation_psi=options.truncation_psi
         )
@@ -121,15 +101,3 @@ def generate(args: Sequence[str]) -> int:
     write_table(folder, "generated")
     _log.info("%d generated images in %s", len(names), folder)
     return 0
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} cannot be used: {error}") from error
-    return name

@@ -12,7 +12,8 @@ from stand_in import Pixels
 from blastogan.errors import UserError
 from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
 from blastogan.metrics.frechet import FrechetReference, Moments, frechet_deviation
-from blastogan.metrics.kernel import held_out_gap, subset_kid, unbiased_kid
+from blastogan.metrics.gap import held_out_gap
+from blastogan.metrics.kernel import subset_kid, unbiased_kid
 from blastogan.metrics.manifold import density_coverage, precision_recall
 from blastogan.metrics.statistics import SetStatistics
 
@@ -137,20 +138,31 @@ def test_kid_of_one_law_is_zero_on_average_however_few_images():
 
 def test_gap_calls_out_copies_and_leaves_fresh_samples_alone():
     train, held_out = normal(200, 16), normal(60, 16, seed=1)
-    copies = held_out_gap(train, held_out, train.repeat(3, 1), permutations=199)
+    copies = held_out_gap(train, held_out, train.repeat(3, 1), permutations=399)
     assert copies.suspicious
-    assert copies.gap > 0
-    assert copies.kid_train < copies.kid_held_out
+    assert copies.kid > 0
+    assert copies.nearest_train == 1.0
+    assert copies.nearest_expected == pytest.approx(200 / 260)
+    assert copies.nearest_p == 1 / 400
+    assert copies.kid_p < 0.01
     fresh = [
         held_out_gap(
             normal(200, 16, seed=s), normal(60, 16, seed=s + 99), normal(300, 16, seed=s + 200),
-            permutations=99,
-        ).p_value
+            permutations=199,
+        )
         for s in range(20)
     ]  # fmt: skip
     # p values of a true hypothesis are uniform
-    assert min(fresh) > 0.01
-    assert 0.2 < np.mean(fresh) < 0.8
+    for values in ([gap.kid_p for gap in fresh], [gap.nearest_p for gap in fresh]):
+        assert min(values) > 0.005
+        assert 0.25 < np.mean(values) < 0.75
+
+
+def test_gap_sees_copies_among_honest_fakes_under_heavy_tails():
+    tails = lambda count, seed: normal(count, 16, seed=seed) ** 3  # noqa: E731
+    train, held_out = tails(400, 0), tails(100, 1)
+    assert held_out_gap(train, held_out, torch.cat([tails(400, 2), train])).nearest_p < 0.005
+    assert held_out_gap(train, held_out, tails(800, 3)).nearest_p > 0.05
 
 
 def test_gap_agrees_with_the_distances_and_swaps_whole_embryos():
@@ -158,13 +170,14 @@ def test_gap_agrees_with_the_distances_and_swaps_whole_embryos():
     gap = held_out_gap(train, held_out, fake, permutations=9)
     assert gap.kid_train == pytest.approx(unbiased_kid(train, fake)[0])
     assert gap.kid_held_out == pytest.approx(unbiased_kid(held_out, fake)[0])
-    # ten embryos of six like images: a swap of single images would take the gap for a discovery
+    # ten embryos of six like images: a change of single images would pass for a discovery
     centres = normal(10, seed=5) * 2
     images = centres.repeat_interleave(6, dim=0) + 0.01 * normal(60, seed=6)
     groups = [str(n // 6) for n in range(60)]
     by_embryo = held_out_gap(images[:48], images[48:], images[:48], groups=groups)
     by_image = held_out_gap(images[:48], images[48:], images[:48])
-    assert by_embryo.p_value > 5 * by_image.p_value
+    assert by_embryo.kid_p > 5 * by_image.kid_p
+    assert by_embryo.nearest_p > 5 * by_image.nearest_p
 
 
 # -- precision, recall, density, coverage ----------------------------------------------------------

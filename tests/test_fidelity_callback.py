@@ -205,14 +205,14 @@ def test_test_compares_with_both_sides_and_writes_without_overwriting(
     data = make_data()
     for _ in range(2):
         found = trainer.test(make_module(), datamodule=data)[0]
-    assert {"fid_train", "fid_held_out", "kid_gap", "kid_gap_p"} <= found.keys()
+    assert {"fid_train", "fid_held_out", "gap_kid", "gap_nearest_p"} <= found.keys()
     files = sorted(path.name for path in (tmp_path / "run").glob("*.json"))
     assert files == ["fidelity-test-0-2.json", "fidelity-test-0.json"]
     content = json.loads((tmp_path / "run" / files[0]).read_text())
     assert content["train"]["n_fake"] == content["held_out"]["n_fake"] == 40
     assert content["train"]["n_real"] == 48
     assert content["train"]["floor"]["fid"] > 0
-    assert content["gap"]["p_value"] > 0
+    assert content["gap"]["kid_p"] > 0
     shown = capsys.readouterr().out
     for text in ("48 trained on", "6 held out", "real half against real half", "held-out gap"):
         assert text in shown, text

@@ -34,8 +34,9 @@ TESTED = (
     "fid_held_out",
     "kid_train",
     "kid_held_out",
-    "kid_gap",
-    "kid_gap_p",
+    "gap_kid",
+    "gap_kid_p",
+    "gap_nearest_p",
     "precision_train",
     "recall_train",
     "swd_train",
@@ -242,7 +243,11 @@ class FidelityCallback(Callback):
             values = {f"{name}_train": value for name, value in found.train.values.items()}
             values |= {f"{name}_held_out": value for name, value in found.held_out.values.items()}
             if found.gap is not None:
-                values |= {"kid_gap": found.gap.gap, "kid_gap_p": found.gap.p_value}
+                values |= {
+                    "gap_kid": found.gap.kid,
+                    "gap_kid_p": found.gap.kid_p,
+                    "gap_nearest_p": found.gap.nearest_p,
+                }
             self._write_test(trainer, module, found)
             print_held_out(found, sides.data.source)
         if trainer.world_size > 1:

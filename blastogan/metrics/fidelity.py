@@ -14,7 +14,8 @@ from blastogan.errors import UserError
 from blastogan.metrics.classes import kid_by_class
 from blastogan.metrics.extractors import Extractor, load_extractor
 from blastogan.metrics.frechet import FrechetReference, frechet_deviation
-from blastogan.metrics.kernel import HeldOutGap, held_out_gap, subset_kid
+from blastogan.metrics.gap import HeldOutGap, held_out_gap
+from blastogan.metrics.kernel import subset_kid
 from blastogan.metrics.manifold import density_coverage, precision_recall
 from blastogan.metrics.pixels import OF_PIXELS, compare_pixels
 from blastogan.metrics.report import FidelityReport

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from blastogan.metrics.fidelity import FidelityEvaluator
-from blastogan.metrics.kernel import HeldOutGap
+from blastogan.metrics.gap import HeldOutGap
 from blastogan.metrics.report import FidelityReport
 from blastogan.metrics.statistics import SetStatistics
 from blastogan.seeding import derive_seed
@@ -37,16 +37,21 @@ class HeldOutReport:
         """The gap in words."""
         if self.gap is None:
             return "no held-out gap: it needs features, and two or more held-out images"
-        size = f"KID x 1000 {self.gap.gap * 1000:+.3g}, p = {self.gap.p_value:.3g}"
-        if self.gap.suspicious:
+        gap = self.gap
+        size = (
+            f"KID x 1000 {gap.kid * 1000:+.3g} (p = {gap.kid_p:.3g}); the nearest real image of "
+            f"{gap.nearest_train:.1%} of the fakes was trained on, {gap.nearest_expected:.1%} by "
+            f"chance (p = {gap.nearest_p:.3g})"
+        )
+        if gap.suspicious:
             return (
-                f"held-out gap: the fakes are farther from held-out images than from training "
-                f"images ({size}), which chance does not explain: the generator reproduces what "
-                "it was trained on, and its distance to the training images flatters it"
+                f"held-out gap: the fakes are nearer to training images than to held-out ones of "
+                f"the same law. {size}. The generator reproduces what it was trained on, and its "
+                "distance to the training images flatters it"
             )
         return (
-            f"held-out gap: within chance ({size}). This is no proof that nothing was memorised: "
-            "single copies among many fakes do not show in it"
+            f"held-out gap: within chance. {size}. This is no proof that nothing was memorised: "
+            "a few copies among many fakes may not show"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -58,13 +63,7 @@ class HeldOutReport:
             "fid_train_matched": self.fid_train_matched,
             "gap": None
             if gap is None
-            else {
-                "kid": gap.gap,
-                "kid_train": gap.kid_train,
-                "kid_held_out": gap.kid_held_out,
-                "p_value": gap.p_value,
-                "suspicious": gap.suspicious,
-            },
+            else {**asdict(gap), "kid": gap.kid, "suspicious": gap.suspicious},
             "verdict": self.verdict(),
         }
 

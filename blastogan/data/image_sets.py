@@ -1,0 +1,280 @@
+"""A folder of images of any origin as one side of a comparison."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from blastogan.data.images import _open, _to_mode, load_image
+from blastogan.data.readers import READERS, read_graded_images
+from blastogan.data.records import IMAGE_SUFFIXES, list_images
+from blastogan.data.workers import ignore_interrupt, unchanged
+from blastogan.errors import ProblemList, UserError
+
+_CHUNK = 1 << 20
+_NONE = "no metrics by class"
+_SIZES_SHOWN = 5
+_GREY_MODES = ("1", "L", "LA", "La")
+_LYING = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+Image8 = NDArray[np.uint8]
+
+
+class ImageSet:
+    """The images of a folder and its subfolders, decoded batch by batch.
+
+    The folder may be raw micrographs or any program's output. If it is a graded set that a reader
+    knows, the images have labels and embryos; else they have none, which is no fault.
+
+    Args:
+        root: The folder.
+        resolution: Side in pixels to which the centre squares are resized, as for training;
+            ``None`` takes all images as they are, upright, and then they must be of one size.
+        channels: 1 (grey) or 3 (RGB); ``None`` for grey if every file is grey.
+
+    Attributes:
+        root: The folder.
+        names: Posix paths below `root`, sorted; the index of an image is its position here.
+        resolution: As given.
+        channels: 1 or 3.
+        size: Width and height of the images as delivered, in pixels.
+        labels: int64 ``(N, 2)`` if every image has a grade, else ``None``.
+        groups: Embryo of each image where there are `labels`, else ``None``.
+        note: Why a graded set has no `labels`, else empty.
+
+    Raises:
+        UserError: If there are not two images, or without `resolution` images of several sizes.
+        ProblemList: Listing every file whose header shows that it cannot be decoded.
+    """
+
+    def __init__(
+        self, root: str | Path, resolution: int | None = None, channels: int | None = None
+    ) -> None:
+        if (resolution is not None and resolution < 1) or channels not in (None, 1, 3):
+            raise UserError(
+                f"got resolution {resolution} and {channels} channels: expected a resolution of "
+                "at least 1, and 1 (grey) or 3 (RGB) channels"
+            )
+        self.root = Path(root)
+        self.names = _names(self.root)
+        headers = self._headers()
+        self.resolution = resolution
+        self.channels = channels or (1 if all(header.grey for header in headers) else 3)
+        if resolution is None:
+            self.size = _one_size(self.root, [header.size for header in headers])
+        else:
+            self.size = (resolution, resolution)
+        self.labels: Tensor | None = None
+        self.groups: list[str] | None = None
+        self.note = self._find_grades()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def fingerprint(self) -> str:
+        """Hex digits that change with any file, name, grade or embryo, and with how it is read."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in self.names:
+            content = hashlib.blake2b(digest_size=16)
+            with (self.root / name).open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    content.update(chunk)
+            digest.update(repr((name, content.hexdigest())).encode(errors="surrogatepass"))
+        labels = None if self.labels is None else self.labels.tolist()
+        rest = (self.resolution, self.channels, labels, self.groups)
+        digest.update(repr(rest).encode(errors="surrogatepass"))
+        return digest.hexdigest()
+
+    def batches(self, batch_size: int, num_workers: int = 0) -> Iterator[dict[str, Tensor]]:
+        """The images in the order of `names`.
+
+        Args:
+            batch_size: Images to a batch; the last may have fewer.
+            num_workers: Processes that decode; 0 decodes in this one.
+
+        Yields:
+            ``image`` uint8 ``(B, C, H, W)``, ``index`` int64 ``(B,)``, and for a graded set
+            ``labels`` int64 ``(B, 2)``.
+
+        Raises:
+            ProblemList: After the last file, listing every one that cannot be decoded.
+        """
+        paths = [self.root / name for name in self.names]
+        loader = DataLoader(
+            _Files(paths, self.size, self.channels, as_is=self.resolution is None),
+            batch_size=None,
+            num_workers=min(num_workers, len(paths)),
+            # as in `load_images`: no shared memory, and no draw from the global generator
+            collate_fn=unchanged,
+            worker_init_fn=ignore_interrupt,
+            generator=torch.Generator(),
+        )
+        problems: list[str] = []
+        gathered: list[Image8] = []
+        for position, item in enumerate(loader):
+            if isinstance(item, str):
+                problems.append(item)
+            # after the first fault, the rest is decoded for its faults alone
+            elif not problems:
+                gathered.append(item)
+            full = len(gathered) == batch_size or position + 1 == len(self)
+            if full and not problems:
+                yield self._batch(gathered, position + 1 - len(gathered))
+                gathered = []
+        if problems:
+            raise ProblemList(
+                f"images in {self.root} cannot be decoded",
+                problems,
+                "Mend these files or take them out, and try again.",
+            )
+
+    def _batch(self, images: list[Image8], start: int) -> dict[str, Tensor]:
+        index = torch.arange(start, start + len(images))
+        batch = {"image": torch.from_numpy(np.stack(images)), "index": index}
+        return batch if self.labels is None else {**batch, "labels": self.labels[index]}
+
+    def _headers(self) -> list[_Header]:
+        headers, problems = [], []
+        for name in self.names:
+            try:
+                headers.append(_header(self.root / name))
+            except UserError as error:
+                problems.append(str(error))
+        if problems:
+            raise ProblemList(
+                f"images in {self.root} cannot be read",
+                problems,
+                "Mend these files or take them out, and try again.",
+            )
+        return headers
+
+    def _find_grades(self) -> str:
+        """Set labels and groups where every image has a grade; return why a graded set has none."""
+        if not any(reader.claims(self.root) for reader in READERS):
+            return ""
+        try:
+            records = read_graded_images(self.root).records
+        except ProblemList as error:
+            return f"{_NONE}, faults of the grades: {len(error.problems)}, {error.problems[0]}"
+        except UserError as error:
+            return f"{_NONE}, the grades cannot be read: {error}"
+        by_file = {record.path.resolve(): record for record in records}
+        found = [by_file.get((self.root / name).resolve()) for name in self.names]
+        graded = [record for record in found if record is not None]
+        if len(graded) < len(found):
+            return f"{len(found) - len(graded)} of {len(found)} images have no grade: {_NONE}"
+        self.labels = torch.tensor([record.grade.labels for record in graded], dtype=torch.int64)
+        self.groups = [record.embryo for record in graded]
+        return ""
+
+
+class _Header(NamedTuple):
+    """Width and height of an image once it is upright, and whether its mode is a grey one."""
+
+    size: tuple[int, int]
+    grey: bool
+
+
+class _Files(Dataset[Image8 | str]):
+    """Decoded files; in place of one that cannot be decoded, the message that says why."""
+
+    def __init__(
+        self, paths: list[Path], size: tuple[int, int], channels: int, *, as_is: bool
+    ) -> None:
+        self._paths = paths
+        self._size = size
+        self._channels = channels
+        self._as_is = as_is
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Image8 | str:
+        try:
+            if self._as_is:
+                return _load_as_is(self._paths[index], self._size, self._channels)
+            return load_image(self._paths[index], self._size[0], self._channels)
+        except UserError as error:
+            return str(error)
+
+
+def _names(root: Path) -> list[str]:
+    if not root.is_dir():
+        got = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"{root} {got}: expected a folder of images")
+    names = list_images(root)
+    if not names:
+        raise UserError(
+            f"{root} has no images: expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))} "
+            "in it or its subfolders. Links to folders are not followed; unpack archives first"
+        )
+    if len(names) == 1:
+        raise UserError(
+            f"{root} has one image, {names[0]}: a distance between sets needs two or more, a "
+            "meaningful one hundreds. Name the folder that holds them all"
+        )
+    return names
+
+
+def _header(path: Path) -> _Header:
+    try:
+        with _open(path) as image:
+            # that of the PNG class decodes the whole image
+            orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+            size = image.size
+            # of TIFF, Pillow tells the upright size, and of others the stored one
+            if orientation in _LYING and image.format != "TIFF":
+                size = size[::-1]
+            grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
+    except UserError:
+        raise
+    # on damaged files, the decoders raise nearly anything
+    except Exception as error:
+        raise UserError(
+            f"{path}: its header cannot be read ({error}): copy it anew, or take it out"
+        ) from error
+    return _Header(size, grey)
+
+
+def _one_size(root: Path, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    found = Counter(sizes)
+    if len(found) == 1:
+        return sizes[0]
+    shown = [
+        f"{width}x{height} ({count})" for (width, height), count in found.most_common(_SIZES_SHOWN)
+    ]
+    more = f" and {len(found) - _SIZES_SHOWN} more" if len(found) > _SIZES_SHOWN else ""
+    raise UserError(
+        f"{root} has images of {len(found)} sizes, in pixels: {', '.join(shown)}{more}. A distance "
+        "between mixed sizes measures the sizes: add --resolution R, which crops the centre "
+        "square of each image and resizes it to R pixels, as training does"
+    )
+
+
+def _load_as_is(path: Path, size: tuple[int, int], channels: int) -> Image8:
+    """Decode one image, upright and uncropped; raises UserError if it is not of `size`."""
+    try:
+        with _open(path) as image:
+            pixels = _to_mode(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+    except UserError:
+        raise
+    # on damaged files, the decoders raise nearly anything
+    except Exception as error:
+        raise UserError(
+            f"{path}: cannot be decoded ({error}): copy it anew, or take it out"
+        ) from error
+    if pixels.size != size:
+        got, expected = (f"{width}x{height}" for width, height in (pixels.size, size))
+        raise UserError(f"{path}: {got} pixels, expected {expected} as its header had it")
+    values = np.array(pixels).reshape(size[1], size[0], channels)
+    return np.ascontiguousarray(values.transpose(2, 0, 1))
