@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +60,6 @@ def evaluate(args: Sequence[str]) -> int:
     fakes = gatherer.fake(sides[1])
     _save(fakes, options.save_fake)
     notes = _notes(options, sides, (reals, fakes))
-    if (reals.labels is None) != (fakes.labels is None):
-        # else MS-SSIM within classes of one side would stand beside that across all of the other
-        reals, fakes = replace(reals, labels=None), replace(fakes, labels=None)
     report = evaluator.compare(reals, fakes)
     report.notes[:0] = notes
     _show(report, options)
@@ -258,18 +255,13 @@ def _show(report: FidelityReport, options: argparse.Namespace) -> None:
     else:
         tables.append((("metric", "value"), [line[:2] for line in report.lines()]))
     if report.classes:
-        header = ("class", "real", "generated", "KID x 1000", "95 % interval")
-        rows = [_class_row(name, row) for name, row in report.classes.items()]
+        header = ("class", "real", "generated", "KID x 1000 (95 % interval)")
+        rows = [
+            (name, str(row["n_real"]), str(row["n_fake"]), report.class_text(name))
+            for name, row in report.classes.items()
+        ]
         tables.append((header, rows))
     show_tables(title, tables, report.notes)
-
-
-def _class_row(name: str, row: Mapping[str, float | None]) -> tuple[str, ...]:
-    kid, low, high = (row[key] for key in ("kid", "low", "high"))
-    values = ("too few images", "")
-    if kid is not None and low is not None and high is not None:
-        values = (f"{kid * 1000:.4g}", f"{low * 1000:.3g} to {high * 1000:.3g}")
-    return (name, str(row["n_real"]), str(row["n_fake"]), *values)
 
 
 def _write_json(content: Mapping[str, Any], path: str) -> None:

@@ -121,7 +121,7 @@ def test_kid_of_a_class_has_its_interval(sets, eye, capfd):
     assert row["low"] < row["kid"] < row["high"]
     kid, low, high = (1000 * row[name] for name in ("kid", "low", "high"))
     shown = " ".join(capfd.readouterr().out.split())
-    assert f" AA 12 12 {kid:.4g} {low:.3g} to {high:.3g} " in shown
+    assert f" AA 12 12 {kid:.4g} ({low:.3g} to {high:.3g}) " in shown
 
 
 def test_the_real_side_is_looked_at_once_until_a_file_changes(sets, eye):

@@ -112,6 +112,14 @@ class TestGeometry:
         path = save(tmp_path / "a.png", GREY, exif=exif)
         np.testing.assert_array_equal(load_image(path, 8, 1)[0], np.rot90(GREY, -1))
 
+    def test_uncompressed_tiff_that_lies_on_its_side(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        pixels = np.arange(40 * 24, dtype=np.uint8).reshape(24, 40)
+        path = save(tmp_path / "a.tif", pixels, exif=exif)
+        turned = np.rot90(pixels, -1)[8:32]
+        assert np.array_equal(load_image(path, 24, 1)[0], turned)
+
     def test_resize_is_antialiased(self, tmp_path):
         stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
         array = load_image(save(tmp_path / "a.png", stripes), 16, 1)

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from blastogan.data.images import _open, _to_mode, load_image
+from blastogan.data.images import decode, load_image, opened, to_chw
 from blastogan.data.readers import READERS, read_graded_images
 from blastogan.data.records import IMAGE_SUFFIXES, list_images
 from blastogan.data.workers import ignore_interrupt, unchanged
@@ -228,7 +228,7 @@ def _names(root: Path) -> list[str]:
 
 def _header(path: Path) -> _Header:
     try:
-        with _open(path) as image:
+        with opened(path) as image:
             # that of the PNG class decodes the whole image
             orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
             size = image.size
@@ -263,18 +263,8 @@ def _one_size(root: Path, sizes: list[tuple[int, int]]) -> tuple[int, int]:
 
 def _load_as_is(path: Path, size: tuple[int, int], channels: int) -> Image8:
     """Decode one image, upright and uncropped; raises UserError if it is not of `size`."""
-    try:
-        with _open(path) as image:
-            pixels = _to_mode(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
-    except UserError:
-        raise
-    # on damaged files, the decoders raise nearly anything
-    except Exception as error:
-        raise UserError(
-            f"{path}: cannot be decoded ({error}): copy it anew, or take it out"
-        ) from error
+    pixels = decode(path, channels)
     if pixels.size != size:
         got, expected = (f"{width}x{height}" for width, height in (pixels.size, size))
         raise UserError(f"{path}: {got} pixels, expected {expected} as its header had it")
-    values = np.array(pixels).reshape(size[1], size[0], channels)
-    return np.ascontiguousarray(values.transpose(2, 0, 1))
+    return to_chw(pixels)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -43,16 +45,26 @@ def load_image(path: Path, resolution: int, channels: int) -> NDArray[np.uint8]:
             bits per value; or if `resolution` or `channels` cannot be.
     """
     _check_shape(resolution, channels)
+    pixels = decode(path, channels)
+    side = min(pixels.size)
+    left, top = (pixels.width - side) // 2, (pixels.height - side) // 2
+    square = pixels.resize(
+        (resolution, resolution),
+        Image.Resampling.LANCZOS,
+        box=(left, top, left + side, top + side),
+    )
+    return to_chw(square)
+
+
+def decode(path: Path, channels: int) -> Image.Image:
+    """Decode one image of mode L or RGB: upright, at its own size, bounded as in `load_image`.
+
+    Raises:
+        UserError: As `load_image`.
+    """
     try:
-        with _open(path) as image:
-            pixels = _to_mode(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
-        side = min(pixels.size)
-        left, top = (pixels.width - side) // 2, (pixels.height - side) // 2
-        square = pixels.resize(
-            (resolution, resolution),
-            Image.Resampling.LANCZOS,
-            box=(left, top, left + side, top + side),
-        )
+        with opened(path) as image:
+            return _to_mode(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
     except UserError:
         raise
     # on damaged files, the decoders raise nearly anything: OSError, SyntaxError, struct.error, ...
@@ -60,7 +72,11 @@ def load_image(path: Path, resolution: int, channels: int) -> NDArray[np.uint8]:
         raise UserError(
             f"{path}: cannot be decoded ({error}): copy it anew, or take it out"
         ) from error
-    values = np.array(square).reshape(resolution, resolution, channels)
+
+
+def to_chw(image: Image.Image) -> NDArray[np.uint8]:
+    """Pixels of an image of mode L or RGB, uint8 ``(C, H, W)``."""
+    values = np.array(image).reshape(image.height, image.width, -1)
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
@@ -166,17 +182,30 @@ class _Files(Dataset[NDArray[np.uint8] | str]):
             return str(error)
 
 
-def _open(path: Path) -> Image.Image:
-    """Read the header, and refuse what must not be decoded."""
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image of which the header is read, and nothing yet decoded.
+
+    Raises:
+        UserError: If it must not be decoded: no image, too large, animated, 32 bits per value.
+    """
+    # by its path Pillow would map an uncompressed TIFF into memory, and scramble one that lies
+    try:
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file: check the path") from error
+    with file, _read_header(path, file) as image:
+        yield image
+
+
+def _read_header(path: Path, file: IO[bytes]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # the bound below is tighter than the one that this warns of
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: {error} {_too_large()}") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file: check the path") from error
     except UnidentifiedImageError as error:
         raise UserError(
             f"{path}: no image in one of the formats {', '.join(_FORMATS)}: convert it, "

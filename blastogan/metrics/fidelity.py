@@ -164,7 +164,9 @@ class FidelityEvaluator:
             if "classes" in self.metrics and real.labels is not None and fake.labels is not None:
                 report.classes = kid_by_class(real, fake, self.class_images)
             elif "classes" in self.metrics:
-                report.notes.append("no KID by class: a side has no grades")
+                report.notes.append(
+                    "a side has no grades: no KID by class, and MS-SSIM is across classes"
+                )
         if set(self.metrics) & set(OF_PIXELS):
             values, notes = compare_pixels(real, fake, self.metrics, self.seed)
             report.values |= values

@@ -51,7 +51,8 @@ def unbiased_kid(real: Tensor, fake: Tensor) -> tuple[float, float]:
     """
     n, m = len(real), len(fake)
     real, fake = real.double(), fake.double()
-    k_rr, k_ff, k_rf = polynomial_kernel(real, real), polynomial_kernel(fake, fake), polynomial_kernel(real, fake)
+    pairs = ((real, real), (fake, fake), (real, fake))
+    k_rr, k_ff, k_rf = (polynomial_kernel(*pair) for pair in pairs)
     rows_r, rows_f = (k.sum(dim=1) - k.diagonal() for k in (k_rr, k_ff))
     across_r, across_f = k_rf.sum(dim=1), k_rf.sum(dim=0)
     within_r, within_f, across = rows_r.sum(), rows_f.sum(), across_r.sum()

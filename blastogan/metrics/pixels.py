@@ -45,9 +45,11 @@ def compare_pixels(
     elif "swd" in metrics:
         notes.append(f"no SWD between images of {_size(reals)} and of {_size(fakes)}")
     if "ms_ssim" in metrics:
+        # within classes on one side and across them on the other would not compare
+        graded = real.labels is not None and fake.labels is not None
         for name, side, images in (("ms_ssim", fake, fakes), ("ms_ssim_real", real, reals)):
             labels = side.image_labels()
-            if labels is None:
+            if labels is None or not graded:
                 labels = torch.zeros(len(images), 2, dtype=torch.int64)
             if torch.unique(labels, dim=0, return_counts=True)[1].max() < 2:
                 notes.append(f"no {name}: no class has two images")

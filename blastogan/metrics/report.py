@@ -14,7 +14,7 @@ TITLES = {
     "density": "density",
     "coverage": "coverage",
     "swd": "SWD x 1000",
-    "ms_ssim": "MS-SSIM within classes",
+    "ms_ssim": "MS-SSIM",
     "ms_ssim_real": "  of the real images",
 }
 """Names of the metrics for people, in the order of a table."""
@@ -87,7 +87,7 @@ class FidelityReport:
             return "no image"
         kid, low, high = (row[key] for key in ("kid", "low", "high"))
         if kid is None or low is None or high is None:
-            return f"too few ({row['n_real']}, {row['n_fake']})"
+            return "too few images"
         return f"{kid * 1000:.4g} ({low * 1000:.3g} to {high * 1000:.3g})"
 
     def class_texts(self) -> dict[str, str]:
