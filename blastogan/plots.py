@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -12,18 +13,38 @@ from PIL import Image
 from blastogan.growth import GrowthSchedule
 
 
+@dataclass(frozen=True)
+class Panel:
+    """A metric to draw.
+
+    Attributes:
+        name: Column of its values; its deviations are in ``<name>_std``.
+        title: Above the panel.
+        unit: Values are multiplied by it.
+        reference: Column of a value to compare with, drawn as a line; empty for none.
+        reference_title: What that is.
+        logarithmic: Whether values span orders of magnitude.
+    """
+
+    name: str
+    title: str
+    unit: float = 1.0
+    reference: str = ""
+    reference_title: str = ""
+    logarithmic: bool = False
+
+
 def plot_curves(
     rows: Sequence[Mapping[str, Any]],
-    titles: Mapping[str, str],
+    panels: Sequence[Panel],
     schedule: GrowthSchedule,
     caption: str,
 ) -> Image.Image:
-    """A panel per metric, with the stages of growth marked.
+    """Panels of metrics against kimg, with the stages of growth marked.
 
     Args:
-        rows: With ``kimg``, and by metric its value, under ``<metric>_std`` its deviation and
-            under ``floor_<metric>`` its floor; what is empty is left out.
-        titles: Title of a panel by metric; metrics without a value get none.
+        rows: With ``kimg`` and the columns of the panels; what is empty is left out.
+        panels: What to draw; one without any value is left out.
         schedule: Gives the stages; fades are shaded.
         caption: Title of the whole.
 
@@ -33,47 +54,54 @@ def plot_curves(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    curves = {name: _curve(rows, name) for name in titles}
-    curves = {name: curve for name, curve in curves.items() if curve[0]}
-    columns = min(len(curves), 2) or 1
-    lines = math.ceil(len(curves) / columns) or 1
-    figure = Figure(figsize=(5.6 * columns, 2.6 * lines + 0.6), dpi=110, layout="constrained")
+    panels = [panel for panel in panels if _curve(rows, panel.name, panel.unit)[0]]
+    columns = min(len(panels), 2) or 1
+    lines = math.ceil(len(panels) / columns) or 1
+    figure = Figure(figsize=(5.6 * columns, 2.5 * lines + 0.6), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     figure.suptitle(caption, fontsize=10)
-    for place, (name, (kimg, values, errors)) in enumerate(curves.items()):
+    for place, panel in enumerate(panels):
         axes = figure.add_subplot(lines, columns, place + 1)
-        axes.errorbar(
-            kimg, values, yerr=errors, marker="o", markersize=3.5, capsize=2, linewidth=1.4
-        )
-        _, floors, _ = _curve(rows, f"floor_{name}")
-        if floors:
-            axes.axhline(floors[-1], color="tab:green", linestyle=":", linewidth=1.2)
-            axes.annotate(
-                "real half against real half",
-                (0.01, floors[-1]),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, 3),
-                textcoords="offset points",
-                fontsize=7,
-                color="tab:green",
-            )
+        _draw(axes, rows, panel)
         _mark_stages(axes, schedule)
-        axes.set_title(titles[name], fontsize=9)
-        axes.set_xlim(0, schedule.total_images / 1000)
-        axes.tick_params(labelsize=8)
-        if place >= len(curves) - columns:
+        if place >= len(panels) - columns:
             axes.set_xlabel("thousands of images shown (kimg)", fontsize=8)
     file = BytesIO()
     canvas.print_png(file)  # type: ignore[no-untyped-call]
     return Image.open(file).convert("RGB")
 
 
+def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
+    kimg, values, errors = _curve(rows, panel.name, panel.unit)
+    axes.errorbar(kimg, values, yerr=errors, marker="o", markersize=3.5, capsize=2, linewidth=1.4)
+    _, references, _ = _curve(rows, panel.reference, panel.unit)
+    if references:
+        axes.axhline(references[-1], color="tab:green", linestyle=":", linewidth=1.2)
+        axes.annotate(
+            panel.reference_title,
+            (0.01, references[-1]),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=7,
+            color="tab:green",
+        )
+    if panel.logarithmic:
+        # the scatter about zero is linear: an unbiased estimate may be negative
+        scatter = [abs(value) for value in [*references, *errors] if value] or [1.0]
+        axes.set_yscale("symlog", linthresh=max(min(scatter), 1e-6))
+        lowest, highest = min(0.0, *values), max(*values, *references)
+        axes.set_ylim(2 * lowest, 3 * highest)
+    axes.set_title(panel.title, fontsize=9, pad=14)
+    axes.tick_params(labelsize=8)
+
+
 def _curve(
-    rows: Sequence[Mapping[str, Any]], name: str
+    rows: Sequence[Mapping[str, Any]], name: str, unit: float
 ) -> tuple[list[float], list[float], list[float]]:
     """Places, values and deviations of a metric, in order."""
     found = sorted(
-        (_number(row["kimg"]), _number(row[name]), _number(row.get(f"{name}_std")))
+        (_number(row["kimg"]), _number(row[name]) * unit, _number(row.get(f"{name}_std")) * unit)
         for row in rows
         if not math.isnan(_number(row.get(name)))
     )
@@ -86,6 +114,8 @@ def _number(value: Any) -> float:
 
 
 def _mark_stages(axes: Any, schedule: GrowthSchedule) -> None:
+    end = schedule.total_images / 1000
+    axes.set_xlim(-0.01 * end, 1.02 * end)
     for phase in schedule.phases:
         start, end = phase.start / 1000, phase.end / 1000
         if phase.kind == "fade":
@@ -93,10 +123,10 @@ def _mark_stages(axes: Any, schedule: GrowthSchedule) -> None:
         axes.axvline(end, color="0.75", linewidth=0.7, zorder=0)
         if phase.kind == "hold":
             axes.annotate(
-                f"{phase.resolution}",
+                f"{phase.resolution}x{phase.resolution}",
                 ((start + end) / 2, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=(0, -9),
+                xytext=(0, 3),
                 textcoords="offset points",
                 ha="center",
                 fontsize=7,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,11 +24,25 @@ from blastogan.metrics.held_out import HeldOutReport, compare_held_out
 from blastogan.metrics.pixels import OF_PIXELS
 from blastogan.metrics.report import TITLES, FidelityReport
 from blastogan.modules import BaseGANModule
-from blastogan.plots import plot_curves
+from blastogan.plots import Panel, plot_curves
 from blastogan.run_table import RunTable
 
 _log = logging.getLogger(__name__)
 
+
+_HALVES = "real half against real half"
+
+PANELS = (
+    Panel("fid", "FID", reference="floor_fid", reference_title=_HALVES, logarithmic=True),
+    Panel("kid", "KID x 1000", 1000.0, "floor_kid", _HALVES, logarithmic=True),
+    Panel("precision", "precision"),
+    Panel("recall", "recall"),
+    Panel("density", "density"),
+    Panel("coverage", "coverage"),
+    Panel("swd", "SWD x 1000"),
+    Panel("ms_ssim", "MS-SSIM", reference="ms_ssim_real", reference_title="real images"),
+)
+"""What ``fidelity.png`` shows."""
 
 TESTED = (
     "fid_train",
@@ -151,7 +166,11 @@ class FidelityCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate, if a phase has ended or its time has come."""
         module = as_gan(pl_module)
-        if not self._sides or not self._is_due(module.images_shown):
+        if not self._sides:
+            return
+        if not self._is_due(module.images_shown):
+            # a ModelCheckpoint that found no value would stop the run, or take the one before
+            pl_module.log_dict(dict.fromkeys(self._monitored(), math.nan), logger=False)
             return
         # whatever happens in an evaluation, no tick of training is lost
         path = checkpoint_folder(trainer) / "last.ckpt"
@@ -161,6 +180,11 @@ class FidelityCallback(Callback):
             {name: value for name, value in values.items() if not name.startswith(OF_PIXELS)},
             logger=False,
         )
+
+    def _monitored(self) -> list[str]:
+        assert self._sides is not None
+        apart = {"classes", *OF_PIXELS}
+        return [name for name in self._sides.evaluator.metrics if name not in apart]
 
     def _is_due(self, images_shown: int) -> bool:
         if self.schedule.finished_phase(images_shown) is not None:
@@ -198,7 +222,7 @@ class FidelityCallback(Callback):
         table.append(row)
         picture = plot_curves(
             table.rows(),
-            TITLES,
+            PANELS,
             self.schedule,
             f"{type(module).__name__.removesuffix('Module')}: generated against "
             f"{self._source()} trained on; {report.extractor}, {report.n_fake} fakes, "
@@ -232,11 +256,15 @@ class FidelityCallback(Callback):
         if not self._sides:
             return
         if len(self._sides.data.split["test"]) < 2:
-            _log.warning("fidelity: no images are held out for test, so that no gap can be told")
+            _log.warning(
+                "fidelity is not measured: it needs two or more held-out images, got %d; set "
+                "--data.test_fraction as in training",
+                len(self._sides.data.split["test"]),
+            )
             return
         sides, module = self._sides, as_gan(pl_module)
         train, held_out = sides.real("train"), sides.real("test")
-        fake = sides.fake(self.num_test_fakes, "generating and measuring")
+        fake = sides.fake(self.num_test_fakes, "fidelity: generating and measuring")
         values: dict[str, float] = {}
         if trainer.is_global_zero:
             found = compare_held_out(sides.evaluator, train, held_out, fake)

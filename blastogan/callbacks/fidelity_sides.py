@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,8 +17,11 @@ from blastogan.errors import UserError
 from blastogan.metrics.cache import cached, fingerprint
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.pixels import OF_PIXELS
-from blastogan.metrics.statistics import SetStatistics
+from blastogan.metrics.statistics import Batch, SetStatistics
 from blastogan.modules.sampling import evaluation_fakes, labels_by_law
+from blastogan.terminal import track
+
+_log = logging.getLogger(__name__)
 
 
 class FidelitySides:
@@ -76,6 +82,7 @@ class FidelitySides:
 
     def _look_at(self, part: str, groups: list[str], extract: bool = True) -> SetStatistics:
         images, labels = self.data.images(part), self.data.labels(part)
+        self._check_share(len(images), f"{part} images")
         index = torch.arange(self.trainer.global_rank, len(images), self.trainer.world_size)
         batches = (
             {"image": images[some], "labels": labels[some], "index": some}
@@ -92,11 +99,12 @@ class FidelitySides:
 
         Args:
             count: Number of samples.
-            description: For a progress bar on a terminal; none if empty.
+            description: What to say of it; nothing if empty.
         """
         if self.evaluator.extractor is None:
             count = min(count, self.evaluator.swd_images)
-        batches = evaluation_fakes(
+        self._check_share(count, "fakes")
+        batches: Iterable[Batch] = evaluation_fakes(
             as_gan(self.trainer.lightning_module),
             labels_by_law(count, self.data.class_counts("train"), self.evaluator.seed),
             seed=self.evaluator.seed,
@@ -104,7 +112,19 @@ class FidelitySides:
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
+        if description and self.trainer.is_global_zero:
+            _log.info("%s: %d images", description, count)
+            share = math.ceil(count / self.trainer.world_size / self.batch_size)
+            batches = track(batches, share, description)
         return self._whole(self.evaluator.gather(batches))
+
+    def _check_share(self, count: int, what: str) -> None:
+        """Refuse on all processes what would leave one without an image, and the others waiting."""
+        if count < self.trainer.world_size:
+            raise UserError(
+                f"{count} {what} for {self.trainer.world_size} processes: each needs one at least; "
+                "evaluate on fewer devices or more images"
+            )
 
     def _whole(self, share: SetStatistics) -> SetStatistics:
         if self.trainer.world_size == 1:

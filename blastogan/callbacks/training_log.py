@@ -34,6 +34,8 @@ class TrainingLog(Callback):
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._since = (0.0, 0)
+        self._paused = 0.0
+        self._before: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the first span, in tables that end where the run goes on."""
@@ -41,11 +43,20 @@ class TrainingLog(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, CSVLog):
                 logger.resume_from(shown)
+        self._paused = time.perf_counter()
         self._begin(shown)
 
     def _begin(self, images_shown: int) -> None:
         self._sums, self._counts = {}, {}
         self._since = (time.perf_counter(), images_shown)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Take out of the span what a validation or an evaluation between two ticks took."""
+        if batch_idx == 0:
+            began, first = self._since
+            self._since = (began + time.perf_counter() - self._paused, first)
 
     def on_train_batch_end(
         self,
@@ -60,6 +71,7 @@ class TrainingLog(Callback):
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
             self._counts[name] = self._counts.get(name, 0) + 1
         shown = as_gan(pl_module).images_shown
+        self._paused = time.perf_counter()
         began, first = self._since
         if shown // self.every_images == first // self.every_images:
             return
@@ -71,17 +83,22 @@ class TrainingLog(Callback):
         self._send(trainer, row, shown)
         self._begin(shown)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the metrics of before, which Lightning keeps among those to come."""
+        self._before = dict(trainer.callback_metrics)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the metrics of a validation."""
         if trainer.sanity_checking:
             return
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if value is not self._before.get(name)
+        }
         shown = as_gan(pl_module).images_shown
         if metrics:
             self._send(trainer, position(self.schedule, shown) | metrics, shown)
-        # the time of a validation is no time of training
-        if self._since[1] == shown:
-            self._since = (time.perf_counter(), shown)
 
     def _send(self, trainer: Trainer, row: dict[str, float], images_shown: int) -> None:
         for logger in trainer.loggers:

@@ -9,6 +9,9 @@ from blastogan.grades import CLASSES, LETTERS, Grade
 from blastogan.metrics.kernel import unbiased_kid
 from blastogan.metrics.statistics import SetStatistics
 
+MOST = 4000
+"""Images of a class on a side that its KID looks at, at most."""
+
 
 def kid_by_class(
     real: SetStatistics, fake: SetStatistics, fewest: int
@@ -24,13 +27,14 @@ def kid_by_class(
 
     Returns:
         ``n_real``, ``n_fake``, ``kid``, ``low``, ``high`` of each class that has an image; the
-        last three ``None`` where there are fewer than `fewest`.
+        last three ``None`` where there are fewer than `fewest`. The numbers are those of the
+        images looked at, at most `MOST` of a side: more would cost gigabytes and tell no more.
     """
     assert real.features is not None
     assert fake.features is not None
     rows: dict[str, dict[str, float | None]] = {}
     for name, letters in _parts().items():
-        reals, fakes = (side.features[_members(side, letters)] for side in (real, fake))  # type: ignore[index]
+        reals, fakes = (_some(side, letters) for side in (real, fake))
         if not len(reals) and not len(fakes):
             continue
         row: dict[str, float | None] = {"n_real": len(reals), "n_fake": len(fakes)}
@@ -40,6 +44,14 @@ def kid_by_class(
             row |= {"kid": value, "low": value - 1.96 * error, "high": value + 1.96 * error}
         rows[name] = row
     return rows
+
+
+def _some(side: SetStatistics, letters: tuple[int | None, int | None]) -> Tensor:
+    """Features of random members of a class, at most `MOST`."""
+    assert side.features is not None
+    found = _members(side, letters).nonzero().squeeze(1)
+    generator = torch.Generator().manual_seed(0)
+    return side.features[found[torch.randperm(len(found), generator=generator)[:MOST]]]
 
 
 def _members(side: SetStatistics, letters: tuple[int | None, int | None]) -> Tensor:
