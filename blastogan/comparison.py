@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from blastogan.data.image_sets import ImageSet
 from blastogan.grades import Grade
-from blastogan.metrics.cache import cached, load_statistics
+from blastogan.metrics.cache import load_statistics
 from blastogan.metrics.fidelity import FidelityEvaluator
-from blastogan.metrics.pixels import OF_PIXELS
 from blastogan.metrics.statistics import SetStatistics
 from blastogan.modules import BaseGANModule, load_module
 from blastogan.modules.sampling import evaluation_fakes, labels_by_law
@@ -52,11 +51,8 @@ class GeneratedSet:
         return len(self._labels)
 
     def batches(self, batch_size: int, num_workers: int = 0) -> Iterator[dict[str, Any]]:
-        """As `ImageSet.batches`; without labels where the networks never saw them."""
-        module, labels = self._module, self._labels
-        for batch in evaluation_fakes(module, labels, seed=self._seed, batch_size=batch_size):
-            found = {"image": batch["image"], "index": batch["index"]}
-            yield {**found, "labels": batch["labels"]} if module.conditional else found
+        """As `ImageSet.batches`."""
+        return evaluation_fakes(self._module, self._labels, seed=self._seed, batch_size=batch_size)
 
 
 Side = ImageSet | GeneratedSet | SetStatistics
@@ -118,17 +114,11 @@ class Gatherer:
 
     def real(self, side: Side) -> SetStatistics:
         """Statistics of the real side; from the cache only while no file and no grade changed."""
-        extractor = self.evaluator.extractor
-        if not isinstance(side, ImageSet) or extractor is None or not self.use_cache:
+        if not isinstance(side, ImageSet) or not self.use_cache:
             return self._look(side, real=True)
-        found = cached(
-            (side.fingerprint(), extractor.key, self.evaluator.seed),
-            self.evaluator.keeps_features,
-            lambda: self._look(side, real=True),
+        return self.evaluator.gather_cached(
+            side.fingerprint(), lambda extract: self._look(side, real=True, extract=extract)
         )
-        if found.images is not None or not set(self.evaluator.metrics) & set(OF_PIXELS):
-            return found
-        return with_images(found, self._look(side, real=True, extract=False))
 
     def fake(self, side: Side) -> SetStatistics:
         """Statistics of the side of the fakes."""
@@ -141,8 +131,3 @@ class Gatherer:
         batches = side.batches(self.batch_size, self.num_workers)
         shown = track(batches, total, "real images" if real else "generated images")
         return self.evaluator.gather(shown, groups=side.groups, real=real, extract=extract)
-
-
-def with_images(found: SetStatistics, seen: SetStatistics) -> SetStatistics:
-    """Statistics from a file, which holds no images, with those of another look at the set."""
-    return replace(found, images=seen.images, image_index=seen.image_index)

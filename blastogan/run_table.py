@@ -25,7 +25,9 @@ class RunTable:
         if not self.path.exists():
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
-            return [row for row in csv.DictReader(file) if None not in row.values()]
+            # the cut may be within the last number
+            lines = [line for line in file if line.endswith("\n")]
+        return [row for row in csv.DictReader(lines) if None not in row.values()]
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row."""

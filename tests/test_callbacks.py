@@ -5,6 +5,7 @@ import os
 import random
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,10 +21,12 @@ from blastogan.callbacks import (
     GrowthProgress,
     RandomState,
     TrainingLog,
+    training_log,
 )
 from blastogan.callbacks.progress import PaceMeter, format_seconds
 from blastogan.errors import DivergenceError, UserError
 from blastogan.loggers import CSVLog
+from blastogan.run_table import RunTable
 
 
 def read_table(path):
@@ -181,6 +184,41 @@ def test_training_log_writes_means_against_kimg(
     assert [float(row["alpha"]) for row in trained] == [1.0, 0.5, 1.0, 1.0, 1.0]
     assert all(float(row["images_per_second"]) > 0 for row in trained)
     assert any(row["swd"] for row in rows)
+
+
+def test_what_happens_between_ticks_is_no_time_of_training(
+    make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch
+):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(training_log, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    class Clock(pl.Callback):
+        def on_train_batch_start(self, *args):
+            clock.now += 1
+
+        def on_train_epoch_end(self, *args):
+            clock.now += 1000
+
+    # spans of three batches of 4 straddle the ticks
+    callbacks = [TrainingLog(schedule, 0.012), Clock()]
+    log = CSVLog(tmp_path / "run")
+    make_trainer(*callbacks, logger=log, limit_val_batches=0).fit(make_module(), make_data())
+    rows = read_table(tmp_path / "run/metrics.csv")
+    assert len(rows) > 8
+    # a second for a batch of 8 or of 4
+    assert {float(row["images_per_second"]) for row in rows} == {8.0, 6.0, 4.0}
+
+
+def test_row_that_a_crash_cut_within_its_last_number_is_left_out(tmp_path):
+    table = RunTable(tmp_path / "table.csv")
+    for kimg in (1.0, 2.0):
+        table.append({"kimg": kimg, "fid": 12.345})
+    whole = table.path.read_bytes()
+    table.path.write_bytes(whole[:-4])
+    assert [row["kimg"] for row in table.rows()] == ["1.0"]
+    table.forget(2.0, itself=False)
+    table.append({"kimg": 2.0, "fid": 12.345})
+    assert table.path.read_bytes() == whole
 
 
 def test_csv_log_goes_on_where_a_run_resumes(tmp_path):

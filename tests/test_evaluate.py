@@ -109,7 +109,8 @@ def test_all_metrics_come_as_a_table_and_as_json(sets, eye, capfd):
     sizes = " and ".join(map(str, found["floor"]["n"]))
     assert re.search(rf"metric +value +real half against real half \({sizes}\)", printed)
     kid, floor = (f"{1000 * part['kid']:.4g}" for part in (found, found["floor"]))
-    assert re.search(rf"KID x 1000 +{kid} ± {1000 * found['kid_std']:.2g} +{floor} *\n", printed)
+    deviation = re.escape(f"{1000 * found['kid_std']:.2g}")
+    assert re.search(rf"KID x 1000 +{kid} ± {deviation} +{floor} *\n", printed)
     assert re.search(r"TE B +8 +0 +too few images", printed)
     assert max(map(len, (line for line in rest if not line.startswith("note: ")))) <= 100
     assert [line[6:] for line in rest if line.startswith("note: ")] == found["notes"]
@@ -159,6 +160,30 @@ def test_files_of_statistics_give_what_the_folders_gave(sets, eye, monkeypatch):
         assert found[name] == again[name] == both[name], name
     assert again["swd"] is None
     assert any("a file, which holds no images" in note for note in both["notes"])
+
+
+def test_options_reach_those_whom_they_are_for(sets, monkeypatch):
+    given, sizes, means = [], [], Means()
+
+    def load(*args, **settings):
+        given.append((args, settings))
+        return watched
+
+    class Watched(Means):
+        def __call__(self, images):
+            sizes.append(len(images))
+            return means(images)
+
+    watched = Watched()
+    monkeypatch.setattr(fidelity, "load_extractor", load)
+    Path("mine.pth").write_text("weights")
+    args = ("--extractor", "grader", "--weights", "mine.pth", "--device", "cpu")
+    sized = ("--kid-subset-size", "10", "--batch-size", "5", "--save-real", "r.npz")
+    found = evaluate("real", "fake", *args, *sized)
+    assert given == [(("grader", "mine.pth"), {"device": "cpu"})]
+    assert sizes == [5, 5, 2, 5, 5, 4]
+    assert not any("instead of" in note for note in found["notes"])
+    assert len(load_statistics("r.npz").groups) == 12
 
 
 def test_statistics_of_another_extractor_are_refused_before_the_images_are_seen(sets, eye, capfd):

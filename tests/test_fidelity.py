@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 from stand_in import Pixels
 
 from blastogan.errors import UserError
+from blastogan.metrics import kernel
 from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
 from blastogan.metrics.frechet import FrechetReference, Moments, frechet_deviation
 from blastogan.metrics.gap import held_out_gap
 from blastogan.metrics.kernel import subset_kid, unbiased_kid
 from blastogan.metrics.manifold import density_coverage, precision_recall
+from blastogan.metrics.similarity import ms_ssim_within_classes
+from blastogan.metrics.sliced_wasserstein import image_swd_by_direction
 from blastogan.metrics.statistics import SetStatistics
 
 
@@ -131,6 +135,22 @@ def test_kid_of_whole_sets_is_the_unbiased_sum_and_knows_its_error():
     assert errors.mean() == pytest.approx(values.std(), rel=0.35)
 
 
+def test_kid_of_whole_sets_is_the_same_in_blocks(monkeypatch):
+    real, fake = normal(12), normal(9, seed=1, shift=1)
+    whole = unbiased_kid(real, fake)
+    monkeypatch.setattr(kernel, "_BLOCK", 4)
+    assert unbiased_kid(real, fake) == pytest.approx(whole, rel=1e-9)
+
+
+def test_kid_of_sets_no_larger_than_a_subset_has_a_deviation():
+    evaluator = features_only(metrics=("kid",), kid_subsets=5)
+    real, fake = (SetStatistics.of_features(normal(30, seed=seed)) for seed in (0, 1))
+    found = evaluator.compare(real, fake)
+    expected = unbiased_kid(real.features, fake.features)[1]
+    assert found.values["kid_std"] == pytest.approx(expected)
+    assert found.floor["kid_std"] > 0.01
+
+
 def test_kid_of_one_law_is_zero_on_average_however_few_images():
     values = [unbiased_kid(normal(10, seed=s), normal(15, seed=s + 99))[0] for s in range(200)]
     assert abs(np.mean(values)) < 3 * np.std(values) / 200**0.5
@@ -178,6 +198,14 @@ def test_gap_agrees_with_the_distances_and_swaps_whole_embryos():
     by_image = held_out_gap(images[:48], images[48:], images[:48])
     assert by_embryo.kid_p > 5 * by_image.kid_p
     assert by_embryo.nearest_p > 5 * by_image.nearest_p
+
+
+def test_gap_with_an_embryo_larger_than_all_others_is_no_discovery():
+    # every change of places that moved the large embryo and the small one would leave no other
+    groups = ["a"] * 4 + ["b"] + ["c"] * 8
+    gap = held_out_gap(normal(5), normal(8, seed=1), normal(30, seed=2), groups=groups)
+    assert 0.1 < gap.kid_p <= 1
+    assert not gap.suspicious
 
 
 # -- precision, recall, density, coverage ----------------------------------------------------------
@@ -234,6 +262,56 @@ def test_evaluator_gives_every_metric_with_its_deviation_and_leaves_random_state
     assert before[1] == after[1]
 
 
+def test_evaluator_hands_its_settings_to_every_metric():
+    evaluator = features_only(kid_subset_size=20, kid_subsets=5, class_images=6, seed=3)
+    labels = torch.tensor([[0, 0]] * 6 + [[1, 1]] * 5 + [[2, 2]] * 29)
+    batches = [{"image": pictures(40, seed=n, resolution=32), "labels": labels} for n in (0, 1)]
+    real, fake = evaluator.gather(batches[:1], real=True), evaluator.gather(batches[1:])
+    report = evaluator.compare(real, fake)
+    sides, values = (real.features, fake.features), report.values
+    settings = {"subset_size": 20, "subsets": 5, "seed": 3}
+    assert (values["kid"], values["kid_std"]) == subset_kid(*sides, **settings)
+    assert (values["precision"], values["recall"]) == precision_recall(*sides, neighbours=3)
+    for name, pair in zip(
+        ("density", "coverage"), density_coverage(*sides, neighbours=5), strict=True
+    ):
+        assert (values[name], values[f"{name}_std"]) == pair
+    similar = ms_ssim_within_classes(fake.images, labels, seed=3)
+    assert (values["ms_ssim"], values["ms_ssim_std"]) == similar
+    levels = image_swd_by_direction(real.images, fake.images, seed=3)
+    means = torch.stack([along.mean() for along in levels.values()])
+    errors = torch.stack([along.var() / len(along) for along in levels.values()])
+    assert values["swd"] == pytest.approx(float(means.mean()))
+    assert values["swd_std"] == pytest.approx(float(errors.sum().sqrt()) / 2)
+    assert report.classes["BB"]["kid"] is None
+    row, error = report.classes["AA"], unbiased_kid(sides[0][:6], sides[1][:6])[1]
+    assert row["high"] - row["kid"] == pytest.approx(1.96 * error)
+    assert row["kid"] - row["low"] == pytest.approx(1.96 * error)
+    shown = {title: text for title, text, _ in report.lines()}
+    assert shown["SWD x 1000"].startswith(f"{values['swd']:.4g} ")
+    assert shown["KID x 1000"].startswith(f"{1000 * values['kid']:.4g} ")
+
+
+def test_shares_have_the_error_of_the_side_that_they_are_shares_of():
+    evaluator = features_only(metrics=("precision", "recall"))
+    sides = [SetStatistics.of_features(normal(n, seed=n, shift=n / 200)) for n in (40, 160)]
+    found = evaluator.compare(*sides).values
+    for name, count in (("precision", 160), ("recall", 40)):
+        assert 0 < found[name] < 1
+        expected = (found[name] * (1 - found[name]) / count) ** 0.5
+        assert found[f"{name}_std"] == pytest.approx(expected)
+
+
+def test_deviation_of_fid_does_not_hang_on_the_order_of_the_fakes():
+    evaluator, fake = features_only(metrics=("fid",)), normal(400, seed=1)
+    real = SetStatistics.of_features(normal(400))
+    deviations = [
+        evaluator.compare(real, SetStatistics.of_features(each)).values["fid_std"]
+        for each in (fake, fake[fake[:, 0].argsort()])
+    ]
+    assert deviations[1] == pytest.approx(deviations[0], rel=0.6)
+
+
 def test_equal_sets_score_zero_and_a_darker_one_worse_and_worse():
     evaluator = features_only(metrics=("fid", "kid"), kid_subset_size=30)
     real = evaluator.gather([pictures(60)], real=True)
@@ -278,6 +356,8 @@ def test_halves_never_separate_an_embryo():
     sides = {(group, int(half)) for group, half in zip(groups, found.half, strict=True)}
     assert len(sides) == 20
     assert 5 <= int(found.half.sum()) <= 95
+    other = features_only(seed=1).gather([pictures(100)], groups=groups, real=True)
+    assert not torch.equal(other.half, found.half)
 
 
 def test_fid_alone_keeps_neither_features_nor_images():
@@ -287,6 +367,20 @@ def test_fid_alone_keeps_neither_features_nor_images():
     assert side.features is None
     assert side.images is None
     assert evaluator.compare(side, evaluator.gather([pictures(50)])).values.keys() == {"fid"}
+
+
+def test_fid_alone_holds_on_to_nothing_while_it_streams():
+    living = []
+
+    def stream():
+        for n in range(30):
+            yield {"image": pictures(4, seed=n), "labels": torch.zeros(4, 2, dtype=torch.int64),
+                   "index": torch.arange(4 * n, 4 * n + 4)}  # fmt: skip
+            gc.collect()
+            living.append(sum(type(each) is torch.Tensor for each in gc.get_objects()))
+
+    features_only(metrics=("fid",)).gather(stream(), real=True)
+    assert living[5] == living[-1]
 
 
 def test_few_images_lower_the_subset_and_are_warned_of():
@@ -304,6 +398,17 @@ def test_without_an_extractor_pixels_are_still_compared():
     assert "fid" not in report.values
     assert report.extractor == "none"
     assert report.to_json()["fid"] is None
+
+
+def test_sets_that_come_class_by_class_are_compared_as_wholes():
+    flat, rough = pictures(40).float(), pictures(40, seed=1).float()
+    flat = ((flat - 128) / 20 + 128).to(torch.uint8)
+    real = torch.cat([flat[:30], rough[:30].to(torch.uint8)])
+    fake = torch.cat([flat[30:], rough[30:].to(torch.uint8)])
+    evaluator = FidelityEvaluator("none", metrics=("swd",))
+    swd = lambda images: evaluator.compare(*map(evaluator.gather, images)).values["swd"]  # noqa: E731
+    assert swd([[real], [fake]]) < swd([[real[:20]], [fake]]) / 2
+    assert swd([[fake], [real]]) < swd([[fake], [real[:20]]]) / 2
 
 
 @pytest.mark.parametrize(
@@ -337,6 +442,10 @@ def test_evaluator_refuses_single_images_unknown_metrics_and_mixed_extractors():
         evaluator.compare(many, one)
     with pytest.raises(UserError, match="metrics fud: expected any of fid"):
         features_only(metrics=("fud",))
+    with pytest.raises(UserError, match=r"kid_subset_size is 1, .* expected 2 or more"):
+        features_only(kid_subset_size=1)
+    with pytest.raises(UserError, match="seed is -1: expected 0 to 4294967295"):
+        features_only(seed=-1)
     with pytest.raises(UserError, match="the real side was seen by features, the fake side by pix"):
         evaluator.compare(SetStatistics.of_features(normal(5)), many)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from stand_in import Pixels
 
 from blastogan.callbacks import FidelityCallback
+from blastogan.callbacks.fidelity_sides import FidelitySides
 from blastogan.errors import UserError
 from blastogan.metrics import fidelity
+from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.modules.sampling import evaluation_fakes, labels_by_law
 
 
@@ -88,12 +91,15 @@ def test_long_phases_are_looked_at_in_between(schedule):
     assert all(often(shown) for shown in (32, 64, 96, 128, 160))
 
 
-def test_model_checkpoint_can_watch_it(schedule, make_module, make_data, make_trainer, pixels):
-    best = ModelCheckpoint(monitor="fid", save_top_k=1, save_on_train_epoch_end=True)
-    trainer = make_trainer(callback(schedule, every_kimg=0.001), best)
-    fit(make_module, make_data, trainer)
-    assert best.best_model_score == min(trainer.callback_metrics["fid"], best.best_model_score)
-    assert best.best_model_path
+def test_model_checkpoint_can_watch_it(
+    schedule, make_module, make_data, make_trainer, pixels, tmp_path
+):
+    best = ModelCheckpoint(monitor="fid", save_top_k=3, save_on_train_epoch_end=True)
+    fit(make_module, make_data, make_trainer(callback(schedule), best))
+    # ticks without an evaluation have no value, not that of the one before
+    values = [float(row["fid"]) for row in rows(tmp_path)]
+    assert sorted(best.best_k_models.values()) == pytest.approx(sorted(values), rel=1e-6)
+    assert best.best_model_score == pytest.approx(min(values), rel=1e-6)
 
 
 def test_stage_whose_evaluation_was_cut_off_is_evaluated_at_the_next_start(
@@ -159,6 +165,52 @@ def test_fakes_have_the_law_of_the_reference_to_the_last_image(make_module):
     whole = torch.cat([batch["image"] for batch in batches])
     for rank, share in enumerate(shares):
         assert torch.equal(torch.cat([batch["image"] for batch in share]), whole[rank::2])
+    assert torch.equal(torch.cat([batch["labels"] for batch in batches]), labels[:10])
+
+
+def test_fakes_of_a_module_that_knows_no_grades_have_none(make_module):
+    module, labels = make_module(conditional=False), torch.zeros(4, 2, dtype=torch.int64)
+    (batch,) = evaluation_fakes(module, labels, seed=0, batch_size=4)
+    assert batch.keys() == {"image", "index"}
+
+
+def test_settings_reach_the_evaluator_and_the_cache(schedule, make_data, monkeypatch, tmp_path):
+    given, data = [], make_data()
+    monkeypatch.setattr(
+        fidelity, "load_extractor", lambda *args, **rest: given.append((args, rest)) or Pixels()
+    )
+    data.setup("fit")
+    strategy = SimpleNamespace(
+        root_device="cpu", reduce_boolean_decision=lambda decision, all: decision
+    )
+    trainer = SimpleNamespace(world_size=1, global_rank=0, datamodule=data, strategy=strategy)
+    for seed in (0, 1):
+        seen = callback(schedule, weights="mine.pth", seed=seed, metrics=("kid", "swd"))
+        for stage, most in (("fit", 16), ("test", 2000)):
+            seen.setup(trainer, None, stage)
+            evaluator = seen._sides.evaluator
+            assert (evaluator.kid_subset_size, evaluator.swd_images) == (10, most)
+            assert (evaluator.seed, evaluator.metrics) == (seed, ("kid", "swd"))
+        real = seen._sides.real("train")
+        assert real.groups == tuple(data.records[n].embryo for n in data.split["train"])
+        assert len(list((tmp_path / "cache").iterdir())) == seed + 1
+    assert given[0] == (("inception-clean", "mine.pth"), {"device": "cpu"})
+    uncached = callback(schedule, seed=2, cache=False)
+    uncached.setup(trainer, None, "fit")
+    uncached._sides.real("train")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_fewer_images_than_processes_are_refused_on_all_of_them(schedule, make_data, pixels):
+    data = make_data()
+    data.setup("fit")
+    for rank in (0, 63):
+        trainer = SimpleNamespace(world_size=64, global_rank=rank, datamodule=data)
+        sides = FidelitySides(trainer, FidelityEvaluator(pixels), batch_size=8, cache=False)
+        with pytest.raises(UserError, match="48 train images for 64 processes"):
+            sides.real("train")
+        with pytest.raises(UserError, match="24 fakes for 64 processes"):
+            sides.fake(24)
 
 
 def test_real_side_is_seen_once_and_kept_for_the_next_run(

@@ -11,6 +11,8 @@ from torch.utils.data import Dataset
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.frechet import FrechetReference, Moments
 
+pytestmark = pytest.mark.slow
+
 COUNT, SUBSET = 24, 12
 
 

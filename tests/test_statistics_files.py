@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from test_fidelity import normal, pictures
 from blastogan.errors import UserError
 from blastogan.metrics.cache import cached, fingerprint, load_statistics, save_statistics
 from blastogan.metrics.fidelity import FidelityEvaluator
-from blastogan.metrics.held_out import compare_held_out
+from blastogan.metrics.held_out import _matched, compare_held_out
 from blastogan.metrics.statistics import SetStatistics
 
 
@@ -58,6 +59,29 @@ def test_damaged_and_stale_files_are_told(real, tmp_path):
     np.savez(path, version=1, index=np.array([{}], dtype=object))
     with pytest.raises(UserError, match="cannot read"):
         load_statistics(path)
+    foreign = {"mu": np.zeros(3), "sigma": np.eye(3)}
+    np.savez(path, **foreign)
+    with pytest.raises(UserError, match="another program's"):
+        load_statistics(path)
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(UserError, match="another program's"):
+        load_statistics(path)
+    path.write_bytes(whole)
+    with np.load(path) as file:
+        arrays = dict(file)
+    for name, wrong in {
+        "features": np.full_like(arrays["features"], np.nan),
+        "labels": arrays["labels"][:, 0],
+        "half": arrays["half"].astype(float),
+        "mean_0": arrays["mean_0"][:-1],
+        "count_1": 99,
+        "groups": arrays["groups"][:-1],
+        "index": arrays["groups"],
+    }.items():
+        np.savez(path, **{**arrays, name: wrong})
+        with pytest.raises(UserError, match="another program's"):
+            load_statistics(path)
     with pytest.raises(UserError, match="no statistics at"):
         load_statistics(tmp_path / "absent.npz")
 
@@ -131,6 +155,19 @@ def test_copies_have_the_best_distance_and_are_called_out():
     # at equal numbers of images both sides are equally far
     assert honest.fid_train_matched == pytest.approx(honest.held_out.values["fid"], rel=0.5)
     json.dumps(copies.to_json())
+
+
+def test_held_out_comparison_never_separates_an_embryo():
+    evaluator = FidelityEvaluator(Pixels(), metrics=("kid",), kid_subset_size=10)
+    images = (2 * normal(10, seed=5)).repeat_interleave(6, dim=0) + 0.01 * normal(60, seed=6)
+    groups = tuple(str(n // 6) for n in range(60))
+    sides = [SetStatistics.of_features(each) for each in (images[:48], images[48:], images[:48])]
+    alone = evaluator.gap(*sides)
+    sides[0].groups, sides[1].groups = groups[:48], groups[48:]
+    assert evaluator.gap(*sides).kid_p > 5 * alone.kid_p
+    matched = _matched(sides[0], 12, seed=0).features
+    found = [groups[n] for n in torch.cdist(matched, images[:48]).argmin(1).tolist()]
+    assert sorted(Counter(found).values()) == [6, 6]
 
 
 def test_without_features_there_is_no_gap():

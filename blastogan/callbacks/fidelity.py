@@ -126,21 +126,31 @@ class FidelityCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the extractor before anything else is done, so that its lack is told at once."""
-        if stage not in ("fit", "test") or not self.metrics:
+        # a row of a table has no place for classes
+        metrics = [name for name in self.metrics if stage == "test" or name != "classes"]
+        if stage not in ("fit", "test") or not metrics:
             return
-        evaluator = FidelityEvaluator(
-            self.extractor,
+        evaluator = self._make_evaluator(trainer, stage, metrics, self.extractor)
+        if not trainer.strategy.reduce_boolean_decision(evaluator.extractor is not None, all=True):
+            # where a machine among several lacks the weights, none uses them
+            evaluator = self._make_evaluator(trainer, stage, metrics, "none")
+        if evaluator.metrics:
+            self._sides = FidelitySides(trainer, evaluator, self.batch_size, self.cache)
+            _ = self._sides.data  # told now if they are not there
+
+    def _make_evaluator(
+        self, trainer: Trainer, stage: str, metrics: Sequence[str], extractor: str
+    ) -> FidelityEvaluator:
+        return FidelityEvaluator(
+            extractor,
             weights=self.weights,
-            metrics=self.metrics,
+            metrics=metrics,
             kid_subset_size=self.kid_subset_size,
             swd_images=self.pixel_images if stage == "fit" else 2000,
             seed=self.seed,
             device=trainer.strategy.root_device,
             optional=True,
         )
-        if evaluator.metrics:
-            self._sides = FidelitySides(trainer, evaluator, self.batch_size, self.cache)
-            _ = self._sides.data  # told now if they are not there
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let go of features and networks."""
@@ -157,7 +167,8 @@ class FidelityCallback(Callback):
         missing = all(float(row["kimg"]) != shown / 1000 for row in table.rows())
         if trainer.world_size > 1:
             missing = bool(trainer.strategy.broadcast(missing))
-        if self._sides and missing and self.schedule.finished_phase(shown) is not None:
+        at_tick = shown > 0 and shown % self.schedule.tick_images == 0
+        if self._sides and missing and at_tick and self._is_due(shown):
             _log.info(
                 "evaluating the stage that ended at %g kimg, of which no row is left", shown / 1000
             )

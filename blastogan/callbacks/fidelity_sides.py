@@ -14,9 +14,8 @@ from pytorch_lightning import Trainer
 from blastogan.callbacks.growing import as_gan
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
-from blastogan.metrics.cache import cached, fingerprint
+from blastogan.metrics.cache import fingerprint
 from blastogan.metrics.fidelity import FidelityEvaluator
-from blastogan.metrics.pixels import OF_PIXELS
 from blastogan.metrics.statistics import Batch, SetStatistics
 from blastogan.modules.sampling import evaluation_fakes, labels_by_law
 from blastogan.terminal import track
@@ -65,20 +64,14 @@ class FidelitySides:
         return self._real[part]
 
     def _gather_real(self, part: str) -> SetStatistics:
-        evaluator, data = self.evaluator, self.data
+        data = self.data
         groups = [data.records[n].embryo for n in data.split[part]]
-        if evaluator.extractor is None or not self.cache or self.trainer.world_size > 1:
+        if not self.cache or self.trainer.world_size > 1:
             return self._look_at(part, groups)
-        key = (
-            fingerprint(data.images(part), data.labels(part), groups),
-            evaluator.extractor.key,
-            evaluator.seed,
+        key = fingerprint(data.images(part), data.labels(part), groups)
+        return self.evaluator.gather_cached(
+            key, lambda extract: self._look_at(part, groups, extract)
         )
-        found = cached(key, evaluator.keeps_features, lambda: self._look_at(part, groups))
-        if found.images is None and set(evaluator.metrics) & set(OF_PIXELS):
-            pixels = self._look_at(part, groups, extract=False)
-            found.images, found.image_index = pixels.images, pixels.image_index
-        return found
 
     def _look_at(self, part: str, groups: list[str], extract: bool = True) -> SetStatistics:
         images, labels = self.data.images(part), self.data.labels(part)

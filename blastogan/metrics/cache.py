@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,7 @@ def load_statistics(path: str | Path) -> SetStatistics:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        version = int(arrays.get("version", 0))
+        version = int(arrays["version"])
         if version != VERSION:
             raise UserError(
                 f"{path} has statistics of version {version}, expected {VERSION}: they are stale; "
@@ -111,30 +110,38 @@ def load_statistics(path: str | Path) -> SetStatistics:
         return _statistics(arrays)
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    # a foreign file fails in as many ways as there are arrays
+    except Exception as error:
         raise UserError(
             f"cannot read the statistics in {path} ({error}): the file is damaged or another "
-            "program's; delete it and gather them anew"
+            "program's; gather them anew into another file"
         ) from error
 
 
 def _statistics(arrays: dict[str, Any]) -> SetStatistics:
     halves = []
     for number in (0, 1):
-        half = Moments(len(arrays[f"mean_{number}"]))
+        mean = _tensor(arrays, f"mean_{number}", torch.float64, (None,))
+        half = Moments(len(mean))
         half.count = int(arrays[f"count_{number}"])
-        half.mean = torch.from_numpy(arrays[f"mean_{number}"])
-        half.scatter = torch.from_numpy(arrays[f"scatter_{number}"])
-        if half.scatter.shape != (len(half.mean), len(half.mean)):
-            raise ValueError("moments of several dimensions")
+        half.mean = mean
+        half.scatter = _tensor(arrays, f"scatter_{number}", torch.float64, (len(mean),) * 2)
         halves.append(half)
-    tensors = {
-        name: torch.from_numpy(arrays[name]) if name in arrays else None
-        for name in ("features", "labels", "half")
+    index = _tensor(arrays, "index", torch.int64, (None,))
+    count, dim = len(index), len(halves[0].mean)
+    if halves[0].count + halves[1].count != count or len(halves[1].mean) != dim:
+        raise ValueError("moments and index do not belong together")
+    wanted = {
+        "features": (torch.float32, (count, dim)),
+        "labels": (torch.int64, (count, 2)),
+        "half": (torch.int64, (count,)),
     }
-    index = torch.from_numpy(arrays["index"])
-    if any(tensor is not None and len(tensor) != len(index) for tensor in tensors.values()):
-        raise ValueError("arrays of several lengths")
+    tensors = {
+        name: _tensor(arrays, name, *form) if name in arrays else None
+        for name, form in wanted.items()
+    }
+    if len(arrays["groups"]) not in (0, count):
+        raise ValueError("groups and index do not belong together")
     return SetStatistics(
         index,
         str(arrays["extractor"]),
@@ -146,6 +153,19 @@ def _statistics(arrays: dict[str, Any]) -> SetStatistics:
         shape=tuple(int(size) for size in arrays["shape"]),
         half=tensors["half"],
     )
+
+
+def _tensor(
+    arrays: Mapping[str, Any], name: str, dtype: torch.dtype, shape: tuple[int | None, ...]
+) -> Tensor:
+    """An array of a file, if it is of that type and shape, and finite; ``None`` is any length."""
+    tensor = torch.from_numpy(arrays[name])
+    fits = len(shape) == tensor.dim() and all(
+        side in (None, got) for side, got in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits or tensor.dtype != dtype or not tensor.isfinite().all():
+        raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, or not finite")
+    return tensor
 
 
 def cached(

@@ -6,11 +6,8 @@ import torch
 from torch import Tensor
 
 from blastogan.grades import CLASSES, LETTERS, Grade
-from blastogan.metrics.kernel import unbiased_kid
+from blastogan.metrics.kernel import MOST, unbiased_kid
 from blastogan.metrics.statistics import SetStatistics
-
-MOST = 4000
-"""Images of a class on a side that its KID looks at, at most."""
 
 
 def kid_by_class(
@@ -28,7 +25,7 @@ def kid_by_class(
     Returns:
         ``n_real``, ``n_fake``, ``kid``, ``low``, ``high`` of each class that has an image; the
         last three ``None`` where there are fewer than `fewest`. The numbers are those of the
-        images looked at, at most `MOST` of a side: more would cost gigabytes and tell no more.
+        images looked at, at most `MOST` of a side: more would cost minutes and tell no more.
     """
     assert real.features is not None
     assert fake.features is not None

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
+from blastogan.metrics.cache import cached
 from blastogan.metrics.classes import kid_by_class
 from blastogan.metrics.extractors import Extractor, load_extractor
 from blastogan.metrics.frechet import FrechetReference, frechet_deviation
 from blastogan.metrics.gap import HeldOutGap, held_out_gap
-from blastogan.metrics.kernel import subset_kid
+from blastogan.metrics.kernel import MOST, subset_kid, unbiased_kid
 from blastogan.metrics.manifold import density_coverage, precision_recall
 from blastogan.metrics.pixels import OF_PIXELS, compare_pixels
 from blastogan.metrics.report import FidelityReport
@@ -82,8 +84,11 @@ class FidelityEvaluator:
             )
         if min(kid_subset_size, kid_subsets, swd_images, class_images - 1) < 2:
             raise UserError(
-                "kid_subset_size, kid_subsets and swd_images must be 2 or more, class_images 3"
+                f"kid_subset_size is {kid_subset_size}, kid_subsets {kid_subsets}, swd_images "
+                f"{swd_images}, class_images {class_images}: expected 2 or more, class_images 3"
             )
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed is {seed}: expected 0 to {2**32 - 1}")
         self.metrics = tuple(name for name in METRICS if name in metrics)
         self.kid_subset_size = kid_subset_size
         self.kid_subsets = kid_subsets
@@ -148,6 +153,23 @@ class FidelityEvaluator:
             groups=groups,
             seed=self.seed,
         )
+
+    def gather_cached(self, key: str, look: Callable[[bool], SetStatistics]) -> SetStatistics:
+        """The real side, of which a cache has kept what the extractor saw.
+
+        Args:
+            key: Fingerprint of the set, see `blastogan.metrics.cache`.
+            look: Gathers the set; it is told whether to run the extractor.
+        """
+        if self.extractor is None:
+            return look(False)
+        found = cached(
+            (key, self.extractor.key, self.seed), self.keeps_features, lambda: look(True)
+        )
+        if found.images is None and set(self.metrics) & set(OF_PIXELS):
+            seen = look(False)
+            return replace(found, images=seen.images, image_index=seen.image_index)
+        return found
 
     def compare(self, real: SetStatistics, fake: SetStatistics) -> FidelityReport:
         """All metrics asked for.
@@ -224,7 +246,7 @@ class FidelityEvaluator:
             if size < self.kid_subset_size:
                 report.notes.append(
                     f"KID by subsets of {size} images instead of {self.kid_subset_size}: a set "
-                    "has no more"
+                    "has no more; its deviation is that of the sets, not of subsets"
                 )
         wanted = {"precision", "recall"} & set(self.metrics)
         if wanted and fewest > _PRC_NEIGHBOURS:
@@ -260,8 +282,14 @@ class FidelityEvaluator:
     def _kid(self, real: Tensor, fake: Tensor) -> tuple[tuple[float, float], int]:
         """KID with its deviation, and the subset size that the sets allow."""
         size = min(self.kid_subset_size, len(real), len(fake))
-        found = subset_kid(real, fake, subset_size=size, subsets=self.kid_subsets, seed=self.seed)
-        return found, size
+        value, deviation = subset_kid(
+            real, fake, subset_size=size, subsets=self.kid_subsets, seed=self.seed
+        )
+        if size < self.kid_subset_size and size > 2:
+            # subsets that are nearly the whole set differ too little, or not at all
+            some = (self._shuffled(side)[:MOST] for side in (real, fake))
+            deviation = unbiased_kid(*some)[1]
+        return (value, deviation), size
 
     def _shuffled(self, features: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "shuffle"))

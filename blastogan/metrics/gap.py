@@ -117,8 +117,10 @@ def _distances(kernel: Tensor, across: Tensor, members: Tensor) -> Tensor:
 
 def _times_nearest(pool: Tensor, fake: Tensor) -> Tensor:
     """Number of fakes to which each of the pool is nearest, float64 ``(N,)``."""
-    nearest = torch.cat([torch.cdist(part, pool).argmin(1) for part in torch.split(fake, _BLOCK)])
-    return torch.bincount(nearest, minlength=len(pool)).double()
+    times = torch.zeros(len(pool), dtype=torch.float64)
+    for part in torch.split(fake, _BLOCK):
+        times += torch.bincount(torch.cdist(part, pool).argmin(1), minlength=len(pool))
+    return times
 
 
 def _change_places(
@@ -133,5 +135,6 @@ def _change_places(
         order = torch.randperm(len(embryos), generator=generator)
         before = sizes[order].cumsum(0) - sizes[order]
         taken = torch.zeros(len(embryos), dtype=torch.bool)
-        taken[order[before < held_out]] = True
+        # the last one stays, even where one embryo has more images than all the others
+        taken[order[:-1][before[:-1] < held_out]] = True
         row[taken[owner]] = 1

@@ -10,6 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+MOST = 4000
+"""Images of a side on which the error of a KID is estimated, at most."""
+
+_BLOCK = 1024
+
 
 def subset_kid(
     real: Tensor, fake: Tensor, *, subset_size: int, subsets: int, seed: int
@@ -41,9 +46,10 @@ def subset_kid(
 
 
 def unbiased_kid(real: Tensor, fake: Tensor) -> tuple[float, float]:
-    """KID of whole sets with its standard error, for sets too small for subsets.
+    """KID of whole sets with its standard error, also of sets too small for subsets.
 
-    The error is the two-sample jackknife's: each image is left out once.
+    The error is the two-sample jackknife's: each image is left out once. Memory does not grow
+    with the product of the sizes.
 
     Args:
         real: ``(N, D)``, N at least 3.
@@ -51,10 +57,8 @@ def unbiased_kid(real: Tensor, fake: Tensor) -> tuple[float, float]:
     """
     n, m = len(real), len(fake)
     real, fake = real.double(), fake.double()
-    pairs = ((real, real), (fake, fake), (real, fake))
-    k_rr, k_ff, k_rf = (polynomial_kernel(*pair) for pair in pairs)
-    rows_r, rows_f = (k.sum(dim=1) - k.diagonal() for k in (k_rr, k_ff))
-    across_r, across_f = k_rf.sum(dim=1), k_rf.sum(dim=0)
+    rows_r, rows_f = (_row_sums(side, side) - _own(side) for side in (real, fake))
+    across_r, across_f = _row_sums(real, fake), _row_sums(fake, real)
     within_r, within_f, across = rows_r.sum(), rows_f.sum(), across_r.sum()
     mean_r, mean_f = within_r / (n * (n - 1)), within_f / (m * (m - 1))
     value = mean_r + mean_f - 2 * across / (n * m)
@@ -74,6 +78,20 @@ def unbiased_kid(real: Tensor, fake: Tensor) -> tuple[float, float]:
     return float(value), float(torch.as_tensor(variance).sqrt())
 
 
+def _row_sums(first: Tensor, second: Tensor) -> Tensor:
+    sums = first.new_empty(len(first))
+    for start in range(0, len(first), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        sums[part] = polynomial_kernel(first[part], second).sum(dim=1)
+    return sums
+
+
+def _own(side: Tensor) -> Tensor:
+    """The kernel of each vector with itself."""
+    return (side.square().sum(dim=1) / side.shape[1] + 1) ** 3
+
+
 def polynomial_kernel(first: Tensor, second: Tensor) -> Tensor:
     """The kernel between all pairs of ``(N, D)`` and ``(M, D)``."""
-    return (first @ second.T / first.shape[1] + 1) ** 3
+    inner = (first @ second.T).div_(first.shape[1]).add_(1)
+    return inner * inner * inner

@@ -56,22 +56,18 @@ def density_coverage(
     Returns:
         Density with its error, coverage with its error.
     """
-    radii = torch.cat(
+    radii, nearest = real.new_empty(len(real)), real.new_full((len(real),), torch.inf)
+    for start in range(0, len(real), _BLOCK):
+        part = slice(start, start + _BLOCK)
         # the nearest of the set is the image itself
-        [
-            torch.cdist(part, real).kthvalue(neighbours + 1).values
-            for part in torch.split(real, _BLOCK)
-        ]
-    )
-    nearest = torch.full_like(radii, torch.inf)
-    inside = []
-    for part in torch.split(fake, _BLOCK):
-        distances = torch.cdist(part, real)  # (B, N)
-        inside.append((distances < radii).sum(dim=1).double() / neighbours)
+        radii[part] = torch.cdist(real[part], real).kthvalue(neighbours + 1).values
+    balls = torch.empty(len(fake), dtype=torch.float64)
+    for start in range(0, len(fake), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        distances = torch.cdist(fake[part], real)  # (B, N)
+        balls[part] = (distances < radii).sum(dim=1).double() / neighbours
         nearest = torch.minimum(nearest, distances.amin(dim=0))
-    balls = torch.cat(inside)
-    covered = (nearest < radii).double()
-    return _mean(balls), _mean(covered)
+    return _mean(balls), _mean((nearest < radii).double())
 
 
 def _mean(values: Tensor) -> tuple[float, float]:

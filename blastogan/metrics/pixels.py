@@ -12,6 +12,7 @@ from blastogan.growth import is_power_of_two
 from blastogan.metrics.similarity import ms_ssim_within_classes
 from blastogan.metrics.sliced_wasserstein import COARSEST, image_swd_by_direction
 from blastogan.metrics.statistics import SetStatistics
+from blastogan.seeding import derive_seed
 
 OF_PIXELS = ("swd", "ms_ssim")
 """Metrics that need no extractor."""
@@ -60,8 +61,12 @@ def compare_pixels(
 
 
 def _swd(reals: Tensor, fakes: Tensor, seed: int) -> dict[str, float]:
+    # sets that come class by class would else be compared by their first classes
     count = min(len(reals), len(fakes))
-    levels = image_swd_by_direction(reals[:count], fakes[:count], seed=seed)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "swd"))
+    chosen = [torch.randperm(len(side), generator=generator)[:count] for side in (reals, fakes)]
+    reals, fakes = reals[chosen[0].sort().values], fakes[chosen[1].sort().values]
+    levels = image_swd_by_direction(reals, fakes, seed=seed)
     means = {f"swd_{level}": float(along.mean()) for level, along in levels.items()}
     variance = sum(float(along.var()) / len(along) for along in levels.values())
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -175,18 +176,17 @@ def gather_statistics(
     """
     halves = None if extractor is None else (Moments(extractor.dim), Moments(extractor.dim))
     sample = _Sample(keep_images, seed)
-    index: list[Tensor] = []
-    labels: list[Tensor] = []
-    features: list[Tensor] = []
+    index, letters = array("q"), array("q")
+    features = _Rows()
     shape: tuple[int, ...] = ()
     seen = 0
     for batch in batches:
         images, numbers, graded = _taken_apart(batch, seen)
         shape = _same_shape(shape, images)
         seen += len(images)
-        index.append(numbers)
+        index.extend(numbers.tolist())
         if graded is not None:
-            labels.append(graded)
+            letters.extend(graded.flatten().tolist())
         sample.add(images, numbers)
         if extractor is None or halves is None:
             continue
@@ -195,23 +195,23 @@ def gather_statistics(
         for half, moments in enumerate(halves):
             moments.update(found[(where == half).to(found.device)].cpu())
         if keep_features:
-            features.append(found.float().cpu())
+            features.extend(found.float().cpu())
     if not seen:
         raise UserError("there is no image to look at: the set is empty")
-    numbers = torch.cat(index)
+    numbers = torch.tensor(index)
     order = numbers.argsort()
-    whole_labels = torch.cat(labels) if sum(map(len, labels)) == seen else None
+    labels = torch.tensor(letters).view(-1, 2) if len(letters) == 2 * seen else None
     return SetStatistics(
         numbers[order],
         "none" if extractor is None else extractor.label,
         "none" if extractor is None else extractor.key,
         halves,
-        torch.cat(features)[order] if features else None,
-        None if whole_labels is None else whole_labels[order],
+        features.all()[order] if keep_features and extractor is not None else None,
+        None if labels is None else labels[order],
         None if groups is None else tuple(groups[n] for n in numbers[order].tolist()),
         *sample.sorted(),
         shape,
-        _halves(numbers[order], groups, seed) if features and two_halves else None,
+        _halves(numbers[order], groups, seed) if keep_features and two_halves else None,
     )
 
 
@@ -237,7 +237,7 @@ def _taken_apart(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None
         raise UserError(f"images are {images.dtype}: expected torch.uint8, or floats in [-1, 1]")
     if numbers is None:
         numbers = torch.arange(seen, seen + len(images))
-    return images, numbers.cpu(), None if labels is None else labels.cpu()
+    return images, numbers.cpu().long(), None if labels is None else labels.cpu().long()
 
 
 def _same_shape(shape: tuple[int, ...], images: Tensor) -> tuple[int, ...]:
@@ -257,25 +257,55 @@ def _halves(numbers: Tensor, groups: Sequence[str] | None, seed: int) -> Tensor:
     return torch.tensor([derive_seed(seed, "half", groups[n]) % 2 for n in numbers.tolist()])
 
 
+class _Rows:
+    """Rows that come bit by bit, in one tensor that doubles when it is full.
+
+    A list of small tensors would pin the heap between the large ones that come and go, and cost
+    many times its size.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._rows = torch.empty(0, 0)
+
+    def extend(self, rows: Tensor) -> None:
+        needed = self._count + len(rows)
+        if needed > len(self._rows):
+            larger = rows.new_empty(max(needed, 2 * len(self._rows)), *rows.shape[1:])
+            if self._count:
+                larger[: self._count] = self._rows[: self._count]
+            self._rows = larger
+        self._rows[self._count : needed] = rows
+        self._count = needed
+
+    def all(self) -> Tensor:
+        return self._rows[: self._count]
+
+
 class _Sample:
     """Those images whose keys are smallest: a random sample that no order and no split changes."""
 
     def __init__(self, most: int, seed: int) -> None:
         self._most = most
         self._seed = seed
-        self._kept: list[tuple[int, int, Tensor]] = []  # a heap, largest key on top
+        self._kept: list[tuple[int, int, int]] = []  # a heap, largest key on top
+        self._images = _Rows()
 
     def add(self, images: Tensor, numbers: Tensor) -> None:
         for image, number in zip(images, numbers.tolist(), strict=True):
-            item = (-derive_seed(self._seed, "kept", number), number)
+            key = -derive_seed(self._seed, "kept", number)
             if len(self._kept) < self._most:
-                heapq.heappush(self._kept, (*item, image.cpu().clone()))
-            elif self._kept and item > self._kept[0][:2]:
-                heapq.heapreplace(self._kept, (*item, image.cpu().clone()))
+                heapq.heappush(self._kept, (key, number, len(self._kept)))
+                self._images.extend(image[None].cpu())
+            elif self._kept and (key, number) > self._kept[0][:2]:
+                _, _, place = self._kept[0]
+                heapq.heapreplace(self._kept, (key, number, place))
+                self._images.all()[place] = image.cpu()
 
     def sorted(self) -> tuple[Tensor | None, Tensor | None]:
         """Images and their numbers, ascending."""
         if not self._kept:
             return None, None
         kept = sorted(self._kept, key=lambda item: item[1])
-        return torch.stack([item[2] for item in kept]), torch.tensor([item[1] for item in kept])
+        places = [item[2] for item in kept]
+        return self._images.all()[places], torch.tensor([item[1] for item in kept])

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from blastogan.data.stream import ImageBatch
 from blastogan.grades import Grade, apportion
 from blastogan.modules.base import BaseGANModule
 from blastogan.networks.layers import upsample
@@ -39,8 +38,10 @@ def evaluation_fakes(
     batch_size: int,
     rank: int = 0,
     world_size: int = 1,
-) -> Iterator[ImageBatch]:
+) -> Iterator[dict[str, Tensor]]:
     """Samples of the averaged generator, one for each label, never more than a batch in memory.
+
+    Those of a module that never saw a grade come without labels, which would mean nothing.
 
     Stages below the final resolution are enlarged to it, so that curves are comparable throughout.
     The global random state is left alone.
@@ -58,4 +59,5 @@ def evaluation_fakes(
         images = module.sample(part.tolist(), labels[part], seed=seed)
         while images.shape[-1] < module.final_resolution:
             images = upsample(images)
-        yield ImageBatch(image=images, labels=labels[part], index=part)
+        batch = {"image": images, "index": part}
+        yield {**batch, "labels": labels[part]} if module.conditional else batch
