@@ -135,6 +135,28 @@ def test_kid_of_whole_sets_is_the_unbiased_sum_and_knows_its_error():
     assert errors.mean() == pytest.approx(values.std(), rel=0.35)
 
 
+def test_error_of_kid_counts_embryos_not_images():
+    def draw(seed):
+        images = normal(30, seed=seed).repeat_interleave(4, dim=0)
+        return images + 0.01 * normal(120, seed=seed + 50)
+
+    fake, embryos = normal(200, seed=999, shift=0.5), torch.arange(30).repeat_interleave(4)
+    spread = np.std([unbiased_kid(draw(seed), fake)[0] for seed in range(30)])
+    by_embryo = np.mean([unbiased_kid(draw(seed), fake, embryos)[1] for seed in range(10)])
+    by_image = np.mean([unbiased_kid(draw(seed), fake)[1] for seed in range(10)])
+    # images of one embryo tell the same four times; the draw of fakes adds to the error
+    assert by_embryo > 0.9 * spread
+    assert by_image < 0.75 * by_embryo
+    # against leaving out by hand
+    real, few = draw(0)[:12], fake[:5]
+    left = [unbiased_kid(real[embryos[:12] != n], few)[0] for n in range(3)]
+    variance = 2 / 3 * sum((value - np.mean(left)) ** 2 for value in left)
+    fakes = [unbiased_kid(real, few[torch.arange(5) != n])[0] for n in range(5)]
+    variance += 4 / 5 * sum((value - np.mean(fakes)) ** 2 for value in fakes)
+    assert unbiased_kid(real, few, embryos[:12])[1] == pytest.approx(variance**0.5)
+    assert math.isnan(unbiased_kid(real[:8], few, embryos[:8])[1])
+
+
 def test_kid_of_whole_sets_is_the_same_in_blocks(monkeypatch):
     real, fake = normal(12), normal(9, seed=1, shift=1)
     whole = unbiased_kid(real, fake)

@@ -181,7 +181,7 @@ def test_settings_reach_the_evaluator_and_the_cache(schedule, make_data, monkeyp
     )
     data.setup("fit")
     strategy = SimpleNamespace(
-        root_device="cpu", reduce_boolean_decision=lambda decision, all: decision
+        root_device="cpu", reduce_boolean_decision=lambda decision, **_: decision
     )
     trainer = SimpleNamespace(world_size=1, global_rank=0, datamodule=data, strategy=strategy)
     for seed in (0, 1):

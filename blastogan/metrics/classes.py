@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,8 @@ def kid_by_class(
 ) -> dict[str, dict[str, float | None]]:
     """Unbiased KID with a 95 % interval, by class, then by letter (``ICM A``, ``TE B``).
 
-    FID of so few images would measure their number. The interval is the jackknife's, normal.
+    FID of so few images would measure their number. The interval is the jackknife's over embryos
+    and fakes, normal.
 
     Args:
         real: With features and labels.
@@ -24,12 +27,14 @@ def kid_by_class(
 
     Returns:
         ``n_real``, ``n_fake``, ``kid``, ``low``, ``high`` of each class that has an image; the
-        last three ``None`` where there are fewer than `fewest`. The numbers are those of the
-        images looked at, at most `MOST` of a side: more would cost minutes and tell no more.
+        last three ``None`` where there are fewer than `fewest`, or fewer than three embryos. The
+        numbers are those of the images looked at, at most `MOST` of a side: more would cost
+        minutes and tell no more.
     """
     assert real.features is not None
     assert fake.features is not None
     rows: dict[str, dict[str, float | None]] = {}
+    embryos = _embryos(real)
     for name, letters in _parts().items():
         reals, fakes = (_some(side, letters) for side in (real, fake))
         if not len(reals) and not len(fakes):
@@ -37,18 +42,30 @@ def kid_by_class(
         row: dict[str, float | None] = {"n_real": len(reals), "n_fake": len(fakes)}
         row |= {"kid": None, "low": None, "high": None}
         if min(len(reals), len(fakes)) >= fewest:
-            value, error = unbiased_kid(reals, fakes)
-            row |= {"kid": value, "low": value - 1.96 * error, "high": value + 1.96 * error}
+            value, error = unbiased_kid(
+                real.features[reals],
+                fake.features[fakes],
+                None if embryos is None else embryos[reals],
+            )
+            if not math.isnan(error):
+                row |= {"kid": value, "low": value - 1.96 * error, "high": value + 1.96 * error}
         rows[name] = row
     return rows
 
 
+def _embryos(side: SetStatistics) -> Tensor | None:
+    """Number of the embryo of each image, where embryos are known."""
+    if side.groups is None:
+        return None
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(side.groups))}
+    return torch.tensor([numbers[name] for name in side.groups])
+
+
 def _some(side: SetStatistics, letters: tuple[int | None, int | None]) -> Tensor:
-    """Features of random members of a class, at most `MOST`."""
-    assert side.features is not None
+    """Positions of random members of a class, at most `MOST`."""
     found = _members(side, letters).nonzero().squeeze(1)
     generator = torch.Generator().manual_seed(0)
-    return side.features[found[torch.randperm(len(found), generator=generator)[:MOST]]]
+    return found[torch.randperm(len(found), generator=generator)[:MOST]]
 
 
 def _members(side: SetStatistics, letters: tuple[int | None, int | None]) -> Tensor:

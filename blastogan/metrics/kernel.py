@@ -45,37 +45,61 @@ def subset_kid(
     return found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
 
 
-def unbiased_kid(real: Tensor, fake: Tensor) -> tuple[float, float]:
+def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> tuple[float, float]:
     """KID of whole sets with its standard error, also of sets too small for subsets.
 
-    The error is the two-sample jackknife's: each image is left out once. Memory does not grow
-    with the product of the sizes.
+    The error is the two-sample jackknife's: each embryo and each fake is left out once. Memory
+    does not grow with the product of the sizes.
 
     Args:
         real: ``(N, D)``, N at least 3.
         fake: ``(M, D)``, M at least 3.
+        embryos: int64 ``(N,)``, whose image each is; ``None`` where each is its own.
+
+    Returns:
+        KID, and its error; NaN where there are fewer than three embryos.
     """
     n, m = len(real), len(fake)
     real, fake = real.double(), fake.double()
-    rows_r, rows_f = (_row_sums(side, side) - _own(side) for side in (real, fake))
-    across_r, across_f = _row_sums(real, fake), _row_sums(fake, real)
-    within_r, within_f, across = rows_r.sum(), rows_f.sum(), across_r.sum()
-    mean_r, mean_f = within_r / (n * (n - 1)), within_f / (m * (m - 1))
-    value = mean_r + mean_f - 2 * across / (n * m)
+    units = torch.arange(n) if embryos is None else torch.unique(embryos, return_inverse=True)[1]
+    within, across = _row_sums(real, real) - _own(real), _row_sums(real, fake)
+    fakes, back = _row_sums(fake, fake) - _own(fake), _row_sums(fake, real)
+    mean_r, mean_f = within.sum() / (n * (n - 1)), fakes.sum() / (m * (m - 1))
+    value = mean_r + mean_f - 2 * across.sum() / (n * m)
+
+    sizes, gone, pairs = (_per_unit(units, each) for each in (torch.ones(n), across, within))
+    left = n - sizes
     without_r = (
-        (within_r - 2 * rows_r) / ((n - 1) * (n - 2))
+        (within.sum() - 2 * pairs + _among(real, units)) / (left * (left - 1))
         + mean_f
-        - 2 * (across - across_r) / ((n - 1) * m)
+        - 2 * (across.sum() - gone) / (left * m)
     )
     without_f = (
         mean_r
-        + (within_f - 2 * rows_f) / ((m - 1) * (m - 2))
-        - 2 * (across - across_f) / (n * (m - 1))
+        + (fakes.sum() - 2 * fakes) / ((m - 1) * (m - 2))
+        - 2 * (across.sum() - back) / (n * (m - 1))
     )
+    if len(sizes) < 3:
+        return float(value), float("nan")
     variance = sum(
         (len(w) - 1) / len(w) * (w - w.mean()).square().sum() for w in (without_r, without_f)
     )
     return float(value), float(torch.as_tensor(variance).sqrt())
+
+
+def _per_unit(units: Tensor, values: Tensor) -> Tensor:
+    """Sums of values over the members of each unit, float64."""
+    sums = torch.zeros(int(units.max()) + 1, dtype=torch.float64)
+    return sums.index_add_(0, units, values.double())
+
+
+def _among(side: Tensor, units: Tensor) -> Tensor:
+    """Sum of the kernel over the pairs of different images within each unit."""
+    sums = torch.zeros(int(units.max()) + 1, dtype=torch.float64)
+    for unit in units.bincount().gt(1).nonzero().flatten().tolist():
+        members = side[units == unit]
+        sums[unit] = polynomial_kernel(members, members).sum() - _own(members).sum()
+    return sums
 
 
 def _row_sums(first: Tensor, second: Tensor) -> Tensor:
