@@ -31,11 +31,13 @@ class GeneratedSet:
 
     Attributes:
         groups: ``None``: fakes are nobody's.
+        lossy: ``False``: fakes come as they were made.
         note: What is special about the module, else empty.
     """
 
     def __init__(self, module: BaseGANModule, labels: Tensor, seed: int) -> None:
         self.groups = None
+        self.lossy = False
         self._module = module
         self._labels = labels
         self._seed = seed

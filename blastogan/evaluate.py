@@ -229,6 +229,12 @@ def _notes(
             notes += [f"{name}: {side.note}"] if side.note else []
         elif side.features is None:
             notes.append(f"{name} holds moments and no features: they give FID alone")
+    lossy = [side.lossy for side in sides if not isinstance(side, SetStatistics)]
+    if any(lossy) and not all(lossy):
+        notes.append(
+            "one side is JPEG and the other is not: the distances contain the compression; save "
+            "generated images as PNG"
+        )
     reals, fakes = statistics
     if reals.shape[1:] != fakes.shape[1:]:
         notes.append(

@@ -214,6 +214,19 @@ def test_one_side_without_grades_is_compared_as_if_neither_had_any(sets, eye):
     assert note in evaluate("real", "fake", "--extractor", "none")["notes"]
 
 
+def test_compression_of_one_side_is_told(sets, eye):
+    for folder in ("jpeg", "png"):
+        Path(folder).mkdir()
+    for n in range(4):
+        image = Image.fromarray(np.random.default_rng(n).integers(0, 255, (16, 16), dtype=np.uint8))
+        image.save(f"jpeg/{n}.jpg")
+        image.save(f"png/{n}.png")
+    one_side = evaluate("jpeg", "png", "--metrics", "fid")["notes"]
+    assert any("one side is JPEG" in note for note in one_side)
+    both = evaluate("jpeg", "jpeg", "--metrics", "fid")["notes"]
+    assert not any("one side is JPEG" in note for note in both)
+
+
 def test_the_same_set_twice_scores_nothing_and_is_told(sets, eye):
     found = evaluate("real", "./real")
     assert found["fid"] == pytest.approx(0, abs=1e-6)

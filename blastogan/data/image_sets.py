@@ -81,6 +81,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def lossy(self) -> bool:
+        """Whether most of the files are JPEGs, whose compression metrics see."""
+        jpeg = sum(name.lower().endswith((".jpg", ".jpeg")) for name in self.names)
+        return jpeg > len(self.names) / 2
+
     def fingerprint(self) -> str:
         """Hex digits that change with any file, name, grade or embryo, and with how it is read."""
         digest = hashlib.blake2b(digest_size=16)
