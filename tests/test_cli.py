@@ -24,6 +24,8 @@ def test_fit_test_resume_and_generate_from_a_preset_like_file(here, capfd):
     assert {path.name for path in run.iterdir()} == {
         "checkpoints",
         "config.yaml",
+        "fidelity.csv",
+        "fidelity.png",
         "metrics.csv",
         "samples",
     }
