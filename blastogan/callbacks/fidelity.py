@@ -236,7 +236,7 @@ class FidelityCallback(Callback):
             PANELS,
             self.schedule,
             f"{type(module).__name__.removesuffix('Module')}: generated against "
-            f"{self._source()} trained on; {report.extractor}, {report.n_fake} fakes, "
+            f"{self._source()} trained on; extractor {report.extractor}, {report.n_fake} fakes, "
             f"{report.n_real} reals",
         )
         save_picture(picture, Path(trainer.default_root_dir) / self.PLOT)
