@@ -17,7 +17,7 @@ from blastogan.callbacks import FidelityCallback
 from blastogan.callbacks.fidelity_sides import FidelitySides
 from blastogan.errors import UserError
 from blastogan.metrics import fidelity
-from blastogan.metrics.fidelity import FidelityEvaluator
+from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
 from blastogan.modules.sampling import evaluation_fakes, labels_by_law
 
 
@@ -34,7 +34,8 @@ def pixels(monkeypatch):
 
 
 def callback(schedule, **settings):
-    few = {"num_fakes": 24, "num_test_fakes": 40, "kid_subset_size": 10, "pixel_images": 16}
+    few = {"num_fakes": 24, "num_test_fakes": 40, "kid_subset_size": 10, "pixel_images": 16,
+           "metrics": ("fid", "swd")}  # fmt: skip
     return FidelityCallback(schedule, **{**few, **settings})
 
 
@@ -61,7 +62,7 @@ def test_weights_are_the_same_with_and_without_evaluation(
 def test_every_phase_end_has_a_row_with_every_metric_and_a_plot(
     schedule, make_module, make_data, make_trainer, pixels, tmp_path
 ):
-    fit(make_module, make_data, make_trainer(callback(schedule)))
+    fit(make_module, make_data, make_trainer(callback(schedule, metrics=METRICS)))
     found = rows(tmp_path)
     assert [float(row["kimg"]) * 1000 for row in found] == [phase.end for phase in schedule.phases]
     assert [row["resolution"] for row in found] == ["8", "16", "16"]
@@ -253,7 +254,7 @@ def test_no_metrics_means_no_evaluation(schedule, make_module, make_data, make_t
 def test_test_compares_with_both_sides_and_writes_without_overwriting(
     schedule, make_module, make_data, make_trainer, pixels, tmp_path, capsys
 ):
-    trainer = make_trainer(callback(schedule))
+    trainer = make_trainer(callback(schedule, metrics=METRICS))
     data = make_data()
     for _ in range(2):
         found = trainer.test(make_module(), datamodule=data)[0]
