@@ -55,7 +55,7 @@ class FidelityEvaluator:
         swd_images: Random images of each side that the metrics of pixels look at, at most.
         class_images: Images of a class or letter on both sides from which on its KID is given.
         seed: Seed of subsets, samples, patches and pairs.
-        device: Where the extractor runs.
+        device: Where the extractor runs, and the metrics of pixels.
         optional: Where the weights cannot be had, warn and leave out what needs them.
 
     Raises:
@@ -95,6 +95,7 @@ class FidelityEvaluator:
         self.swd_images = swd_images
         self.class_images = class_images
         self.seed = seed
+        self.device = device
         self.extractor = self._load(extractor, weights, device, optional)
         if self.extractor is None:
             self.metrics = tuple(name for name in self.metrics if name in OF_PIXELS)
@@ -190,7 +191,7 @@ class FidelityEvaluator:
                     "a side has no grades: no KID by class, and MS-SSIM is across classes"
                 )
         if set(self.metrics) & set(OF_PIXELS):
-            values, notes = compare_pixels(real, fake, self.metrics, self.seed)
+            values, notes = compare_pixels(real, fake, self.metrics, self.seed, self.device)
             report.values |= values
             report.notes += notes
         report.floor = self._floor(real)

@@ -19,7 +19,11 @@ OF_PIXELS = ("swd", "ms_ssim")
 
 
 def compare_pixels(
-    real: SetStatistics, fake: SetStatistics, metrics: Collection[str], seed: int
+    real: SetStatistics,
+    fake: SetStatistics,
+    metrics: Collection[str],
+    seed: int,
+    device: str | torch.device = "cpu",
 ) -> tuple[dict[str, float], list[str]]:
     """Sliced Wasserstein distance and MS-SSIM within classes, of the images that were kept.
 
@@ -28,13 +32,14 @@ def compare_pixels(
         fake: As `real`.
         metrics: Any of `OF_PIXELS`.
         seed: Seed of patches, directions and pairs.
+        device: Where to compute.
 
     Returns:
         Values by name, and what could not be measured, a sentence each.
     """
     if real.images is None or fake.images is None:
         return {}, ["no SWD and no MS-SSIM: a side comes from a file, which holds no images"]
-    reals, fakes = _same_channels(real.images, fake.images)
+    reals, fakes = (images.to(device) for images in _same_channels(real.images, fake.images))
     misfits = [f"{_size(side)}" for side in (reals, fakes) if not _fits_pyramid(side)]
     if misfits:
         wrong = " and ".join(dict.fromkeys(misfits))
@@ -55,8 +60,11 @@ def compare_pixels(
             if torch.unique(labels, dim=0, return_counts=True)[1].max() < 2:
                 notes.append(f"no {name}: no class has two images")
                 continue
-            value, error = ms_ssim_within_classes(images, labels, seed=seed)
-            values |= {name: value, f"{name}_std": error}
+            # that of the reals does not change from one evaluation of a run to the next
+            key = (graded, seed, tuple(images.shape))
+            if key not in side.similarities:
+                side.similarities[key] = ms_ssim_within_classes(images, labels, seed=seed)
+            values[name], values[f"{name}_std"] = side.similarities[key]
     return values, notes
 
 

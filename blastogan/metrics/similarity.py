@@ -105,5 +105,5 @@ def _similarities(images: Tensor, first: Tensor, second: Tensor) -> Tensor:
             reduction="none",
         )
         assert isinstance(value, Tensor)
-        values.append(value.double().view(-1))
+        values.append(value.double().view(-1).cpu())
     return torch.cat(values)

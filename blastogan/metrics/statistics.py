@@ -53,6 +53,7 @@ class SetStatistics:
         shape: ``(C, H, W)`` of all images.
         half: Which half each image is in, ``(N,)``, where features are kept.
         floors: Distances between the halves that were found already, by settings.
+        similarities: MS-SSIM that was found already, with its error, by settings.
     """
 
     index: Tensor
@@ -67,6 +68,9 @@ class SetStatistics:
     shape: tuple[int, ...] = ()
     half: Tensor | None = None
     floors: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
+    similarities: dict[tuple[Any, ...], tuple[float, float]] = field(
+        default_factory=dict, repr=False
+    )
 
     @classmethod
     def of_features(cls, features: Tensor, labels: Tensor | None = None) -> SetStatistics:
