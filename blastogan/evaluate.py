@@ -62,6 +62,8 @@ def evaluate(args: Sequence[str]) -> int:
     notes = _notes(options, sides, (reals, fakes))
     report = evaluator.compare(reals, fakes)
     report.notes[:0] = notes
+    if not report.values:
+        raise UserError("nothing could be measured:\n" + "\n".join(report.notes))
     _show(report, options)
     if options.json:
         given = {"real": options.real, "fake": options.fake, "seed": options.seed}
@@ -87,12 +89,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--extractor",
-        default="inception-clean",
         help="network whose features are compared: inception-clean (default), inception-legacy, "
         "grader, a name of torch-fidelity, or none",
     )
     add("--weights", metavar="FILE", help="weights of the extractor, where not the published ones")
-    add("--metrics", help="such as fid,kid (default: all that can be had)")
+    add(
+        "--metrics",
+        help="any of fid,kid,precision,recall,density,coverage,swd,ms_ssim,classes (default: all "
+        "that can be had)",
+    )
     add("--kid-subset-size", type=positive, default=1000, help="images in a subset for KID")
     add("--seed", type=int, default=0, help="of subsets, samples, halves, and latents")
     add(
@@ -187,7 +192,7 @@ def _evaluator(
     from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
     from blastogan.metrics.statistics import SetStatistics
 
-    extractor: str | _Recorded = options.extractor
+    extractor: str | _Recorded = options.extractor or "inception-clean"
     files = [side for side in sides if isinstance(side, SetStatistics)]
     if len(files) == 2:
         extractor = _Recorded(files[0].extractor, files[0].extractor_key)
@@ -199,7 +204,7 @@ def _evaluator(
         kid_subset_size=options.kid_subset_size,
         seed=options.seed,
         device=device,
-        optional=options.metrics is None and not keeps,
+        optional=options.extractor is None and options.metrics is None and not keeps,
     )
     found = evaluator.extractor
     if len(files) == 1 and found is not None and found.key != files[0].extractor_key:
@@ -230,10 +235,15 @@ def _notes(
         elif side.features is None:
             notes.append(f"{name} holds moments and no features: they give FID alone")
     lossy = [side.lossy for side in sides if not isinstance(side, SetStatistics)]
-    if any(lossy) and not all(lossy):
+    if lossy == [True, False]:
         notes.append(
-            "one side is JPEG and the other is not: the distances contain the compression; save "
-            "generated images as PNG"
+            "the real images are JPEG and the generated ones are not: a part of the distances is "
+            "compression"
+        )
+    if lossy == [False, True]:
+        notes.append(
+            "the generated images are JPEG and the real ones are not: a part of the distances is "
+            "compression; save generated images as PNG"
         )
     reals, fakes = statistics
     if reals.shape[1:] != fakes.shape[1:]:

@@ -81,7 +81,7 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
             panel.reference_title,
             (0.01, references[-1]),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
+            xytext=(0, -9 if references[-1] >= max(values) else 3),
             textcoords="offset points",
             fontsize=7,
             color="tab:green",
@@ -90,8 +90,8 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
         # the scatter about zero is linear: an unbiased estimate may be negative
         scatter = [abs(value) for value in [*references, *errors] if value] or [1.0]
         axes.set_yscale("symlog", linthresh=max(min(scatter), 1e-6))
-        lowest, highest = min(0.0, *values), max(*values, *references)
-        axes.set_ylim(2 * lowest, 3 * highest)
+        lowest, highest = min(0.0, *values, *references), max(0.0, *values, *references)
+        axes.set_ylim(3 * lowest, 3 * highest or 1.0)
     axes.set_title(panel.title, fontsize=9, pad=14)
     axes.tick_params(labelsize=8)
 

@@ -221,10 +221,12 @@ def test_compression_of_one_side_is_told(sets, eye):
         image = Image.fromarray(np.random.default_rng(n).integers(0, 255, (16, 16), dtype=np.uint8))
         image.save(f"jpeg/{n}.jpg")
         image.save(f"png/{n}.png")
-    one_side = evaluate("jpeg", "png", "--metrics", "fid")["notes"]
-    assert any("one side is JPEG" in note for note in one_side)
+    real = evaluate("jpeg", "png", "--metrics", "fid")["notes"]
+    assert any("the real images are JPEG and" in note for note in real)
+    fake = evaluate("png", "jpeg", "--metrics", "fid")["notes"]
+    assert any("save generated images as PNG" in note for note in fake)
     both = evaluate("jpeg", "jpeg", "--metrics", "fid")["notes"]
-    assert not any("one side is JPEG" in note for note in both)
+    assert not any("JPEG" in note for note in both)
 
 
 def test_the_same_set_twice_scores_nothing_and_is_told(sets, eye):

@@ -477,5 +477,6 @@ def test_sizes_that_no_pyramid_fits_are_left_out_with_a_note():
     odd = evaluator.gather([pictures(4, resolution=20)])
     report = evaluator.compare(odd, evaluator.gather([pictures(4)]))
     assert report.values == {}
-    assert report.notes == ["no SWD and no MS-SSIM: they need squares of 16, 32, ... pixels, "
+    assert report.notes == ["no SWD and no MS-SSIM: they need squares of 16, 32, ... pixels "
+                            "(--resolution R makes such of folders), "
                             "got 20x20"]  # fmt: skip

@@ -43,7 +43,10 @@ def compare_pixels(
     misfits = [f"{_size(side)}" for side in (reals, fakes) if not _fits_pyramid(side)]
     if misfits:
         wrong = " and ".join(dict.fromkeys(misfits))
-        return {}, [f"no SWD and no MS-SSIM: they need squares of 16, 32, ... pixels, got {wrong}"]
+        return {}, [
+            f"no SWD and no MS-SSIM: they need squares of 16, 32, ... pixels "
+            f"(--resolution R makes such of folders), got {wrong}"
+        ]
     values: dict[str, float] = {}
     notes = []
     if "swd" in metrics and reals.shape[1:] == fakes.shape[1:]:

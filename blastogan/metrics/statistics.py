@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import warnings
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -182,6 +184,7 @@ def gather_statistics(
     sample = _Sample(keep_images, seed)
     index, letters = array("q"), array("q")
     features = _Rows()
+    half_of = _half_of_groups(groups, seed)
     shape: tuple[int, ...] = ()
     seen = 0
     for batch in batches:
@@ -195,7 +198,7 @@ def gather_statistics(
         if extractor is None or halves is None:
             continue
         found = extractor(images)
-        where = _halves(numbers, groups, seed) if two_halves else torch.zeros(len(images))
+        where = _halves(numbers, half_of, groups) if two_halves else torch.zeros(len(images))
         for half, moments in enumerate(halves):
             moments.update(found[(where == half).to(found.device)].cpu())
         if keep_features:
@@ -215,7 +218,7 @@ def gather_statistics(
         None if groups is None else tuple(groups[n] for n in numbers[order].tolist()),
         *sample.sorted(),
         shape,
-        _halves(numbers[order], groups, seed) if keep_features and two_halves else None,
+        _halves(numbers[order], half_of, groups) if keep_features and two_halves else None,
     )
 
 
@@ -236,6 +239,12 @@ def _taken_apart(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None
                 f"images are floats from {low:g} to {high:g}: expected uint8, or floats in "
                 "[-1, 1]; clamp what a generator gives, and turn 0..255 into uint8"
             )
+        if low >= 0.0:
+            warnings.warn(
+                "images are floats of 0 or more and are taken for [-1, 1]: if they are in [0, 1], "
+                "give (images * 255).round() as uint8",
+                stacklevel=2,
+            )
         images = to_uint8(images)
     elif images.dtype != torch.uint8:
         raise UserError(f"images are {images.dtype}: expected torch.uint8, or floats in [-1, 1]")
@@ -254,11 +263,22 @@ def _same_shape(shape: tuple[int, ...], images: Tensor) -> tuple[int, ...]:
     return found
 
 
-def _halves(numbers: Tensor, groups: Sequence[str] | None, seed: int) -> Tensor:
+def _halves(numbers: Tensor, halves: Mapping[str, int], groups: Sequence[str] | None) -> Tensor:
     """0 or 1 for each image, the same for all images of a group; by turns without groups."""
     if groups is None:
         return numbers % 2
-    return torch.tensor([derive_seed(seed, "half", groups[n]) % 2 for n in numbers.tolist()])
+    return torch.tensor([halves[groups[n]] for n in numbers.tolist()])
+
+
+def _half_of_groups(groups: Sequence[str] | None, seed: int) -> dict[str, int]:
+    """Half of each group, in random order to the half that has fewer images so far."""
+    sizes = Counter(groups or ())
+    halves: dict[str, int] = {}
+    filled = [0, 0]
+    for group in sorted(sizes, key=lambda name: derive_seed(seed, "half", name)):
+        halves[group] = int(filled[1] < filled[0])
+        filled[halves[group]] += sizes[group]
+    return halves
 
 
 class _Rows:

@@ -196,7 +196,9 @@ def _fetch(source: PublishedWeights, target: Path) -> str:
 
 
 def _how_to_bring(name: str, source: PublishedWeights, reason: str) -> str:
-    ways = ["give its path as `weights` (on the command line --weights PATH)"]
+    ways = [
+        "give its path as `weights` (on the command line --weights, in a run --fidelity.weights)"
+    ]
     if source.variable:
         ways.append(f"export {source.variable}=PATH")
     ways.append(f"put it to {source.cache_path}")
@@ -205,6 +207,8 @@ def _how_to_bring(name: str, source: PublishedWeights, reason: str) -> str:
             f"no weights for {name} on this machine, and the download failed: {reason}",
             f"Fetch {source.describe()} elsewhere, and do one of these:",
             *(f"  - {way}" for way in ways),
+            "or compare by another network: the extractor `grader`, which `blastogan grade fit` "
+            "trains on images of your own",
         ]
     )
 
