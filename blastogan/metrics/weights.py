@@ -196,9 +196,7 @@ def _fetch(source: PublishedWeights, target: Path) -> str:
 
 
 def _how_to_bring(name: str, source: PublishedWeights, reason: str) -> str:
-    ways = [
-        "give its path as `weights` (on the command line --weights, in a run --fidelity.weights)"
-    ]
+    ways = ["give its path as `weights` (--weights PATH, of a run --fidelity.weights PATH)"]
     if source.variable:
         ways.append(f"export {source.variable}=PATH")
     ways.append(f"put it to {source.cache_path}")
