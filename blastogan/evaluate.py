@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blastogan.errors import UserError
-from blastogan.files import written_whole
+from blastogan.files import write_json
 from blastogan.terminal import (
     Table,
     choose_device,
@@ -67,7 +66,7 @@ def evaluate(args: Sequence[str]) -> int:
     _show(report, options)
     if options.json:
         given = {"real": options.real, "fake": options.fake, "seed": options.seed}
-        _write_json({**report.to_json(), **given, "metrics": evaluator.metrics}, options.json)
+        write_json({**report.to_json(), **given, "metrics": evaluator.metrics}, options.json)
         _log.info("numbers in %s", options.json)
     return 0
 
@@ -278,11 +277,6 @@ def _show(report: FidelityReport, options: argparse.Namespace) -> None:
         ]
         tables.append((header, rows))
     show_tables(title, tables, report.notes)
-
-
-def _write_json(content: Mapping[str, Any], path: str) -> None:
-    with written_whole(path) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _save(statistics: SetStatistics, path: str | None) -> None:

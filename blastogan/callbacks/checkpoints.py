@@ -19,6 +19,7 @@ from torch import Tensor
 
 from blastogan.callbacks.growing import as_gan
 from blastogan.errors import DivergenceError, UserError
+from blastogan.files import written_whole
 from blastogan.growth import GrowthSchedule
 
 _log = logging.getLogger(__name__)
@@ -101,9 +102,8 @@ class GrowthCheckpoint(Checkpoint):
         phase = self.schedule.finished_phase(as_gan(pl_module).images_shown)
         if phase is not None and self.keep_phases and trainer.is_global_zero:
             name = f"phase-{phase.index:02d}-{phase.kind}-{phase.resolution:04d}.ckpt"
-            part = last.with_name(name + ".part")
-            shutil.copyfile(last, part)
-            part.replace(last.with_name(name))
+            with written_whole(last.with_name(name)) as part:
+                shutil.copyfile(last, part)
 
     def _save_last(self, trainer: Trainer) -> Path:
         path = checkpoint_folder(trainer) / "last.ckpt"

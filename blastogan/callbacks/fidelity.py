@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -17,7 +16,7 @@ from blastogan.callbacks.growing import as_gan
 from blastogan.callbacks.sample_grid import save_picture, send_picture
 from blastogan.callbacks.training_log import position
 from blastogan.errors import UserError
-from blastogan.files import unused_file, written_whole
+from blastogan.files import unused_file, write_json
 from blastogan.growth import GrowthSchedule
 from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
 from blastogan.metrics.held_out import HeldOutReport, compare_held_out
@@ -187,10 +186,7 @@ class FidelityCallback(Callback):
         path = checkpoint_folder(trainer) / "last.ckpt"
         save_checkpoint(trainer, path)
         values = self._evaluate(trainer, module)
-        pl_module.log_dict(
-            {name: value for name, value in values.items() if not name.startswith(OF_PIXELS)},
-            logger=False,
-        )
+        pl_module.log_dict(_of_features(values), logger=False)
 
     def _monitored(self) -> list[str]:
         assert self._sides is not None
@@ -240,9 +236,7 @@ class FidelityCallback(Callback):
             f"{report.n_real} reals",
         )
         save_picture(picture, Path(trainer.default_root_dir) / self.PLOT)
-        logged = {
-            name: value for name, value in report.values.items() if not name.startswith(OF_PIXELS)
-        }
+        logged = _of_features(report.values)
         for logger in trainer.loggers:
             if logged:
                 logger.log_metrics(position(self.schedule, shown) | logged, step=shown)
@@ -297,8 +291,11 @@ class FidelityCallback(Callback):
     def _write_test(self, trainer: Trainer, module: BaseGANModule, found: HeldOutReport) -> None:
         folder, kimg = Path(trainer.default_root_dir), module.images_shown / 1000
         content = {"kimg": kimg, "resolution": module.resolution, "seed": self.seed}
-        text = json.dumps({**content, **found.to_json()}, indent=2)
         path = unused_file(folder / f"fidelity-test-{kimg:g}.json")
-        with written_whole(path) as part:
-            part.write_text(text + "\n", encoding="utf-8")
+        write_json({**content, **found.to_json()}, path)
         _log.info("written: %s", path)
+
+
+def _of_features(values: Mapping[str, float]) -> dict[str, float]:
+    """Without the metrics of pixels, whose names are those of the validation in a log."""
+    return {name: value for name, value in values.items() if not name.startswith(OF_PIXELS)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import warnings
 from array import array
 from collections import Counter
@@ -17,6 +16,7 @@ from torch import Tensor
 from blastogan.errors import UserError
 from blastogan.metrics.frechet import FrechetReference, Moments
 from blastogan.metrics.images import to_uint8
+from blastogan.metrics.sample import Rows, Sample
 from blastogan.seeding import derive_seed
 
 
@@ -124,12 +124,10 @@ class SetStatistics:
                 first, second = first.merge(part.halves[0]), second.merge(part.halves[1])
             halves = (first, second)
         names = [name for part in parts for name in part.groups or ()]
-        images, image_index = _joined(parts, "images"), _joined(parts, "image_index")
-        if images is not None and image_index is not None:
-            keys = [derive_seed(seed, "kept", n) for n in image_index.tolist()]
-            kept = sorted(range(len(keys)), key=keys.__getitem__)[:keep_images]
-            kept.sort(key=image_index.tolist().__getitem__)
-            images, image_index = images[kept], image_index[kept]
+        sample = Sample(keep_images, seed)
+        for part in parts:
+            if part.images is not None and part.image_index is not None:
+                sample.add(part.images, part.image_index)
         features, labels, half = (_joined(parts, name) for name in ("features", "labels", "half"))
         return cls(
             index[order],
@@ -139,8 +137,7 @@ class SetStatistics:
             None if features is None else features[order],
             None if labels is None else labels[order],
             tuple(names[n] for n in order.tolist()) if names else None,
-            images,
-            image_index,
+            *sample.sorted(),
             parts[0].shape,
             None if half is None else half[order],
         )
@@ -181,9 +178,9 @@ def gather_statistics(
             uint8 or floats in [-1, 1].
     """
     halves = None if extractor is None else (Moments(extractor.dim), Moments(extractor.dim))
-    sample = _Sample(keep_images, seed)
+    sample = Sample(keep_images, seed)
     index, letters = array("q"), array("q")
-    features = _Rows()
+    features = Rows()
     half_of = _half_of_groups(groups, seed)
     shape: tuple[int, ...] = ()
     seen = 0
@@ -279,57 +276,3 @@ def _half_of_groups(groups: Sequence[str] | None, seed: int) -> dict[str, int]:
         halves[group] = int(filled[1] < filled[0])
         filled[halves[group]] += sizes[group]
     return halves
-
-
-class _Rows:
-    """Rows that come bit by bit, in one tensor that doubles when it is full.
-
-    A list of small tensors would pin the heap between the large ones that come and go, and cost
-    many times its size.
-    """
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._rows = torch.empty(0, 0)
-
-    def extend(self, rows: Tensor) -> None:
-        needed = self._count + len(rows)
-        if needed > len(self._rows):
-            larger = rows.new_empty(max(needed, 2 * len(self._rows)), *rows.shape[1:])
-            if self._count:
-                larger[: self._count] = self._rows[: self._count]
-            self._rows = larger
-        self._rows[self._count : needed] = rows
-        self._count = needed
-
-    def all(self) -> Tensor:
-        return self._rows[: self._count]
-
-
-class _Sample:
-    """Those images whose keys are smallest: a random sample that no order and no split changes."""
-
-    def __init__(self, most: int, seed: int) -> None:
-        self._most = most
-        self._seed = seed
-        self._kept: list[tuple[int, int, int]] = []  # a heap, largest key on top
-        self._images = _Rows()
-
-    def add(self, images: Tensor, numbers: Tensor) -> None:
-        for image, number in zip(images, numbers.tolist(), strict=True):
-            key = -derive_seed(self._seed, "kept", number)
-            if len(self._kept) < self._most:
-                heapq.heappush(self._kept, (key, number, len(self._kept)))
-                self._images.extend(image[None].cpu())
-            elif self._kept and (key, number) > self._kept[0][:2]:
-                _, _, place = self._kept[0]
-                heapq.heapreplace(self._kept, (key, number, place))
-                self._images.all()[place] = image.cpu()
-
-    def sorted(self) -> tuple[Tensor | None, Tensor | None]:
-        """Images and their numbers, ascending."""
-        if not self._kept:
-            return None, None
-        kept = sorted(self._kept, key=lambda item: item[1])
-        places = [item[2] for item in kept]
-        return self._images.all()[places], torch.tensor([item[1] for item in kept])

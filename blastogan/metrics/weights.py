@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
+from blastogan.files import written_whole
 
 TIMEOUT = 15.0
 """Seconds without an answer after which a download is given up; some firewalls never refuse."""
@@ -170,28 +171,22 @@ def _cached(source: PublishedWeights) -> WeightsFile | None:
 def _downloaded(name: str, source: PublishedWeights) -> WeightsFile:
     target = source.cache_path
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         return WeightsFile(target, _fetch(source, target), source)
     except (OSError, HTTPException) as error:
         raise WeightsNotFound(_how_to_bring(name, source, str(error))) from error
 
 
 def _fetch(source: PublishedWeights, target: Path) -> str:
-    # processes of one training may fetch at the same time: each has its own part
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     request = urllib.request.Request(source.url, headers={"User-Agent": "blastogan"})
     digest = hashlib.sha256()
     _log.info("fetching %s to %s", source.describe(), target)
-    try:
+    with written_whole(target) as part:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:
             while chunk := response.read(_CHUNK):
                 digest.update(chunk)
                 file.write(chunk)
         if not digest.hexdigest().startswith(source.sha256):
             raise OSError(f"what came has the sha256 {digest.hexdigest()} and is not kept")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     return digest.hexdigest()
 
 

@@ -297,6 +297,13 @@ class BaseGANModule(LightningModule):
             average(z.to(self.device), given, resolution=self.resolution, alpha=self.alpha)
         )
 
+    def sample_enlarged(self, indices: Sequence[int], labels: Tensor, *, seed: int) -> Tensor:
+        """As `sample`, enlarged to the final resolution, so that stages can be compared."""
+        images = self.sample(indices, labels, seed=seed)
+        while images.shape[-1] < self.final_resolution:
+            images = upsample(images)
+        return images
+
     def generate(
         self,
         count: int,
@@ -362,9 +369,7 @@ class BaseGANModule(LightningModule):
         self._log_metrics(self.test_metrics)
 
     def _update_metrics(self, metrics: ImageSetMetrics, batch: ImageBatch) -> None:
-        fakes = self.sample(batch["index"].tolist(), batch["labels"], seed=0)
-        while fakes.shape[-1] < self.final_resolution:
-            fakes = upsample(fakes)
+        fakes = self.sample_enlarged(batch["index"].tolist(), batch["labels"], seed=0)
         metrics.update(batch["image"], fakes)
 
     def _log_metrics(self, metrics: ImageSetMetrics) -> None:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from blastogan.grades import Grade, apportion
 from blastogan.modules.base import BaseGANModule
-from blastogan.networks.layers import upsample
 from blastogan.seeding import derive_seed
 
 
@@ -56,8 +55,6 @@ def evaluation_fakes(
     """
     index = torch.arange(rank, len(labels), world_size)
     for part in torch.split(index, batch_size):
-        images = module.sample(part.tolist(), labels[part], seed=seed)
-        while images.shape[-1] < module.final_resolution:
-            images = upsample(images)
+        images = module.sample_enlarged(part.tolist(), labels[part], seed=seed)
         batch = {"image": images, "index": part}
         yield {**batch, "labels": labels[part]} if module.conditional else batch

@@ -1,0 +1,72 @@
+"""Keeping some of what streams by: rows in one tensor, and a random sample of the images."""
+
+from __future__ import annotations
+
+import heapq
+
+import torch
+from torch import Tensor
+
+from blastogan.seeding import derive_seed
+
+
+class Rows:
+    """Rows that come bit by bit, in one tensor that doubles when it is full.
+
+    A list of small tensors would pin the heap between the large ones that come and go, and cost
+    many times its size.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._rows = torch.empty(0, 0)
+
+    def extend(self, rows: Tensor) -> None:
+        """Add rows ``(B, ...)``, all of one shape and type."""
+        needed = self._count + len(rows)
+        if needed > len(self._rows):
+            larger = rows.new_empty(max(needed, 2 * len(self._rows)), *rows.shape[1:])
+            if self._count:
+                larger[: self._count] = self._rows[: self._count]
+            self._rows = larger
+        self._rows[self._count : needed] = rows
+        self._count = needed
+
+    def all(self) -> Tensor:
+        """All rows so far, ``(N, ...)``; not a copy."""
+        return self._rows[: self._count]
+
+
+class Sample:
+    """Those images whose keys are smallest: a random sample that no order and no split changes.
+
+    Args:
+        most: Images to keep, at most.
+        seed: Seed of the keys.
+    """
+
+    def __init__(self, most: int, seed: int) -> None:
+        self._most = most
+        self._seed = seed
+        self._kept: list[tuple[int, int, int]] = []  # a heap, largest key on top
+        self._images = Rows()
+
+    def add(self, images: Tensor, numbers: Tensor) -> None:
+        """Add images ``(B, C, H, W)`` with their numbers ``(B,)``."""
+        for image, number in zip(images, numbers.tolist(), strict=True):
+            key = -derive_seed(self._seed, "kept", number)
+            if len(self._kept) < self._most:
+                heapq.heappush(self._kept, (key, number, len(self._kept)))
+                self._images.extend(image[None].cpu())
+            elif self._kept and (key, number) > self._kept[0][:2]:
+                _, _, place = self._kept[0]
+                heapq.heapreplace(self._kept, (key, number, place))
+                self._images.all()[place] = image.cpu()
+
+    def sorted(self) -> tuple[Tensor | None, Tensor | None]:
+        """Images and their numbers, ascending."""
+        if not self._kept:
+            return None, None
+        kept = sorted(self._kept, key=lambda item: item[1])
+        places = [item[2] for item in kept]
+        return self._images.all()[places], torch.tensor([item[1] for item in kept])
