@@ -132,7 +132,7 @@ class TestClinicTable:
         write_table(tmp_path, ",1.png,,g,,,,AB", f",1.png,,{other}")
         (problem,) = problems(tmp_path)
         assert problem.startswith("metadata.csv line 3: 1.png is grade A")
-        assert problem.endswith("grade AB, embryo g at metadata.csv line 2")
+        assert "grade AB, embryo g at metadata.csv line 2" in problem
 
     def test_every_problem_is_listed_with_its_line(self, tmp_path):
         root = write_images(tmp_path / "root", "1.png", "2.png")
@@ -184,10 +184,11 @@ class TestClinicTable:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"folder,filename\n,a.png\n", "columns folder, filename: expected"),
-            (b"", r"columns \(none\)"),
-            (b"filename,grade,grade\na.png,AA,AB\n", "each column once"),
-            (b"filename,grade\n\xff.png,AA\n", "UTF-8"),
+            (b"folder,filename\n,a.png\n", "columns folder, filename: grade missing"),
+            (b"", "is empty"),
+            (b"filename,grade\n", "is empty"),
+            (b"filename,grade,grade\na.png,AA,AB\n", "column grade more than once"),
+            (b"filename,grade\n\x00\xff.png,AA\n", "UTF-8"),
             (b'filename,grade\na.png,AA\n"a.png,AA\n', "line 3: .*quote"),
         ],
     )
@@ -264,7 +265,7 @@ class TestClassFolders:
     def test_problems(self, tmp_path):
         write_images(tmp_path, "AA/1.png", "misc/2.png", "misc/3.png", "4.png")
         assert problems(tmp_path) == [
-            "4.png: lies in no class folder",
+            "4.png: lies in no class folder; move it into one",
             "folder misc/: unknown grade 'misc'",
         ]
 
@@ -302,7 +303,7 @@ def test_a_forced_format_wins(tmp_path):
     assert grades(read_graded_images(str(tmp_path), "folders")) == ["BB", "BB"]
     with pytest.raises(UserError, match=r"metadata\.csv is missing"):
         read_graded_images(tmp_path, "clinic")
-    with pytest.raises(UserError, match="unknown format 'stork': expected auto, clinic, names"):
+    with pytest.raises(UserError, match="unknown format 'stork': expected auto, kromp, nantes,"):
         read_graded_images(tmp_path, "stork")
 
 

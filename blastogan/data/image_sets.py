@@ -15,9 +15,9 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from blastogan.data.folder import IMAGE_SUFFIXES, list_images
 from blastogan.data.images import decode, load_image, opened, to_chw
-from blastogan.data.readers import READERS, read_graded_images
-from blastogan.data.records import IMAGE_SUFFIXES, list_images
+from blastogan.data.readers import claimed, read_graded_images
 from blastogan.data.workers import ignore_interrupt, unchanged
 from blastogan.errors import ProblemList, UserError
 
@@ -166,7 +166,7 @@ class ImageSet:
 
     def _find_grades(self) -> str:
         """Set labels and groups where every image has a grade; return why a graded set has none."""
-        if not any(reader.claims(self.root) for reader in READERS):
+        if not claimed(self.root):
             return ""
         try:
             records = read_graded_images(self.root).records

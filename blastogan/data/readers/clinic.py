@@ -1,0 +1,70 @@
+"""Reader of the clinic's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from blastogan.data.draft import NOT_DEFINED, UNKNOWN, TableDraft
+from blastogan.data.folder import Folder
+from blastogan.data.readers.tables import read_table
+from blastogan.data.reading import Reading
+from blastogan.data.records import GradedTable
+from blastogan.errors import UserError
+
+
+class ClinicTableReader:
+    """Reader of a clinic's table ``metadata.csv``.
+
+    Columns: filename and grade; folder, embryo_guid and embryo_ivf_id if there are any; others are
+    ignored. The image is ``root/folder/filename``. The embryo is the embryo_guid, else that of
+    another row with the same embryo_ivf_id, else the embryo_ivf_id, else the image itself.
+    """
+
+    format = "clinic"
+    layout = "a table metadata.csv with the columns filename and grade"
+    _FILE = "metadata.csv"
+
+    def claims(self, folder: Folder) -> bool:
+        """Whether there is a ``metadata.csv``."""
+        return (folder.root / self._FILE).is_file()
+
+    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+        """Read the table, see `Reader.read`."""
+        path = folder.root / self._FILE
+        if not path.is_file():
+            raise UserError(f"{path} is missing: put the table there, or ask for another format")
+        table = read_table(path)
+        table.require(("filename", "grade"), "Name them so, or read it with the format csv")
+        draft = TableDraft(folder, self.format, reading)
+        draft.notes += table.notes
+        guids: dict[str, str] = {}
+        for row in table.rows:
+            guid, ivf_id = (
+                _identifier(row.cells, "embryo_guid"),
+                _identifier(row.cells, "embryo_ivf_id"),
+            )
+            if guid and ivf_id:
+                guids.setdefault(ivf_id, guid)
+        for row in table.rows:
+            if row.fault:
+                draft.problems.append(f"{row.where}: {row.fault}")
+                continue
+            guid, ivf_id = (
+                _identifier(row.cells, "embryo_guid"),
+                _identifier(row.cells, "embryo_ivf_id"),
+            )
+            name = path_of(row.cells["filename"], row.cells.get("folder", ""))
+            draft.add(row.where, name, row.cells["grade"], guid or guids.get(ivf_id, ivf_id))
+        return draft.table()
+
+
+def path_of(filename: str, folder: str = "") -> str:
+    """Posix path below the root of a row's image; empty without a filename."""
+    # tables written on Windows separate folders by backslashes
+    folder, filename = folder.replace("\\", "/"), filename.replace("\\", "/")
+    return f"{folder}/{filename}" if folder and filename else filename
+
+
+def _identifier(cells: Mapping[str, str], column: str) -> str:
+    value = cells.get(column, "")
+    return "" if value.upper() in (*UNKNOWN, NOT_DEFINED) else value

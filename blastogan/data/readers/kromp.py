@@ -1,0 +1,152 @@
+"""Reader of the blastocyst data set of Kromp et al. 2023."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from blastogan.data.draft import NOT_DEFINED, UNKNOWN, TableDraft
+from blastogan.data.folder import Folder
+from blastogan.data.readers.tables import Row, header_of, read_table
+from blastogan.data.reading import Reading
+from blastogan.data.records import GradedTable
+from blastogan.errors import UserError
+
+_LETTERS = {"0": "A", "1": "B", "2": "C", "3": NOT_DEFINED}
+_MAX_BROKEN = 0.1
+
+
+class _Source(NamedTuple):
+    """A table of the data set: its file, the end of its columns' names, and its part."""
+
+    file: str
+    suffix: str
+    part: str
+
+
+_OFFICIAL = (
+    _Source("Gardner_train_silver.csv", "_silver", "train"),
+    _Source("Gardner_test_gold_onlyGardnerScores.csv", "_gold", "test"),
+)
+_COPY = _Source("complete.csv", "", "")
+_COPY_HEADER = ("image", "exp", "icm", "te")
+
+
+class KrompReader:
+    """Reader of the data set of Kromp et al. 2023 (Scientific Data 10, 271).
+
+    ``Gardner_train_silver.csv`` and ``Gardner_test_gold_onlyGardnerScores.csv`` grade the images
+    of ``Images/``; a copy without a header, ``complete.csv``, is read where they are missing. ICM
+    and TE are coded 0 to 2 for A to C and 3 for not defined, the expansion 0 to 4 for Gardner's 1
+    to 5. An expansion of 0 or 1 goes with letters that are not defined, and with these alone. The
+    part of a name before ``_`` is the group: a patient or a cycle. The published split (silver for
+    training, gold for test) separates images of one group.
+    """
+
+    format = "kromp"
+    layout = "Gardner_train_silver.csv or complete.csv of Kromp et al., beside Images/"
+
+    def claims(self, folder: Folder) -> bool:
+        """Whether one of the tables is there."""
+        official = any((folder.root / source.file).is_file() for source in _OFFICIAL)
+        return official or _is_copy(header_of(folder.root / _COPY.file))
+
+    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+        """Read the tables, see `Reader.read`."""
+        draft = TableDraft(folder, self.format, reading)
+        sources = [source for source in _OFFICIAL if (folder.root / source.file).is_file()]
+        copy = folder.root / _COPY.file
+        if sources and copy.is_file():
+            draft.notes.append(f"{_COPY.file} is left aside: the published tables are there")
+        if not sources:
+            if not copy.is_file():
+                raise UserError(
+                    f"{folder.root} has no {_OFFICIAL[0].file}, {_OFFICIAL[1].file} or "
+                    f"{_COPY.file}: name the folder that was unpacked, or another format"
+                )
+            sources = [_COPY]
+        for source in sources:
+            rows = self._rows(draft, folder, source)
+            _check_codes(source, rows)
+            for row, codes in rows:
+                _add(draft, row, codes, source)
+        return draft.table()
+
+    def _rows(
+        self, draft: TableDraft, folder: Folder, source: _Source
+    ) -> list[tuple[Row, dict[str, str]]]:
+        """Rows without a fault, with their codes by ``image``, ``exp``, ``icm`` and ``te``."""
+        path = folder.root / source.file
+        headless = source is _COPY and _is_copy(header_of(path))
+        table = read_table(path, _COPY_HEADER if headless else None)
+        names = ["image", *(f"{letter}{source.suffix}" for letter in ("exp", "icm", "te"))]
+        table.require(names, "The columns are those that were published; or name another format")
+        draft.notes += table.notes
+        rows = []
+        for row in table.rows:
+            codes = dict(zip(_COPY_HEADER, map(row.cells.get, names), strict=True))
+            fault = row.fault or _fault({role: code or "" for role, code in codes.items()})
+            if fault:
+                draft.problems.append(f"{row.where}: {fault}")
+            else:
+                rows.append((row, {role: (code or "").upper() for role, code in codes.items()}))
+        return rows
+
+
+def _is_copy(first_line: list[str]) -> bool:
+    codes = [re.fullmatch(r"[0-9]|nd|na|\?", cell) for cell in first_line[1:4]]
+    image = len(first_line) >= 4 and re.search(r"\.\w+$", first_line[0])
+    return bool(image) and all(codes)
+
+
+def _fault(codes: Mapping[str, str]) -> str:
+    """What is wrong with the codes of a row; empty if nothing."""
+    for role, known in (("exp", "01234"), ("icm", "0123"), ("te", "0123")):
+        code = codes[role]
+        if code.upper() not in (*known, NOT_DEFINED, *UNKNOWN):
+            return f"{role.upper()} is {code[:20]!r}, expected 0 to {known[-1]}, ND or NA"
+    return "" if codes["image"] else "no filename"
+
+
+def _check_codes(source: _Source, rows: Iterable[tuple[Row, Mapping[str, str]]]) -> None:
+    """Refuse a table whose codes mean something else."""
+    full = [
+        (row, codes)
+        for row, codes in rows
+        if all(codes[role].isdecimal() for role in ("exp", "icm", "te"))
+    ]
+    broken = [row.where for row, codes in full if not _sound(codes)]
+    if broken and len(broken) > _MAX_BROKEN * len(full):
+        raise UserError(
+            f"{source.file}: in {len(broken)} of {len(full)} rows ({broken[0]}, ...) an expansion "
+            "of 0 or 1 does not go with ICM and TE 3, or the other way round. Codes are expected "
+            "as published, from 0 on (ICM and TE 0 = A, 1 = B, 2 = C, 3 = not defined); these "
+            "look shifted: subtract what was added, or read the table with the format csv"
+        )
+
+
+def _sound(codes: Mapping[str, str]) -> bool:
+    early = codes["exp"] in ("0", "1")
+    return early == (codes["icm"] == "3") == (codes["te"] == "3")
+
+
+def _add(draft: TableDraft, row: Row, codes: Mapping[str, str], source: _Source) -> None:
+    exp, icm, te = codes["exp"], codes["icm"], codes["te"]
+    name = draft.locate(row.where, codes["image"].lower())
+    if name is None:
+        return
+    group = name.rpartition("/")[2].partition("_")[0]
+    if exp.isdecimal() and icm.isdecimal() and te.isdecimal() and not _sound(codes):
+        draft.ignore([name])
+        draft.problems.append(
+            f"{row.where}: EXP {exp}, ICM {icm}, TE {te}: an expansion of 0 or 1 goes with ICM "
+            "and TE 3, and with these alone; mend the codes or take the row out"
+        )
+        return
+    digit = str(int(exp) + 1) if exp.isdecimal() else ""
+    icm, te = _LETTERS.get(icm, icm), _LETTERS.get(te, te)
+    if icm == te == NOT_DEFINED:
+        draft.add_not_gradable(row.where, name, "grade ND", group, source.part, digit)
+    else:
+        draft.add_letters(row.where, name, icm, te, digit, group, source.part)

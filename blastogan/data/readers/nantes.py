@@ -1,0 +1,189 @@
+"""Reader of the Nantes time-lapse data set."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from blastogan.data.draft import TableDraft
+from blastogan.data.folder import Folder
+from blastogan.data.readers.tables import read_table
+from blastogan.data.reading import Reading
+from blastogan.data.records import GradedTable
+from blastogan.errors import UserError
+
+_TABLE = "embryo_dataset_grades.csv"
+_FRAME = re.compile(r"RUN(?P<number>\d+)$", re.IGNORECASE)
+_BLASTOCYST = ("tb", "teb", "thb")
+_FRAMES_PER_HOUR = 4
+
+
+class _Frame(NamedTuple):
+    number: int
+    name: str
+
+
+class NantesReader:
+    """Reader of the Nantes time-lapse data set (Gomez et al. 2022, Data in Brief 42, 108258).
+
+    ``embryo_dataset_grades.csv`` (``video_name,TE,ICM``) grades the videos, which are folders of
+    frames ``..._RUN12.jpeg`` in ``embryo_dataset/`` and, for the other focal planes, in
+    ``embryo_dataset_F15/`` and the like. Of each video and plane, the first frame of every hour is
+    read, by ``VIDEO_timeElapsed.csv``, from the beginning of the blastocyst on (``tB``), by
+    ``VIDEO_phases.csv``: earlier frames show no blastocyst. The group is the video.
+    """
+
+    format = "nantes"
+    layout = f"{_TABLE} beside embryo_dataset/ (Nantes time-lapse)"
+
+    def claims(self, folder: Folder) -> bool:
+        """Whether the table of grades is there."""
+        return (folder.root / _TABLE).is_file()
+
+    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+        """Read the table and choose frames, see `Reader.read`."""
+        path = folder.root / _TABLE
+        if not path.is_file():
+            raise UserError(f"{path} is missing: put the table there, or ask for another format")
+        table = read_table(path)
+        table.require(("video_name", "te", "icm"), "They were published so; or name another format")
+        draft = TableDraft(folder, self.format, reading)
+        draft.notes += table.notes
+        videos = _videos(folder)
+        chooser = _Chooser(draft)
+        for row in table.rows:
+            video = row.cells.get("video_name", "")
+            if row.fault or not video:
+                draft.problems.append(f"{row.where}: {row.fault or 'no video_name'}")
+                continue
+            planes = videos.get(video.lower(), {})
+            if not planes:
+                draft.drop(video, "no frame of this video here")
+            for frames in planes.values():
+                for name in chooser.choose(video, frames):
+                    draft.add_letters(
+                        row.where, name, row.cells["icm"], row.cells["te"], embryo=video
+                    )
+        chooser.conclude()
+        return draft.table()
+
+
+class _Chooser:
+    """Chooses frames by hour and phase, and says what it could not know."""
+
+    def __init__(self, draft: TableDraft) -> None:
+        self._draft = draft
+        self._tables = {PurePosixPath(name).stem.lower(): name for name in draft.folder.tables}
+        self._known: dict[str, tuple[dict[int, float] | None, tuple[int, int] | None]] = {}
+        self._early = self._between = 0
+        self._untimed: set[str] = set()
+        self._unphased: set[str] = set()
+
+    def choose(self, video: str, frames: Sequence[_Frame]) -> list[str]:
+        """The first frame of each hour of the blastocyst."""
+        if video not in self._known:
+            self._known[video] = (self._hours(video), self._span(video))
+        hours, span = self._known[video]
+        if span is not None:
+            inside = [frame for frame in frames if span[0] <= frame.number <= span[1]]
+            self._early += len(frames) - len(inside)
+            if not inside:
+                self._draft.drop(video, "no frame of a blastocyst")
+        else:
+            self._unphased.add(video)
+            inside = list(frames)
+        if hours is None:
+            self._untimed.add(video)
+        chosen: dict[int, str] = {}
+        for frame in sorted(inside):
+            time = frame.number / _FRAMES_PER_HOUR if hours is None else hours.get(frame.number)
+            if time is not None:
+                chosen.setdefault(math.floor(time), frame.name)
+        self._between += len(inside) - len(chosen)
+        self._draft.ignore(frame.name for frame in frames)
+        return list(chosen.values())
+
+    def conclude(self) -> None:
+        """Note what was left out and taken for granted."""
+        notes = self._draft.notes
+        if self._early:
+            notes.append(f"{self._early} frames of other stages than the blastocyst are left out")
+        if self._between:
+            notes.append(f"{self._between} frames are left out: one an hour is read")
+        if self._unphased:
+            notes.append(
+                f"no phases are known of {len(self._unphased)} videos (VIDEO_phases.csv): frames "
+                "of all their stages bear the grade, of cleavage too; unpack "
+                "embryo_dataset_annotations beside the table"
+            )
+        if self._untimed:
+            notes.append(
+                f"no times are known of {len(self._untimed)} videos (VIDEO_timeElapsed.csv): "
+                f"{_FRAMES_PER_HOUR} frames an hour are assumed; unpack "
+                "embryo_dataset_time_elapsed beside the table"
+            )
+
+    def _hours(self, video: str) -> dict[int, float] | None:
+        """Hours since fertilisation by number of frame."""
+        name = self._tables.get(f"{video}_timeelapsed".lower())
+        if name is None:
+            return None
+        hours: dict[int, float] = {}
+        try:
+            table = read_table(self._draft.folder.root / name)
+            table.require(("frame_index", "time"), "They were published so")
+        except UserError as error:
+            self._draft.problems.append(str(error))
+            return None
+        for row in table.rows:
+            number, time = _number(row.cells.get("frame_index")), _number(row.cells.get("time"))
+            if number is None or time is None:
+                self._draft.problems.append(f"{row.where}: frame_index and time are no numbers")
+            else:
+                hours[int(number)] = time
+        return hours
+
+    def _span(self, video: str) -> tuple[int, int] | None:
+        """First and last frame of the blastocyst; an empty span if there is none."""
+        name = self._tables.get(f"{video}_phases".lower())
+        if name is None:
+            return None
+        try:
+            table = read_table(self._draft.folder.root / name, ("phase", "start", "end"))
+        except UserError as error:
+            self._draft.problems.append(str(error))
+            return None
+        first, last = math.inf, -math.inf
+        for row in table.rows:
+            if row.cells.get("phase", "").lower() not in _BLASTOCYST:
+                continue
+            start, end = _number(row.cells.get("start")), _number(row.cells.get("end"))
+            if start is None or end is None:
+                self._draft.problems.append(f"{row.where}: start and end are no numbers")
+            else:
+                first, last = min(first, start), max(last, end)
+        return (int(first), int(last)) if first <= last else (0, -1)
+
+
+def _videos(folder: Folder) -> dict[str, dict[str, list[_Frame]]]:
+    """Frames by lower-case name of the video and by folder of the focal plane."""
+    videos: dict[str, dict[str, list[_Frame]]] = {}
+    for name in folder.images:
+        path = PurePosixPath(name)
+        match = _FRAME.search(path.stem)
+        if match is not None and len(path.parts) > 1:
+            planes = videos.setdefault(path.parent.name.lower(), {})
+            plane = path.parent.parent.as_posix()
+            planes.setdefault(plane, []).append(_Frame(int(match["number"]), name))
+    return videos
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

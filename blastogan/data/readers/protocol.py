@@ -1,0 +1,53 @@
+"""What every reader is able to."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from blastogan.data.folder import Folder
+from blastogan.data.reading import Reading
+from blastogan.data.records import PARTS, GradedTable
+from blastogan.errors import UserError
+from blastogan.grades import Grade
+
+
+class Reader(Protocol):
+    """Reader of one layout.
+
+    Attributes:
+        format: Name by which a user asks for this reader.
+        layout: What it reads, in half a sentence; shown when no reader knows a folder.
+    """
+
+    format: str
+    layout: str
+
+    def claims(self, folder: Folder) -> bool:
+        """Whether the folder looks like this layout; cheap, and never raises for its content."""
+        ...
+
+    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+        """Read the folder; faults of rows and files are in the table's `problems`.
+
+        Raises:
+            UserError: If the folder as a whole has another layout.
+        """
+        ...
+
+
+def is_grade(text: str) -> bool:
+    """Whether a text is a grade."""
+    try:
+        Grade.parse(text)
+    except UserError:
+        return False
+    return True
+
+
+def part_of(text: str) -> str | None:
+    """``train``, ``val`` or ``test`` by the names in use; empty for none, ``None`` for others."""
+    folded = text.strip().lower()
+    synonyms = {"": "", "na": "", "training": "train", "valid": "val", "validation": "val"}
+    folded = synonyms.get(re.sub(r"(ing)?[_ -]?set$", r"\1", folded), folded)
+    return folded if folded in ("", *PARTS) else None

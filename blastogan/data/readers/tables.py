@@ -1,0 +1,155 @@
+"""CSV tables as people save them: any usual separator, encoding and line end."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from blastogan.errors import UserError
+
+MAX_BYTES = 200_000_000
+"""Largest table that is read."""
+
+_SEPARATORS = ",;\t|"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        where: Table and line, for messages.
+        cells: Stripped cells by the lower-case name of their column.
+        fault: What is wrong with the row; empty if nothing.
+    """
+
+    where: str
+    cells: Mapping[str, str]
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a header.
+
+    Attributes:
+        path: The file.
+        columns: Lower-case names of the columns.
+        rows: The rows that have content.
+        notes: What was taken for granted.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    def require(self, wanted: Iterable[str], remedy: str) -> None:
+        """Check that the columns are there.
+
+        Raises:
+            UserError: If some are missing.
+        """
+        missing = [name for name in wanted if name not in self.columns]
+        if missing:
+            raise UserError(
+                f"{self.path} has the columns {', '.join(self.columns) or '(none)'}: "
+                f"{', '.join(missing)} missing. {remedy}"
+            )
+
+
+def read_table(path: Path, header: Iterable[str] | None = None) -> Table:
+    """Read a table: UTF-8, UTF-16 with a mark, or Latin-1; separated by ``,``, ``;``, tab or ``|``.
+
+    Args:
+        path: The file.
+        header: Names of the columns, if the file has no header of its own.
+
+    Raises:
+        UserError: If it is no such table, empty, or has a column twice.
+    """
+    text, notes = _text(path)
+    separator = _separator(text)
+    lines = list(_lines(path, text, separator))
+    if header is not None:
+        columns = [name.lower() for name in header]
+    else:
+        columns = [cell.lower() for cell in lines[0][1]] if lines else []
+        lines = lines[1:]
+    while columns and not columns[-1]:
+        columns.pop()
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise UserError(f"{path} has the column {', '.join(twice)} more than once: name each once")
+    if not columns or not lines:
+        raise UserError(f"{path} is empty: expected a header and a row for each image")
+    rows = tuple(_row(path, columns, number, cells) for number, cells in lines)
+    return Table(path, tuple(columns), rows, tuple(notes))
+
+
+def header_of(path: Path) -> list[str]:
+    """Lower-case cells of the first line, as far as it can be read; never raises for content."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2**16)
+        # a cut in the middle of a letter would look like another encoding
+        if start[:2] not in _UTF_16:
+            start = start.partition(b"\n")[0]
+        text = _decoded(path, start)[0].partition("\n")[0]
+        cells = next(csv.reader([text], delimiter=_separator(text)), [])
+    except (OSError, UserError, csv.Error):
+        return []
+    return [cell.strip().lower() for cell in cells]
+
+
+def _text(path: Path) -> tuple[str, list[str]]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} has {path.stat().st_size / 1e6:.0f} MB, at most 200 are read")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from error
+    return _decoded(path, content)
+
+
+def _decoded(path: Path, content: bytes) -> tuple[str, list[str]]:
+    encodings = ["utf-16"] if content[:2] in _UTF_16 else ["utf-8-sig", "cp1252"]
+    for encoding in encodings:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" in text and encoding != "utf-8-sig":
+            break
+        told = f"{path.name} is no text in UTF-8: read as Latin-1 (Windows-1252)"
+        return text, [told] if encoding == "cp1252" else []
+    raise UserError(f"{path} is no text in UTF-8 or Latin-1: save it as CSV UTF-8")
+
+
+def _separator(text: str) -> str:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return max(_SEPARATORS, key=first.count)
+
+
+def _lines(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Number and stripped cells of every line with content."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                yield reader.line_num, stripped
+    except csv.Error as error:
+        raise UserError(
+            f"{path} line {reader.line_num}: {error}; every quote that opens must close"
+        ) from error
+
+
+def _row(path: Path, columns: list[str], number: int, cells: list[str]) -> Row:
+    short, long = len(cells) < len(columns), any(cells[len(columns) :])
+    fault = f"{len(cells)} cells under {len(columns)} columns" if short or long else ""
+    return Row(f"{path.name} line {number}", dict(zip(columns, cells, strict=False)), fault)

@@ -1,0 +1,67 @@
+"""What a user may tell about the layout of a set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from blastogan.errors import UserError
+
+NotGradable = Literal["drop", "DD"]
+
+COLUMN_ROLES = ("image", "grade", "icm", "te", "expansion", "embryo", "part")
+"""What a column of a table can hold."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a folder is to be read.
+
+    Attributes:
+        format: Name of a reader, or ``auto`` for the first that knows the folder.
+        table: The table of a generic CSV: a path, relative to the folder or to where one is.
+        columns: Names of a generic CSV's columns by role: ``image``, then ``grade`` or ``icm`` and
+            ``te``, and if there are any ``expansion``, ``embryo`` and ``part``.
+        embryo_pattern: Regular expression that finds the embryo in an image's path below the
+            folder: its group ``embryo``, else its first group, else all that it matches. It wins
+            over what the reader knows about embryos.
+        not_gradable: What becomes of images that were found not gradable yet (``ND``, code 3 of
+            Kromp et al.): ``drop``, or ``DD`` to take them for that class. Images whose grade is
+            unknown (``NA``, ``?``, empty) are always dropped.
+
+    Raises:
+        UserError: If a value cannot be.
+    """
+
+    format: str = "auto"
+    table: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    embryo_pattern: str | None = None
+    not_gradable: NotGradable = "drop"
+
+    def __post_init__(self) -> None:
+        unknown = [role for role in self.columns if role not in COLUMN_ROLES]
+        if unknown:
+            raise UserError(
+                f"columns name {', '.join(map(repr, unknown))}: expected roles among "
+                f"{', '.join(COLUMN_ROLES)}, such as image=file,grade=score"
+            )
+        if self.not_gradable not in get_args(NotGradable):
+            raise UserError(
+                f"not_gradable is {self.not_gradable!r}: expected "
+                f"{' or '.join(get_args(NotGradable))}"
+            )
+        try:
+            re.compile(self.embryo_pattern or "")
+        except re.error as error:
+            raise UserError(
+                f"embryo_pattern {self.embryo_pattern!r} is no regular expression ({error}): "
+                r"expected one such as '^(\d+)_'"
+            ) from error
+
+    @property
+    def names_a_table(self) -> bool:
+        """Whether the options make sense for a generic CSV only."""
+        return self.table is not None or bool(self.columns)
