@@ -1,4 +1,4 @@
-"""Split of records into train, val and test that never separates an embryo."""
+"""Split of records into train, val and test: made by embryo, published, or given as a file."""
 
 from __future__ import annotations
 
@@ -6,17 +6,177 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
-from blastogan.data.records import ImageRecord
-from blastogan.errors import UserError
+from blastogan.data.records import PARTS, ImageRecord
+from blastogan.data.split_file import image_names, read_split_file
+from blastogan.errors import ProblemList, UserError
 from blastogan.grades import CLASSES
 
 _log = logging.getLogger(__name__)
 
+SplitKind = Literal["by-embryo", "published"]
+LeakRule = Literal["report", "drop"]
+
+Split = dict[str, list[int]]
+"""Sorted positions in records, by ``train``, ``val`` and ``test``."""
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How a set is to be split.
+
+    Attributes:
+        kind: ``by-embryo`` for a split of our own, ``published`` for that of the data set.
+        file: A split file, which wins over `kind`; images that it does not name are left out.
+        leaks: What becomes of training images whose embryo is in another part too, which only a
+            published split or a file can cause: ``report`` them, or ``drop`` them.
+        val_fraction: Share of the embryos in val; of a published split without val, held out of
+            its training images.
+        test_fraction: Share of the embryos in test; a published split has its own.
+        seed: Another seed, another split.
+
+    Raises:
+        UserError: If a value cannot be.
+    """
+
+    kind: SplitKind = "by-embryo"
+    file: str | None = None
+    leaks: LeakRule = "report"
+    val_fraction: float = 0.1
+    test_fraction: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("split", self.kind, get_args(SplitKind)),
+            ("leaks", self.leaks, get_args(LeakRule)),
+        ):
+            if value not in known:
+                raise UserError(f"{name} is {value!r}: expected {' or '.join(known)}")
+
+
+class Leak(NamedTuple):
+    """An embryo that stands in several parts of a split.
+
+    Attributes:
+        embryo: The embryo, or what else a group is.
+        counts: Number of its images by part.
+    """
+
+    embryo: str
+    counts: dict[str, int]
+
+
+def split_records(
+    records: Sequence[ImageRecord], plan: SplitPlan, root: Path | None = None
+) -> Split:
+    """Split records as planned; what leaks is logged.
+
+    Args:
+        records: Graded images.
+        plan: How.
+        root: Folder of the images, against which a split file names them.
+
+    Raises:
+        UserError: If there is no such split, or too few embryos for it.
+        ProblemList: If the split file names images that are not there; all are listed.
+    """
+    if plan.file is not None:
+        split = _split_by_file(records, plan.file, root)
+    elif plan.kind == "published":
+        split = _published_split(records, plan)
+    else:
+        return split_by_embryo(records, plan.val_fraction, plan.test_fraction, plan.seed)
+    leaks = find_leaks(records, split)
+    if not leaks:
+        return split
+    leaking = {leak.embryo for leak in leaks}
+    images = sum(records[n].embryo in leaking for n in split["train"])
+    told = (
+        f"this split leaks: {len(leaks)} embryos or groups, such as {leaks[0].embryo}, are in "
+        f"several parts, with {images} of {len(split['train'])} training images"
+    )
+    if plan.leaks == "drop":
+        _log.warning("%s; these training images are dropped", told)
+        return _without_leaks(records, split)
+    _log.warning(
+        "%s, so metrics on held-out images are too good: set leaks to drop to leave them out", told
+    )
+    return split
+
+
+def find_leaks(records: Sequence[ImageRecord], split: Mapping[str, Sequence[int]]) -> list[Leak]:
+    """Embryos that stand in several parts of a split, by name."""
+    counts: dict[str, Counter[str]] = {}
+    for part, positions in split.items():
+        for n in positions:
+            counts.setdefault(records[n].embryo, Counter())[part] += 1
+    return [Leak(embryo, dict(found)) for embryo, found in sorted(counts.items()) if len(found) > 1]
+
+
+def _without_leaks(records: Sequence[ImageRecord], split: Split) -> Split:
+    """A split of which train lost what is in val or test, and val what is in test."""
+    kept = dict(split)
+    later: set[str] = set()
+    for part in reversed(PARTS):
+        kept[part] = [n for n in split[part] if records[n].embryo not in later]
+        later |= {records[n].embryo for n in split[part]}
+    if not kept["train"]:
+        raise UserError(
+            "no training image is left without those whose embryo is in val or test too: split by "
+            "embryo instead"
+        )
+    return kept
+
+
+def _published_split(records: Sequence[ImageRecord], plan: SplitPlan) -> Split:
+    split: Split = {
+        part: [n for n, record in enumerate(records) if record.part == part] for part in PARTS
+    }
+    unassigned = sum(not record.part for record in records)
+    if not split["train"] or not (split["val"] or split["test"]):
+        found = ", ".join(f"{part} {len(positions)}" for part, positions in split.items())
+        raise UserError(
+            f"there is no published split ({found}, none {unassigned}): expected a set that "
+            "comes with one, or a column part with train, val and test; or split by embryo"
+        )
+    if unassigned:
+        _log.warning("%d images are in no part of the published split: left out", unassigned)
+    if not split["val"] and plan.val_fraction:
+        train = split["train"]
+        inner = split_by_embryo([records[n] for n in train], plan.val_fraction, 0, plan.seed)
+        split["train"] = [train[n] for n in inner["train"]]
+        split["val"] = [train[n] for n in inner["val"]]
+    return split
+
+
+def _split_by_file(records: Sequence[ImageRecord], file: str, root: Path | None) -> Split:
+    parts = read_split_file(file)
+    names = image_names(records, root)
+    missing = sorted(parts.keys() - set(names))
+    if missing:
+        raise ProblemList(
+            f"the split file {file} names images that are not in the set",
+            missing,
+            "Give the folder that was split, or take their rows out of the file.",
+        )
+    split: Split = {
+        part: [n for n, name in enumerate(names) if parts.get(name) == part] for part in PARTS
+    }
+    if not split["train"]:
+        raise UserError(f"the split file {file} has no training image: expected part train")
+    left_out = len(records) - len(parts)
+    if left_out:
+        _log.warning("%d images are not in the split file %s: left out", left_out, file)
+    return split
+
 
 def split_by_embryo(
     records: Sequence[ImageRecord], val_fraction: float, test_fraction: float, seed: int
-) -> dict[str, list[int]]:
+) -> Split:
     """Split records by embryo, each class in proportion as far as its embryos allow.
 
     An embryo counts for the class of most of its images. Each class keeps an embryo in train, and
@@ -51,7 +211,7 @@ def split_by_embryo(
     if not embryos:
         raise UserError("there is nothing to split: got no records, expected graded images")
     parts = _hold_out(_shuffled_by_class(embryos, seed), _pinned(embryos), fractions)
-    split: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    split: Split = {part: [] for part in PARTS}
     for index, record in enumerate(records):
         split[parts.get(record.embryo, "train")].append(index)
     return split

@@ -1,0 +1,104 @@
+"""Splits that are published or given as a file, and their leaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from blastogan.data.records import ImageRecord
+from blastogan.data.split_file import read_split_file, write_split_file
+from blastogan.data.splits import Leak, SplitPlan, find_leaks, split_records
+from blastogan.errors import ProblemList, UserError
+from blastogan.grades import Grade
+
+ROOT = Path("/set")
+
+
+def record(n, embryo, part="", grade="AA"):
+    return ImageRecord(ROOT / f"x/{n}.png", Grade.parse(grade), embryo, part)
+
+
+PUBLISHED = [
+    *(record(n, f"e{n // 2}", "train", "AB" if n % 4 < 2 else "BB") for n in range(20)),
+    record(20, "e0", "test"),
+    record(21, "t", "test"),
+]
+
+
+def test_a_split_goes_into_a_file_and_comes_back(tmp_path):
+    records = [record(n, f"e{n}", grade="3AB-") for n in range(4)]
+    split = {"train": [0, 3], "val": [1], "test": [2]}
+    file = tmp_path / "run" / "split.csv"
+    write_split_file(file, records, split, ROOT)
+    assert file.read_text().splitlines()[:2] == ["image,embryo,grade,part", "x/0.png,e0,3AB-,train"]
+    assert split_records(records, SplitPlan(file=str(file)), ROOT) == split
+
+
+def test_images_that_a_file_does_not_name_are_left_out(tmp_path, caplog):
+    file = tmp_path / "split.csv"
+    file.write_text("part;image\ntrain;x/1.png\nVAL;x/0.png\n")
+    records = [record(n, f"e{n}") for n in range(3)]
+    split = split_records(records, SplitPlan(file=str(file)), ROOT)
+    assert split == {"train": [1], "val": [0], "test": []}
+    assert "1 images are not in the split file" in caplog.text
+
+
+def test_images_that_are_not_there_are_listed(tmp_path):
+    file = tmp_path / "split.csv"
+    file.write_text("image,part\nx/0.png,train\nx/8.png,val\n../9.png,test\n")
+    with pytest.raises(ProblemList) as caught:
+        split_records([record(0, "e")], SplitPlan(file=str(file)), ROOT)
+    assert caught.value.problems == ["../9.png", "x/8.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image\nx/0.png\n", "part missing"),
+        ("image,part\nx/0.png,dev\n", "part 'dev'"),
+        ("image,part\nx/0.png,train\nx/0.png,val\n", "is val here, but train before"),
+        ("image,part\n,train\n", "no image"),
+        ("image,part\nx/0.png,val\n", "no training image"),
+    ],
+)
+def test_wrong_files(tmp_path, text, message):
+    file = tmp_path / "split.csv"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        split_records([record(0, "e")], SplitPlan(file=str(file)), ROOT)
+    with pytest.raises(UserError, match="does not exist"):
+        read_split_file(tmp_path / "absent.csv")
+
+
+def test_a_published_split_is_kept_and_its_leaks_are_told(caplog):
+    plan = SplitPlan("published", val_fraction=0.2)
+    split = split_records(PUBLISHED, plan)
+    assert split["test"] == [20, 21]
+    assert sorted(split["train"] + split["val"]) == list(range(20))
+    # val was held out by embryo
+    assert {leak.embryo for leak in find_leaks(PUBLISHED, split)} == {"e0"}
+    assert "this split leaks: 1 embryos or groups, such as e0" in caplog.text
+
+
+def test_leaking_training_images_are_dropped_when_asked(caplog):
+    split = split_records(PUBLISHED, SplitPlan("published", leaks="drop", val_fraction=0))
+    assert split == {"train": list(range(2, 20)), "val": [], "test": [20, 21]}
+    assert find_leaks(PUBLISHED, split) == []
+    assert "with 2 of 20 training images; these training images are dropped" in caplog.text
+
+
+def test_leaks_are_counted_by_part():
+    records = [record(0, "a"), record(1, "a"), record(2, "b"), record(3, "a")]
+    split = {"train": [0, 1], "val": [2], "test": [3]}
+    assert find_leaks(records, split) == [Leak("a", {"train": 2, "test": 1})]
+
+
+def test_there_may_be_no_published_split():
+    with pytest.raises(UserError, match="no published split"):
+        split_records([record(0, "a"), record(1, "b")], SplitPlan("published"))
+    only = [record(0, "a", "train"), record(1, "a", "test")]
+    with pytest.raises(UserError, match="no training image is left"):
+        split_records(only, SplitPlan("published", leaks="drop", val_fraction=0))
+    with pytest.raises(UserError, match="split is 'random'"):
+        SplitPlan("random")
