@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -32,16 +34,17 @@ def save(path: Path, image: Image.Image | np.ndarray, **options: object) -> Path
     return path
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds no pixels."""
+def png(
+    width: int, height: int, rows: bytes, bits: int = 8, colour_type: int = 0, before: bytes = b""
+) -> bytes:
+    """A PNG byte by byte, with chunks of text before its pixels."""
+    size = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + size + before + data + chunk(b"IEND", b"")
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
 
-    size = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + size + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 class TestModes:
@@ -84,12 +87,52 @@ class TestModes:
         array = load_image(save(tmp_path / f"a.{suffix}", values), 8, 1)
         assert array[0, 0].tolist() == [0, 0, 1, 1, 156, 254, 255, 255]
 
-    def test_one_bit_and_cmyk(self, tmp_path):
-        path = save(tmp_path / "1.png", Image.fromarray(GREY).convert("1", dither=0))
+    def test_16_bit_grey_of_many_rows(self, tmp_path):
+        values = np.arange(150 * 150, dtype=np.uint16).reshape(150, 150)
+        array = load_image(save(tmp_path / "a.png", values), 150, 1)
+        np.testing.assert_array_equal(array[0], (values.astype(int) + 128) // 257)
+
+    @pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+    def test_one_bit(self, tmp_path, suffix):
+        path = save(tmp_path / f"1.{suffix}", Image.fromarray(GREY).convert("1", dither=0))
         np.testing.assert_array_equal(load_image(path, 8, 1)[0], np.where(GREY > 127, 255, 0))
-        cmyk = Image.new("CMYK", (8, 8), (255, 0, 255, 0))
-        path = save(tmp_path / "cmyk.tif", cmyk)
-        assert load_image(path, 8, 3)[:, 0, 0].tolist() == [0, 255, 0]
+
+    def test_jpeg_of_grey_and_of_ycbcr(self, tmp_path):
+        path = save(tmp_path / "grey.jpg", Image.new("L", (8, 8), 77))
+        assert (load_image(path, 8, 3) == 77).all()
+        path = save(tmp_path / "rgb.jpg", Image.new("RGB", (8, 8), (200, 100, 50)), quality=100)
+        assert np.abs(load_image(path, 8, 3)[:, 4, 4] - np.array([200, 100, 50])).max() <= 2
+
+    @pytest.mark.parametrize("suffix", ["png", "tif"])
+    def test_alpha_of_grey_and_rgb_in_either_format(self, tmp_path, suffix):
+        image = Image.fromarray(RGB)
+        image.putalpha(9)
+        path = save(tmp_path / f"rgba.{suffix}", image)
+        np.testing.assert_array_equal(load_image(path, 8, 3), RGB.transpose(2, 0, 1))
+        np.testing.assert_array_equal(load_image(path, 8, 1)[0], LUMA)
+        image = Image.fromarray(GREY)
+        image.putalpha(9)
+        path = save(tmp_path / f"la.{suffix}", image)
+        np.testing.assert_array_equal(load_image(path, 8, 1)[0], GREY)
+
+    @pytest.mark.parametrize("colour_type", [2, 4, 6])
+    def test_16_bit_colour_and_alpha(self, tmp_path, colour_type):
+        values = [0x1234, 0x8080, 0xFEDC, 0x4000]
+        values = {2: values[:3], 4: values[:2], 6: values}[colour_type]
+        row = b"\0" + struct.pack(f">{len(values)}H", *values) * 8
+        path = tmp_path / "a.png"
+        path.write_bytes(png(8, 8, row * 8, bits=16, colour_type=colour_type))
+        expected = [0x12] * 3 if colour_type == 4 else [0x12, 0x80, 0xFE]
+        assert load_image(path, 8, 3)[:, 3, 3].tolist() == expected
+
+    @pytest.mark.parametrize(
+        ("mode", "suffix"),
+        [("CMYK", "tif"), ("CMYK", "jpg"), ("LAB", "tif"), ("YCbCr", "tif")],
+    )
+    def test_other_colours_are_refused(self, tmp_path, mode, suffix):
+        path = save(tmp_path / f"a.{suffix}", Image.new(mode, (8, 8)))
+        with pytest.raises(UserError, match=rf"a\.{suffix}: {mode} colours, expected grey or RGB"):
+            load_image(path, 8, 3)
 
     def test_32_bits_are_refused(self, tmp_path):
         path = save(tmp_path / "f.tif", np.ones((8, 8), dtype=np.float32))
@@ -163,11 +206,31 @@ class TestRefused:
 
     @pytest.mark.parametrize("side", [8001, 10_000, 14_000, 60_000])
     def test_huge_header(self, tmp_path, side):
-        (tmp_path / "a.png").write_bytes(png_header(side, side))
+        (tmp_path / "a.png").write_bytes(png(side, side, b""))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with pytest.raises(UserError, match="At most 64 megapixels are decoded"):
                 load_image(tmp_path / "a.png", 8, 1)
+
+    @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+    def test_chunks_that_unpack_to_much(self, tmp_path, kind):
+        packed = zlib.compress(bytes(80_000_000))
+        text = b"a\0\1\0\0\0" if kind == b"iTXt" else b"a\0\0"
+        path = tmp_path / "a.png"
+        path.write_bytes(png(8, 8, bytes(72), before=chunk(kind, text + packed)))
+        tracemalloc.start()
+        with contextlib.suppress(UserError):
+            load_image(path, 8, 1)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+        tracemalloc.stop()
+
+    def test_huge_file_is_not_read(self, tmp_path, monkeypatch):
+        path = save(tmp_path / "a.png", GREY)
+        monkeypatch.setattr(module, "MAX_BYTES", path.stat().st_size)
+        load_image(path, 8, 1)
+        monkeypatch.setattr(module, "MAX_BYTES", path.stat().st_size - 1)
+        with pytest.raises(UserError, match=r"a\.png: a file of 0 MB, expected at most 0: save"):
+            load_image(path, 8, 1)
 
     def test_the_largest_size_is_decoded(self, tmp_path, monkeypatch):
         path = save(tmp_path / "a.png", GREY)
@@ -232,7 +295,7 @@ class TestLoadImages:
         assert load_images([], 4, 1, num_workers=2).shape == (0, 1, 4, 4)
 
     def test_workers_ignore_interrupts(self, records, monkeypatch):
-        def interrupted(path, resolution, channels):
+        def interrupted(path, resolution, channels, crop):
             os.kill(os.getpid(), signal.SIGINT)
             return np.zeros((channels, resolution, resolution), np.uint8)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from blastogan.data.framing import Circle, Crop, find_embryo
 from blastogan.data.records import ImageRecord
 from blastogan.data.workers import ignore_interrupt, unchanged
 from blastogan.errors import ProblemList, UserError
@@ -23,12 +25,20 @@ from blastogan.growth import is_power_of_two
 MAX_PIXELS = 64_000_000
 """Largest image that is decoded, in pixels: 64 megapixels take 256 MB as RGBA."""
 
+MAX_BYTES = 512_000_000
+"""Largest file that is opened: an uncompressed image of `MAX_PIXELS`, 16-bit RGBA."""
+
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_MODES = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"))
+_CENTRE = Crop()
+_SOUGHT_SIDE = 512
 _CHUNK_VALUES = 2**22
 
 
-def load_image(path: Path, resolution: int, channels: int) -> NDArray[np.uint8]:
-    """Decode one image: upright, its centre square, resized once with antialiasing (Lanczos).
+def load_image(
+    path: Path, resolution: int, channels: int, crop: Crop = _CENTRE
+) -> NDArray[np.uint8]:
+    """Decode one image: upright, one square of it, resized once with antialiasing (Lanczos).
 
     Alpha is ignored; 16-bit grey is divided by 257; RGB becomes grey by ITU-R 601 luma.
 
@@ -36,24 +46,51 @@ def load_image(path: Path, resolution: int, channels: int) -> NDArray[np.uint8]:
         path: PNG, JPEG, BMP or TIFF file, told by its content.
         resolution: Side of the result, in pixels.
         channels: 1 for grey, 3 for RGB.
+        crop: Which square; by default the largest in the middle.
 
     Returns:
         Array (channels, resolution, resolution), 0 to 255.
 
     Raises:
-        UserError: If the file is no image, damaged, larger than `MAX_PIXELS`, animated, or of 32
-            bits per value; or if `resolution` or `channels` cannot be.
+        UserError: If the file is no image, damaged, larger than `MAX_PIXELS` or `MAX_BYTES`,
+            animated, of 32 bits per value, or of colours that are neither grey nor RGB; or if
+            `resolution` or `channels` cannot be.
+    """
+    return load_framed(path, resolution, channels, crop)[0]
+
+
+def load_framed(
+    path: Path, resolution: int, channels: int, crop: Crop
+) -> tuple[NDArray[np.uint8], bool]:
+    """As `load_image`, and whether the embryo was found; a crop at the centre seeks none.
+
+    Where none is found, the square is that at the centre.
+
+    Returns:
+        Array (channels, resolution, resolution), 0 to 255; False where an embryo was sought and
+        not found, otherwise True.
+
+    Raises:
+        UserError: As `load_image`.
     """
     _check_shape(resolution, channels)
     pixels = decode(path, channels)
-    side = min(pixels.size)
-    left, top = (pixels.width - side) // 2, (pixels.height - side) // 2
+    seeks = crop.kind == "embryo"
+    circle = _embryo(pixels) if seeks else None
+    left, top, side = crop.box(pixels.width, pixels.height, circle)
     square = pixels.resize(
         (resolution, resolution),
         Image.Resampling.LANCZOS,
         box=(left, top, left + side, top + side),
     )
-    return to_chw(square)
+    return to_chw(square), circle is not None or not seeks
+
+
+def _embryo(pixels: Image.Image) -> Circle | None:
+    """The embryo's circle, sought in a shrunken copy, so that a large image is not held twice."""
+    factor = max(1, min(pixels.size) // _SOUGHT_SIDE)
+    circle = find_embryo(np.asarray(pixels.reduce(factor).convert("L")))
+    return circle and Circle(*(factor * value for value in circle))
 
 
 def decode(path: Path, channels: int) -> Image.Image:
@@ -64,14 +101,13 @@ def decode(path: Path, channels: int) -> Image.Image:
     """
     try:
         with opened(path) as image:
-            return _to_mode(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+            # in place, or a copy is made of every image
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_mode(image, "L" if channels == 1 else "RGB")
     except UserError:
         raise
-    # on damaged files, the decoders raise nearly anything: OSError, SyntaxError, struct.error, ...
     except Exception as error:
-        raise UserError(
-            f"{path}: cannot be decoded ({error}): copy it anew, or take it out"
-        ) from error
+        raise _undecodable(path, error) from error
 
 
 def to_chw(image: Image.Image) -> NDArray[np.uint8]:
@@ -81,7 +117,11 @@ def to_chw(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def load_images(
-    records: Sequence[ImageRecord], resolution: int, channels: int, num_workers: int = 0
+    records: Sequence[ImageRecord],
+    resolution: int,
+    channels: int,
+    num_workers: int = 0,
+    crop: Crop = _CENTRE,
 ) -> Tensor:
     """Decode the images of all records, see `load_image`.
 
@@ -90,6 +130,7 @@ def load_images(
         resolution: Side of the result, in pixels.
         channels: 1 for grey, 3 for RGB.
         num_workers: Processes that decode; 0 decodes in this one.
+        crop: As in `load_image`.
 
     Returns:
         Tensor (N, channels, resolution, resolution), uint8, in the order of `records`.
@@ -100,7 +141,7 @@ def load_images(
     _check_shape(resolution, channels)
     images = torch.empty((len(records), channels, resolution, resolution), dtype=torch.uint8)
     loader = DataLoader(
-        _Files([record.path for record in records], resolution, channels),
+        _Files([record.path for record in records], resolution, channels, crop),
         batch_size=None,
         num_workers=min(num_workers, len(records)),
         # arrays go through a pipe; tensors would need shared memory, which containers are short of
@@ -167,17 +208,18 @@ def pyramid(images: Tensor, smallest: int) -> dict[int, Tensor]:
 class _Files(Dataset[NDArray[np.uint8] | str]):
     """Decoded files; in place of one that cannot be decoded, the message that says why."""
 
-    def __init__(self, paths: list[Path], resolution: int, channels: int) -> None:
+    def __init__(self, paths: list[Path], resolution: int, channels: int, crop: Crop) -> None:
         self._paths = paths
         self._resolution = resolution
         self._channels = channels
+        self._crop = crop
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8] | str:
         try:
-            return load_image(self._paths[index], self._resolution, self._channels)
+            return load_image(self._paths[index], self._resolution, self._channels, self._crop)
         except UserError as error:
             return str(error)
 
@@ -187,18 +229,27 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """An image of which the header is read, and nothing yet decoded.
 
     Raises:
-        UserError: If it must not be decoded: no image, too large, animated, 32 bits per value.
+        UserError: If it must not be decoded: no image, too large, animated, 32 bits per value,
+            colours other than grey and RGB.
     """
     # by its path Pillow would map an uncompressed TIFF into memory, and scramble one that lies
     try:
         file = path.open("rb")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file: check the path") from error
+    except OSError as error:
+        raise _undecodable(path, error) from error
     with file, _read_header(path, file) as image:
         yield image
 
 
 def _read_header(path: Path, file: IO[bytes]) -> Image.Image:
+    size = os.fstat(file.fileno()).st_size
+    if size > MAX_BYTES:
+        raise UserError(
+            f"{path}: a file of {size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f}: "
+            "save the image anew, or take it out"
+        )
     try:
         with warnings.catch_warnings():
             # the bound below is tighter than the one that this warns of
@@ -211,18 +262,35 @@ def _read_header(path: Path, file: IO[bytes]) -> Image.Image:
             f"{path}: no image in one of the formats {', '.join(_FORMATS)}: convert it, "
             "or take it out"
         ) from error
-    fault = ""
-    if image.width * image.height > MAX_PIXELS:
-        fault = f"{image.width}x{image.height} pixels. {_too_large()}"
-    # MPO is a JPEG that a camera has put a preview or a gain map behind
-    elif image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        fault = "several frames, expected one: save the frame that was graded as an image"
-    elif image.mode in ("I", "F"):
-        fault = "32 bits per value, expected 8 or 16: convert it, which fixes its white point"
+    except Exception as error:
+        raise _undecodable(path, error) from error
+    fault = _fault(image)
     if fault:
         image.close()
         raise UserError(f"{path}: {fault}")
     return image
+
+
+def _undecodable(path: Path, error: Exception) -> UserError:
+    """On damaged files, decoders raise nearly anything: OSError, SyntaxError, struct.error, ..."""
+    return UserError(f"{path}: cannot be decoded ({error}): copy it anew, or take it out")
+
+
+def _fault(image: Image.Image) -> str:
+    """Why an image must not be decoded, empty where it may be."""
+    if image.width * image.height > MAX_PIXELS:
+        return f"{image.width}x{image.height} pixels. {_too_large()}"
+    # MPO is a JPEG that a camera has put a preview or a gain map behind
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        return "several frames, expected one: save the frame that was graded as an image"
+    if image.mode in ("I", "F"):
+        return "32 bits per value, expected 8 or 16: convert it, which fixes its white point"
+    if image.mode not in _MODES and not image.mode.startswith("I;16"):
+        return (
+            f"{image.mode} colours, expected grey or RGB: convert it with the colour profile "
+            "that it was made with"
+        )
+    return ""
 
 
 def _too_large() -> str:
@@ -231,13 +299,19 @@ def _too_large() -> str:
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     """Decoded image as ``L`` or ``RGB``, 8 bits."""
+    image.load()
     image.info.pop("transparency", None)
     if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    elif image.mode not in ("L", "RGB"):
+        grey = np.empty((image.height, image.width), np.uint8)
+        # by strips, or a large image would be held at 32 bits
+        for top in range(0, image.height, 64):
+            strip = np.asarray(image.crop((0, top, image.width, min(top + 64, image.height))))
+            grey[top : top + 64] = (strip.astype(np.uint32) + 128) // 257
+        image = Image.fromarray(grey)
+    # Pillow drops the alpha of RGBA on the way to grey as on the way to RGB
+    elif image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("RGB")
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _check_shape(resolution: int, channels: int) -> None:

@@ -1,0 +1,236 @@
+"""Framing: which square of a micrograph is shown, at the centre or on the embryo."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blastogan.errors import UserError
+
+CropKind = Literal["centre", "embryo"]
+
+GREATEST_MARGIN = 1.0
+"""Greatest margin about an embryo, in units of its radius."""
+
+_VERSION = 1
+"""Counts the changes of `find_embryo` and `Crop.box` that move a crop."""
+
+_MAP_SIDE = 64
+_RADII = np.geomspace(0.18, 0.52, 14)
+"""Radii that are searched, in shorter sides of the image: embryos of 0.2 to 0.5 and slack."""
+
+_LEAST_SHARE = 0.35
+"""Least share of the texture's variance that the disc of an embryo explains."""
+
+_LEAST_WITHIN = 0.6
+"""Least part of a disc that lies within the image: an embryo may be cut, corners are none."""
+
+_Floats = NDArray[np.float32]
+
+
+class Circle(NamedTuple):
+    """A circle in pixels, from the upper left corner of the image: its first pixel is at 0.5."""
+
+    x: float
+    y: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The square that is cut out of an image.
+
+    Attributes:
+        kind: ``centre`` takes the largest square in the middle, ``embryo`` a square about the
+            embryo's circle.
+        margin: Free space between the circle and the sides of the square, in units of the radius,
+            0 to `GREATEST_MARGIN`; only ``embryo`` has one.
+
+    Raises:
+        UserError: If an attribute is out of range.
+    """
+
+    kind: CropKind = "centre"
+    margin: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(CropKind):
+            raise UserError(f"crop is {self.kind!r}: expected 'centre' or 'embryo'")
+        if not 0 <= self.margin <= GREATEST_MARGIN:
+            raise UserError(
+                f"margin about the embryo is {self.margin}: expected 0 to {GREATEST_MARGIN:g}, "
+                "in units of the embryo's radius"
+            )
+
+    def box(self, width: int, height: int, circle: Circle | None = None) -> tuple[int, int, int]:
+        """Left, top and side of the square, in whole pixels, always within the image.
+
+        Args:
+            width: Width of the image.
+            height: Height of the image.
+            circle: Where the embryo lies; without it, and for ``centre``, the square is central.
+        """
+        side = min(width, height)
+        if self.kind == "centre" or circle is None:
+            return (width - side) // 2, (height - side) // 2, side
+        side = max(1, min(side, math.ceil(2 * circle.radius * (1 + self.margin))))
+        left = min(max(round(circle.x - side / 2), 0), width - side)
+        top = min(max(round(circle.y - side / 2), 0), height - side)
+        return left, top, side
+
+    def key(self) -> str:
+        """Text that two crops share exactly when they cut out the same squares."""
+        return "centre" if self.kind == "centre" else f"embryo-{_VERSION}-{float(self.margin)!r}"
+
+
+def find_embryo(grey: NDArray[np.uint8]) -> Circle | None:
+    """Outer circle of the embryo, the outside of the zona pellucida.
+
+    An embryo has texture in all directions, while the edge of a well and the rings about it run
+    in one, and the medium has none. So the smaller eigenvalue of the structure tensor (Shi and
+    Tomasi 1994) is taken at each place, and the disc is sought that best parts these values in
+    two, by Otsu's criterion (1979), the variance between inside and outside. Cells that have
+    left the zona, and specks on the floor, hardly move a disc.
+
+    Args:
+        grey: Image (H, W), 0 to 255, of any size.
+
+    Returns:
+        The circle, or None where no disc explains enough of the texture.
+
+    Raises:
+        UserError: If `grey` has another shape or type.
+    """
+    if grey.ndim != 2 or grey.dtype != np.uint8:
+        raise UserError(
+            f"got an image of {grey.dtype} and shape {grey.shape}: expected uint8 (H, W)"
+        )
+    if min(grey.shape) < 8:
+        return None
+    with _one_thread():
+        texture = _texture(grey)
+        found = _best_disc(texture)
+    if found is None:
+        return None
+    x, y, radius = _refined(texture, *found)
+    rows, columns = texture.shape
+    height, width = grey.shape
+    return Circle(
+        (x + 0.5) * width / columns,
+        (y + 0.5) * height / rows,
+        radius * max(width, height) / max(rows, columns),
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """OpenCV in the calling thread alone: after a fork, its other threads are gone."""
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _texture(grey: NDArray[np.uint8]) -> _Floats:
+    """Logarithm of the texture that has no direction, its variance made 1, its mean 0.
+
+    The map's longer side is `_MAP_SIDE`; a constant image gives zeros.
+    """
+    import cv2
+
+    scale = _MAP_SIDE / max(grey.shape)
+    columns, rows = (max(1, round(side * scale)) for side in grey.shape[::-1])
+    method = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    shrunken = cv2.resize(grey, (2 * columns, 2 * rows), interpolation=method)
+    tone = cv2.GaussianBlur(shrunken.astype(np.float32), (0, 0), 0.8)
+    along_x = cv2.Sobel(tone, cv2.CV_32F, 1, 0, scale=1 / 8)
+    along_y = cv2.Sobel(tone, cv2.CV_32F, 0, 1, scale=1 / 8)
+    xx, xy, yy = (
+        cv2.GaussianBlur(product, (0, 0), 2.0)
+        for product in (along_x * along_x, along_x * along_y, along_y * along_y)
+    )
+    smaller = (xx + yy) / 2 - np.sqrt(((xx - yy) / 2) ** 2 + xy * xy)
+    strength = np.sqrt(np.maximum(smaller, 0))
+    # below a share of the strongest, and below what rounding to 8 bits makes, all is medium
+    floor = max(0.3, 0.2 * float(np.percentile(strength, 95)))
+    fine = np.log(strength + floor)
+    texture = np.asarray(cv2.resize(fine, (columns, rows), interpolation=cv2.INTER_AREA))
+    # or the few most granular cells would outweigh the rest of the embryo
+    return _standardised(np.minimum(texture, np.percentile(texture, 90)))
+
+
+def _standardised(texture: _Floats) -> _Floats:
+    texture = texture - texture.mean()
+    deviation = float(texture.std())
+    return np.asarray(texture / deviation if deviation > 1e-3 else texture * 0, np.float32)
+
+
+def _best_disc(texture: _Floats) -> tuple[float, float, float] | None:
+    """Centre and radius of the best disc on the grid of the map, None if it explains too little."""
+    import cv2
+
+    best = _LEAST_SHARE
+    found = None
+    ones = np.ones_like(texture)
+    for radius in _RADII * min(texture.shape):
+        reach = math.ceil(radius)
+        y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+        disc = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32)
+        total, area = (
+            np.asarray(cv2.filter2D(values, -1, disc, borderType=cv2.BORDER_CONSTANT), np.float32)
+            for values in (texture, ones)
+        )
+        share = _share(total, area, texture.size)
+        share[area < _LEAST_WITHIN * disc.sum()] = 0
+        place = int(share.argmax())
+        if share.flat[place] > best:
+            best = float(share.flat[place])
+            row, column = divmod(place, texture.shape[1])
+            found = float(column), float(row), float(radius)
+    return found
+
+
+def _share(total: _Floats, area: _Floats, size: int) -> _Floats:
+    """Share of the variance between a disc and the rest; 0 where the disc is the smoother.
+
+    The map has mean 0 and variance 1; `total` is its sum over the disc.
+    """
+    rest = np.maximum(size - area, 1)
+    return np.where(total > 0, total * total / (np.maximum(area, 1) * rest), 0)
+
+
+def _refined(texture: _Floats, x: float, y: float, radius: float) -> tuple[float, float, float]:
+    """The disc moved and resized by fractions of a pixel of the map, as long as it gets better.
+
+    All above the median of the disc counts as that median, so that the faint texture of the zona
+    weighs as much as that of the cells.
+    """
+    rows, columns = np.mgrid[: texture.shape[0], : texture.shape[1]].astype(np.float32)
+    median = np.median(texture[np.hypot(columns - x, rows - y) < radius])
+    texture = _standardised(np.minimum(texture, median))
+
+    def quality(x: float, y: float, radius: float) -> float:
+        disc = np.clip(radius + 0.5 - np.hypot(columns - x, rows - y), 0, 1)
+        return float(_share((texture * disc).sum(), disc.sum(), texture.size))
+
+    best = [x, y, radius]
+    highest = quality(x, y, radius)
+    for step in (1.0, 0.5, 0.25):
+        for axis in (0, 1, 2) * 4:
+            for move in (step, -step):
+                moved = [*best]
+                moved[axis] += move
+                reached = quality(*moved)
+                if reached > highest:
+                    best, highest = moved, reached
+    return best[0], best[1], best[2]
