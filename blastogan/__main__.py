@@ -23,6 +23,7 @@ train and evaluate (Lightning CLI; `blastogan fit --help` lists every option):
   grade       grade classifier: blastogan grade fit, grade validate, grade test
 
 tools:
+  audit       look a set of graded images over before training
   phantom     draw phantoms, procedural blastocysts, into a folder
   generate    generate images from a checkpoint into a folder
   evaluate    FID, KID and more between real images and generated ones
@@ -86,6 +87,10 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
         from blastogan.evaluate import evaluate
 
         return lambda args: evaluate(args[1:])
+    if name == "audit":
+        from blastogan.audit import audit
+
+        return lambda args: audit(args[1:])
     raise UserError(f"no command {name!r}: see blastogan --help")
 
 

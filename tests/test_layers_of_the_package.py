@@ -20,7 +20,8 @@ LEVELS = {
     "networks": 1, "losses": 1, "grids": 1, "data": 1, "metrics": 1,
     "modules": 2,
     "callbacks": 3, "comparison": 3, "loggers": 3,
-    "cli": 4, "run_cli": 4, "evaluate": 4, "grade_cli": 4, "tools": 4, "__main__": 4,
+    "audit_figure": 3, "audit_report": 3,
+    "audit": 4, "cli": 4, "run_cli": 4, "evaluate": 4, "grade_cli": 4, "tools": 4, "__main__": 4,
 }  # fmt: skip
 FORBIDDEN = {
     "networks": {"pytorch_lightning", "blastogan.data", "blastogan.metrics"},

@@ -1,0 +1,119 @@
+"""``blastogan audit``: what is in a set of graded images, and what of it would spoil training."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from blastogan.audit_report import show_audit
+from blastogan.data.audit import audit_images
+from blastogan.data.readers import READERS, Reading
+from blastogan.data.split_file import read_split_file
+from blastogan.errors import UserError
+from blastogan.files import write_json, written_whole
+from blastogan.terminal import positive, track
+
+_log = logging.getLogger(__name__)
+
+
+def audit(args: Sequence[str]) -> int:
+    """Look a set over; print and write what was found; 1 if it would spoil training."""
+    options = _parser().parse_args(args)
+    _check_outputs(options)
+    reading = Reading(
+        options.format,
+        options.table,
+        Reading.parse_columns(options.columns) if options.columns else {},
+        options.embryo_pattern,
+        options.not_gradable,
+    )
+    found = audit_images(
+        options.root,
+        reading,
+        pixels=not options.labels_only,
+        parts=read_split_file(options.split_file) if options.split_file else None,
+        num_workers=0 if options.labels_only else _workers(options.workers),
+        resolution=options.resolution,
+        track=track,
+    )
+    if options.json:
+        write_json(found.to_dict(), options.json)
+    if options.figure:
+        from blastogan.audit_figure import draw_audit
+
+        with written_whole(options.figure) as part:
+            draw_audit(found).save(part, format="PNG")
+    show_audit(found, options.json)
+    for what, path in (("all that was found is", options.json), ("figure", options.figure)):
+        if path:
+            _log.info("%s in %s", what, path)
+    return 0 if found.sound else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="blastogan audit",
+        description="Look a set of graded images over before training: what is in it, which files "
+        "cannot be decoded, which images are copies, what leaks between the parts of a split. "
+        "Exit code 0: sound; 1: faults that would spoil training; 2: wrong use.",
+    )
+    add = parser.add_argument
+    formats = ", ".join(reader.format for reader in READERS)
+    add("root", metavar="PATH", help="folder of graded images")
+    add("--format", default="auto", help=f"auto (default), {formats}")
+    add("--table", metavar="FILE", help="table of the format csv")
+    add(
+        "--columns",
+        metavar="ROLE=NAME,...",
+        help="its columns, such as image=file,grade=score; roles are image, grade or icm and te, "
+        "expansion, embryo, part",
+    )
+    add(
+        "--embryo-pattern",
+        metavar="REGEX",
+        help=r"finds the embryo in the path of an image, such as '(\d+)_'",
+    )
+    add(
+        "--not-gradable",
+        choices=("drop", "DD"),
+        default="drop",
+        help="what becomes of images that were found not gradable yet (default: drop)",
+    )
+    add(
+        "--split-file",
+        metavar="FILE",
+        help="split to check instead of a published one, such as the split.csv of a run",
+    )
+    add(
+        "--resolution",
+        type=positive,
+        metavar="R",
+        help="side in pixels that training will use: smaller images are named (default: 64)",
+    )
+    add("--labels-only", action="store_true", help="open no image: grades and splits alone")
+    add("--workers", type=int, help="processes that decode images (default: one to a core)")
+    add("--json", metavar="FILE", help="write all that was found")
+    add("--figure", metavar="FILE.png", help="draw the classes, and some images of each")
+    return parser
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Refuse what would overwrite a file, or could not be written, before any work."""
+    outputs = [Path(text) for text in (options.json, options.figure) if text]
+    for path in outputs:
+        if path.exists():
+            raise UserError(f"{path} exists; nothing is overwritten: choose another name")
+        if not path.parent.is_dir():
+            raise UserError(f"there is no folder {path.parent} for {path.name}: make it first")
+    if options.figure and Path(options.figure).suffix.lower() != ".png":
+        raise UserError(f"figures are written as .png, got {options.figure}: name it so")
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise UserError("--json and --figure name the same file")
+
+
+def _workers(asked: int | None) -> int:
+    from blastogan.data.workers import available_cores
+
+    return min(available_cores(), 8) if asked is None else max(asked, 0)
