@@ -23,6 +23,7 @@ from blastogan.callbacks import (
     ProgressiveGrowing,
     RandomState,
     SampleGrid,
+    SplitRecord,
     StopOnDivergence,
     TrainingLog,
 )
@@ -166,7 +167,7 @@ class BlastoganCLI(RunCLI):
             growing.load_state_dict(saved)
         folder = self._run_folder()
         settings = self._get(self.config_init, "trainer")
-        extra: list[Any] = [RandomState()]
+        extra: list[Any] = [RandomState(), SplitRecord()]
         if self.subcommand == "predict":
             extra.append(ImageWriter(folder))
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}

@@ -15,7 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.trainer.states import TrainerFn
 
 from blastogan import run_cli
-from blastogan.callbacks import RandomState
+from blastogan.callbacks import RandomState, SplitRecord
 from blastogan.data import GradeDataModule
 from blastogan.errors import UserError
 from blastogan.modules.checkpoints import read_checkpoint
@@ -99,6 +99,7 @@ class GradeCLI(RunCLI):
         settings = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = [
             RandomState(),
+            SplitRecord(),
             _Interrupted(),
             *kept_checkpoints(
                 folder / "checkpoints", best=bool(self._get(self.config_init, "data").val_fraction)

@@ -289,6 +289,13 @@ class TestEmbryoPattern:
             Reading(embryo_pattern="(")
         with pytest.raises(UserError, match="columns name 'picture'"):
             Reading(columns={"picture": "a"})
+        assert Reading.parse_columns("image = file,grade=score") == {
+            "image": "file",
+            "grade": "score",
+        }
+        for text in ("image", "image=", "image=a,image=b"):
+            with pytest.raises(UserError, match="expected each role once"):
+                Reading.parse_columns(text)
         with pytest.raises(UserError, match="not_gradable is 'own'"):
             Reading(not_gradable="own")
 

@@ -11,6 +11,7 @@ from blastogan.callbacks.growing import ProgressiveGrowing
 from blastogan.callbacks.progress import GrowthProgress
 from blastogan.callbacks.random_state import RandomState
 from blastogan.callbacks.sample_grid import SampleGrid
+from blastogan.callbacks.split_record import SplitRecord
 from blastogan.callbacks.training_log import TrainingLog
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ProgressiveGrowing",
     "RandomState",
     "SampleGrid",
+    "SplitRecord",
     "StopOnDivergence",
     "TrainingLog",
 ]

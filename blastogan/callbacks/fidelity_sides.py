@@ -68,17 +68,19 @@ class FidelitySides:
         groups = [data.records[n].embryo for n in data.split[part]]
         if not self.cache or self.trainer.world_size > 1:
             return self._look_at(part, groups)
-        key = fingerprint(data.images(part), data.labels(part), groups)
+        parts = torch.split(torch.arange(len(groups)), self.batch_size)
+        images = (data.images(part, some) for some in parts)
+        key = fingerprint(images, data.labels(part), groups)
         return self.evaluator.gather_cached(
             key, lambda extract: self._look_at(part, groups, extract)
         )
 
     def _look_at(self, part: str, groups: list[str], extract: bool = True) -> SetStatistics:
-        images, labels = self.data.images(part), self.data.labels(part)
-        self._check_share(len(images), f"{part} images")
-        index = torch.arange(self.trainer.global_rank, len(images), self.trainer.world_size)
+        labels = self.data.labels(part)
+        self._check_share(len(labels), f"{part} images")
+        index = torch.arange(self.trainer.global_rank, len(labels), self.trainer.world_size)
         batches = (
-            {"image": images[some], "labels": labels[some], "index": some}
+            {"image": self.data.images(part, some), "labels": labels[some], "index": some}
             for some in torch.split(index, self.batch_size)
         )
         return self._whole(

@@ -86,13 +86,14 @@ def trained_classes(trainer: Trainer) -> list[str]:
 
 def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
     """Training images, a column per class; where a class has too few, black tiles."""
-    images, names = data.images("train"), [data.records[n].grade.name for n in data.split["train"]]
+    names = [data.records[n].grade.name for n in data.split["train"]]
     classes = [name for name in CLASSES if name in names]
-    tiles = torch.zeros(rows, len(classes), *images.shape[1:], dtype=torch.uint8)
+    side = data.schedule.final_resolution
+    tiles = torch.zeros(rows, len(classes), data.img_channels, side, side, dtype=torch.uint8)
     for column, name in enumerate(classes):
         found = [n for n, each in enumerate(names) if each == name][:rows]
-        tiles[: len(found), column] = images[found]
-    caption = f"Training images: {data.source}, {images.shape[-1]}x{images.shape[-1]}"
+        tiles[: len(found), column] = data.images("train", found)
+    caption = f"Training images: {data.source}, {side}x{side}"
     return image_sheet(tiles.flatten(0, 1), len(classes), caption=caption, titles=classes)
 
 

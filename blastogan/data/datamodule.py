@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,23 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from blastogan.data.images import load_images, pyramid
+from blastogan.data.balance import Balance, RareRule, sampling_law, settle_rare_classes
+from blastogan.data.framing import Crop, CropKind
 from blastogan.data.phantom_anatomy import Framing
-from blastogan.data.phantom_set import phantom_records, render_phantoms
-from blastogan.data.phantoms import RESOLUTIONS, PhantomImages
-from blastogan.data.readers import read_graded_images
+from blastogan.data.reading import NotGradable, Reading
 from blastogan.data.records import ImageRecord
-from blastogan.data.splits import split_by_embryo
+from blastogan.data.residence import Residence, ResidentImages, check_residence
+from blastogan.data.sources import FaultRule, FolderSource, PhantomSource
+from blastogan.data.splits import LeakRule, Split, SplitKind, SplitPlan, split_records
+from blastogan.data.store import ImageStore
 from blastogan.data.stream import (
-    SYMMETRIES,
-    Augmentation,
-    ImageBatch,
     ImageOrder,
     PositionedBatchSampler,
     StreamedImages,
+    StreamedIndices,
 )
-from blastogan.data.workers import available_cores, ignore_interrupt, unchanged
+from blastogan.data.transforms import SYMMETRIES, Augment, Transform, plan_augmentation
+from blastogan.data.workers import ignore_interrupt, unchanged
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
 from blastogan.growth import GrowthSchedule
@@ -40,17 +42,37 @@ class BlastocystDataModule(LightningDataModule):
     """Ten-class images, split by embryo, at the resolution and batch size of a schedule.
 
     Without a folder the images are phantoms: procedural drawings that ship with the package.
-    Images are decoded and resized once, then held as uint8 at each resolution of the schedule.
+    Images are decoded and resized once, then held as uint8 at each resolution.
 
     Args:
         schedule: Gives the resolutions, and the batch size at every point of training.
         root: Folder of graded images; ``None`` for phantoms.
         format: Name of a reader, or ``auto`` for the first that knows the folder.
-        img_channels: 1 (grey) or 3 (RGB).
-        augment: Symmetries under which training images are shown: ``none``, ``flip`` (mirrored
-            half of the time) or ``dihedral`` (any of the eight turns and mirrorings).
+        table: Table of the format ``csv``: a path, relative to the folder or to where one is.
+        columns: Names of its columns by role (image, grade or icm and te, expansion, embryo,
+            part), also as text: ``image=file,grade=score``.
+        embryo_pattern: Regular expression that finds the embryo in an image's path, by its group
+            ``embryo``, else its first group; for sets that do not tell embryos apart.
+        not_gradable: ``drop`` images that were found not gradable yet, or take them for ``DD``.
+        faults: ``refuse`` a set with broken images or rows, or ``skip`` these.
+        split: ``by-embryo`` for a split of our own, ``published`` for that of the data set.
+        split_file: Split to use instead, such as the ``split.csv`` of a run.
+        leaks: ``report`` training images whose embryo is held out too, or ``drop`` them.
         val_fraction: Share of the embryos held out for validation.
         test_fraction: Share of the embryos held out for test.
+        min_class_images: Classes with fewer images are rare.
+        rare_classes: ``keep`` rare classes with a warning, ``merge`` each into the nearest class
+            that is not rare, or ``drop`` their images.
+        balance: Law by which training shows the classes: as they are (``none``), by the square
+            root of their numbers (``sqrt``), or all alike (``uniform``).
+        img_channels: 1 (grey) or 3 (RGB).
+        crop: ``centre`` square of each image, or the square around its ``embryo``.
+        crop_margin: Room around the embryo, in units of its radius.
+        augment: ``none``, ``flip`` (mirrored half of the time), ``dihedral`` (any of the eight
+            turns and mirrorings), ``grade-preserving`` (also slight turns, shifts and changes of
+            light), or a list of albumentations by ``class_path`` and ``init_args``.
+        cache_dir: Folder for a store of the decoded images; without, each run decodes anew.
+        residence: ``host``, or ``device`` to hold the training images in its memory if they fit.
         num_phantoms: Number of phantoms, where there is no folder.
         phantom_framing: ``embryo`` centres the embryo, ``well`` shows the well.
         seed: Seed of phantoms, split and order.
@@ -63,6 +85,9 @@ class BlastocystDataModule(LightningDataModule):
     Attributes:
         records: All images with grade and embryo; after `setup`.
         split: Positions in `records` by ``train``, ``val`` and ``test``; after `setup`.
+
+    Raises:
+        UserError: If a value cannot be.
     """
 
     def __init__(
@@ -70,10 +95,25 @@ class BlastocystDataModule(LightningDataModule):
         schedule: GrowthSchedule,
         root: str | None = None,
         format: str = "auto",  # noqa: A002
-        img_channels: int = 1,
-        augment: Augmentation = "none",
+        table: str | None = None,
+        columns: dict[str, str] | str | None = None,
+        embryo_pattern: str | None = None,
+        not_gradable: NotGradable = "drop",
+        faults: FaultRule = "refuse",
+        split: SplitKind = "by-embryo",
+        split_file: str | None = None,
+        leaks: LeakRule = "report",
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
+        min_class_images: int = 10,
+        rare_classes: RareRule = "keep",
+        balance: Balance = "none",
+        img_channels: int = 1,
+        crop: CropKind = "centre",
+        crop_margin: float = 0.1,
+        augment: Augment = "none",
+        cache_dir: str | None = None,
+        residence: Residence = "host",
         num_phantoms: int = 3800,
         phantom_framing: Framing = "embryo",
         seed: int = 0,
@@ -84,19 +124,32 @@ class BlastocystDataModule(LightningDataModule):
         predict_seed: int = 0,
     ) -> None:
         super().__init__()
-        if augment not in SYMMETRIES:
-            raise UserError(f"augment is {augment!r}: expected one of {', '.join(SYMMETRIES)}")
         if num_workers < 0 or eval_batch_size < 1:
             raise UserError("num_workers must be 0 or more and eval_batch_size 1 or more")
+        check_residence(residence, isinstance(augment, list) or augment == "grade-preserving")
+        if not isinstance(augment, list) and augment not in SYMMETRIES:
+            raise UserError(
+                f"augment is {augment!r}: expected one of {', '.join(SYMMETRIES)}, or a list of "
+                "transforms of albumentations"
+            )
+        if isinstance(columns, str):
+            columns = Reading.parse_columns(columns)
+        reading = Reading(format, table, columns or {}, embryo_pattern, not_gradable)
+        framing = Crop(crop, crop_margin)
+        self._source: FolderSource | PhantomSource
+        if root is None:
+            self._source = PhantomSource(num_phantoms, seed, phantom_framing)
+        else:
+            self._source = FolderSource(Path(root), reading, framing, faults, cache_dir)
         self.schedule = schedule
-        self.root = root
-        self.format = format
+        self.plan = SplitPlan(split, split_file, leaks, val_fraction, test_fraction, seed)
+        self.min_class_images = min_class_images
+        self.rare_classes = rare_classes
+        self.balance = balance
         self.img_channels = img_channels
+        self.crop = framing
         self.augment = augment
-        self.val_fraction = val_fraction
-        self.test_fraction = test_fraction
-        self.num_phantoms = num_phantoms
-        self.phantom_framing = phantom_framing
+        self.residence = residence
         self.seed = seed
         self.num_workers = num_workers
         self.eval_batch_size = eval_batch_size
@@ -104,13 +157,20 @@ class BlastocystDataModule(LightningDataModule):
         self.predict_grades = predict_grades
         self.predict_seed = predict_seed
         self.records: tuple[ImageRecord, ...] = ()
-        self.split: dict[str, list[int]] = {}
-        self._pyramids: dict[str, dict[int, Tensor]] = {}
+        self.split: Split = {}
+        self._store: ImageStore | None = None
+        self._resident: ResidentImages | None = None
+        self._augmentation: tuple[int, Transform | None] | None = None
 
     @property
     def source(self) -> str:
         """What the images are, for captions: ``phantoms`` or ``real images``."""
-        return "phantoms" if self.root is None else "real images"
+        return self._source.caption
+
+    @property
+    def root(self) -> Path | None:
+        """Folder of the images; ``None`` for phantoms."""
+        return self._source.root
 
     def setup(self, stage: str) -> None:
         """Read, split and decode the images, once for all stages; prediction decodes none.
@@ -118,51 +178,59 @@ class BlastocystDataModule(LightningDataModule):
         Raises:
             UserError: If the folder, a table or an image cannot be read; all faults are listed.
         """
+        if stage == "fit" and self._augmentation is None:
+            self._augmentation = plan_augmentation(
+                self.augment, self.seed, self.img_channels, self._resolutions()
+            )
         if not self.records:
-            self._read()
-        if not self._pyramids and stage != "predict":
+            self._read(decoded=stage != "predict")
+        if self._store is None and stage != "predict":
             self._decode()
 
-    def _read(self) -> None:
-        if self.root is None:
-            records = phantom_records(self._phantoms())
-        else:
-            table = read_graded_images(Path(self.root), self.format)
-            _log.info("%s", table.summary())
-            records = table.records
-        self.split = split_by_embryo(records, self.val_fraction, self.test_fraction, self.seed)
-        self.records = records
+    def _resolutions(self) -> list[int]:
+        return sorted({phase.resolution for phase in self.schedule.phases})
 
-    def _phantoms(self) -> PhantomImages:
-        resolution = max(self.schedule.final_resolution, RESOLUTIONS[0])
-        return PhantomImages(self.num_phantoms, self.seed, resolution, framing=self.phantom_framing)
+    def _read(self, decoded: bool) -> None:
+        records = self._source.read()
+        if isinstance(self._source, FolderSource):
+            if not decoded:
+                self._source.settle_rows()
+            elif self._source.refused:
+                # only to list what is wrong with the files as well
+                self._source.decode(records, self.schedule.final_resolution, self.img_channels)
+        records, messages = settle_rare_classes(records, self.min_class_images, self.rare_classes)
+        for message in messages:
+            _log.warning("%s", message)
+        self.split = split_records(records, self.plan, self.root)
+        self.records = records
 
     def _decode(self) -> None:
         resolution = self.schedule.final_resolution
-        workers = min(available_cores(), 8)
-        if self.root is None:
-            images = render_phantoms(self._phantoms(), self.img_channels, workers)
-        else:
-            images = load_images(self.records, resolution, self.img_channels, workers)
+        self._store = self._source.decode(self.records, resolution, self.img_channels)
+        faulty = self._store.faults.keys()
         for part, positions in self.split.items():
-            coarsest = self.schedule.start_resolution if part == "train" else resolution
-            self._pyramids[part] = pyramid(images[positions], coarsest)
+            self.split[part] = [n for n in positions if n not in faulty]
+            if positions and not self.split[part]:
+                raise UserError(f"no image of the part {part} can be used: mend the faulty ones")
         self._describe()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run was trained on: a fingerprint of all images with grade, embryo and part."""
+        """What a run was trained on: a fingerprint of its images with grade, embryo and part."""
         parts = {n: part for part, positions in self.split.items() for n in positions}
         lines = [
             f"{record.path.name} {record.grade.name} {record.embryo} {parts[n]}"
             for n, record in enumerate(self.records)
+            if n in parts
         ]
-        digest = hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+        text = "\n".join(lines).encode(errors="surrogateescape")
         return {
-            "images": len(self.records),
+            "images": len(lines),
             "source": self.source,
             "seed": self.seed,
             "augment": self.augment,
-            "fingerprint": digest,
+            "balance": self.balance,
+            "crop": self.crop.key(),
+            "fingerprint": hashlib.blake2b(text, digest_size=16).hexdigest(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -171,11 +239,11 @@ class BlastocystDataModule(LightningDataModule):
         Raises:
             UserError: If a run is to go on with other images, another split or another order.
         """
-        mine = self.state_dict()
+        mine, theirs = self.state_dict(), {**_earlier(), **state_dict}
         different = [
-            f"{name} is {state_dict[name]} in the checkpoint and {mine[name]} here"
+            f"{name} is {theirs[name]} in the checkpoint and {mine[name]} here"
             for name in mine
-            if mine[name] != state_dict[name]
+            if mine[name] != theirs[name]
         ]
         if not different:
             return
@@ -183,7 +251,8 @@ class BlastocystDataModule(LightningDataModule):
         if stage == "fit":
             raise UserError(
                 "the checkpoint was trained on other data: " + "; ".join(different) + ". Give the "
-                "same --data.root, fractions and --seed_everything to go on with it."
+                "same --data.root, fractions and --seed_everything to go on with it, or the "
+                "split.csv of the run as --data.split_file."
             )
         if stage != "predict":
             _log.warning(
@@ -210,22 +279,53 @@ class BlastocystDataModule(LightningDataModule):
         labels = [self.records[n].grade.labels for n in self.split[part]]
         return torch.tensor(labels, dtype=torch.int64).view(-1, 2)
 
-    def images(self, part: str) -> Tensor:
-        """Images uint8 ``(N, C, R, R)`` of a part at the final resolution; after `setup`."""
-        return self._pyramids[part][self.schedule.final_resolution]
+    def sampling_law(self) -> dict[str, float]:
+        """Share of each of the ten classes in what training shows, by `balance`; after `setup`."""
+        return sampling_law(self.class_counts("train"), self.balance)
 
-    def train_dataloader(self) -> DataLoader[ImageBatch]:
+    def sampling_weights(self) -> Tensor:
+        """How often training shows each of its images, 1 on average, float64 ``(N,)``."""
+        counts, law = self.class_counts("train"), self.sampling_law()
+        names = [self.records[n].grade.name for n in self.split["train"]]
+        return torch.tensor([law[name] * len(names) / counts[name] for name in names])
+
+    def images(self, part: str, index: Tensor | Sequence[int] | None = None) -> Tensor:
+        """Images uint8 ``(N, C, R, R)`` of a part at the final resolution; after `setup`.
+
+        Args:
+            part: ``train``, ``val`` or ``test``.
+            index: Positions in the part; ``None`` for all of it.
+        """
+        assert self._store is not None
+        positions = torch.tensor(self.split[part], dtype=torch.int64)
+        if index is not None:
+            positions = positions[torch.as_tensor(index, dtype=torch.int64)]
+        return self._store.images(positions, self.schedule.final_resolution)
+
+    def train_dataloader(self) -> DataLoader[Any]:
         """Stream of training batches from the images shown so far to the end of the tick."""
+        assert self._store is not None
+        assert self._augmentation is not None
+        symmetries, transform = self._augmentation
+        classes = [self.records[n].grade.index for n in self.split["train"]]
         trainer = self.trainer
         sampler = PositionedBatchSampler(
-            ImageOrder(len(self.split["train"]), self.seed, SYMMETRIES[self.augment]),
+            ImageOrder(classes, self.seed, self.balance, symmetries),
             self.schedule,
             self._images_shown,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
+        rows, labels = self._store.rows[self.split["train"]], self.labels("train")
+        levels = {side: self._store.levels[side] for side in self._resolutions()}
+        dataset: Dataset[Any]
+        if self.residence == "device":
+            dataset = StreamedIndices(labels)
+            self._resident = ResidentImages(levels, rows)
+        else:
+            dataset = StreamedImages(levels, rows, labels, transform)
         return DataLoader(
-            StreamedImages(self._pyramids["train"], self.labels("train")),
+            dataset,
             batch_sampler=sampler,
             collate_fn=unchanged,
             num_workers=self.num_workers,
@@ -235,6 +335,14 @@ class BlastocystDataModule(LightningDataModule):
             # an iterator draws a seed for its workers, else from the global generator
             generator=torch.Generator(),
         )
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch to the device, or gather it there."""
+        if isinstance(batch, dict) and "symmetry" in batch and self._resident is not None:
+            return self._resident.gather(batch, device)  # type: ignore[arg-type]
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _images_shown(self) -> int:
         module = self.trainer.lightning_module if self.trainer else None
@@ -249,9 +357,10 @@ class BlastocystDataModule(LightningDataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, part: str) -> DataLoader[Any]:
-        images, labels = self.images(part), self.labels(part)
-        indexed = TensorDataset(images, labels, torch.arange(len(images)))
-        return self._loader_of(indexed, ("image", "labels", "index"))
+        assert self._store is not None
+        level = self._store.levels[self.schedule.final_resolution]
+        stored = _Stored(level, self._store.rows[self.split[part]], self.labels(part))
+        return self._loader_of(stored, ("image", "labels", "index"))
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Requests for the images that ``predict`` generates, class by class."""
@@ -275,6 +384,26 @@ class BlastocystDataModule(LightningDataModule):
             collate_fn=_Named(names),
             generator=torch.Generator(),
         )
+
+
+def _earlier() -> dict[str, Any]:
+    """What checkpoints stand for that were written before these were settings."""
+    return {"balance": "none", "crop": Crop().key()}
+
+
+class _Stored(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Images with labels and index, taken out of a store one by one."""
+
+    def __init__(self, level: Tensor, rows: Tensor, labels: Tensor) -> None:
+        self._level = level
+        self._rows = rows
+        self._labels = labels
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        return self._level[self._rows[index]], self._labels[index], torch.tensor(index)
 
 
 class _Named:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from blastogan.data.datamodule import BlastocystDataModule
-from blastogan.data.phantom_anatomy import Framing
-from blastogan.data.stream import Augmentation
+from blastogan.data.transforms import Augment
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule, check_resolution
 
@@ -20,21 +21,11 @@ class GradeDataModule(BlastocystDataModule):
     stream, not a pass over the set: a small set gets as many steps as a large one.
 
     Args:
-        root: Folder of graded images; ``None`` for phantoms.
         resolution: Side of the images in pixels, a power of two.
         batch_size: Images to a batch of training, summed over devices.
         epoch_kimg: Thousands of images to one epoch, rounded to whole batches.
-        format: Name of a reader, or ``auto`` for the first that knows the folder.
-        img_channels: 1 (grey) or 3 (RGB).
-        augment: Symmetries under which training images are shown: ``none``, ``flip`` or
-            ``dihedral``; a grade does not depend on how an embryo lies.
-        val_fraction: Share of the embryos held out for validation.
-        test_fraction: Share of the embryos held out for test.
-        num_phantoms: Number of phantoms, where there is no folder.
-        phantom_framing: ``embryo`` centres the embryo, ``well`` shows the well.
-        seed: Seed of phantoms, split and order.
-        num_workers: Processes that load training batches.
-        eval_batch_size: Images to a batch of validation and test.
+        augment: As of `BlastocystDataModule`; a grade does not depend on how an embryo lies.
+        **settings: The other settings of `BlastocystDataModule`.
 
     Raises:
         UserError: If a value is out of range.
@@ -42,20 +33,11 @@ class GradeDataModule(BlastocystDataModule):
 
     def __init__(
         self,
-        root: str | None = None,
         resolution: int = 64,
         batch_size: int = 32,
         epoch_kimg: float = 3.2,
-        format: str = "auto",  # noqa: A002
-        img_channels: int = 1,
-        augment: Augmentation = "dihedral",
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
-        num_phantoms: int = 3800,
-        phantom_framing: Framing = "embryo",
-        seed: int = 0,
-        num_workers: int = 0,
-        eval_batch_size: int = 64,
+        augment: Augment = "dihedral",
+        **settings: Any,
     ) -> None:
         check_resolution("resolution", resolution)
         if not epoch_kimg > 0:
@@ -68,15 +50,6 @@ class GradeDataModule(BlastocystDataModule):
                 batch_size=batch_size,
                 tick_kimg=epoch_kimg,
             ),
-            root=root,
-            format=format,
-            img_channels=img_channels,
             augment=augment,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            num_phantoms=num_phantoms,
-            phantom_framing=phantom_framing,
-            seed=seed,
-            num_workers=num_workers,
-            eval_batch_size=eval_batch_size,
+            **settings,
         )

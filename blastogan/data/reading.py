@@ -61,6 +61,23 @@ class Reading:
                 r"expected one such as '^(\d+)_'"
             ) from error
 
+    @staticmethod
+    def parse_columns(text: str) -> dict[str, str]:
+        """Columns by role out of ``image=file,grade=score``.
+
+        Raises:
+            UserError: If it is no such text.
+        """
+        columns = {}
+        for pair in text.split(","):
+            role, equals, name = (part.strip() for part in pair.partition("="))
+            if not (role and equals and name) or role in columns:
+                raise UserError(
+                    f"columns are {text!r}: expected each role once, such as image=file,grade=score"
+                )
+            columns[role] = name
+        return columns
+
     @property
     def names_a_table(self) -> bool:
         """Whether the options make sense for a generic CSV only."""

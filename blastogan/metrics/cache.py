@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "blastogan"
 
 
-def fingerprint(images: Tensor, labels: Tensor | None = None, groups: Sequence[str] = ()) -> str:
-    """Hex digits that change with any pixel, label or embryo of a set in memory.
+def fingerprint(
+    images: Iterable[Tensor], labels: Tensor | None = None, groups: Sequence[str] = ()
+) -> str:
+    """Hex digits that change with any pixel, label or embryo of a set.
 
     Args:
-        images: uint8 ``(N, C, H, W)``.
+        images: uint8 ``(B, C, H, W)``, batch by batch, or all in one tensor ``(N, C, H, W)``; how
+            they are cut into batches does not matter.
         labels: int64 ``(N, 2)``.
         groups: Embryo of each image.
     """
-    digest = hashlib.blake2b(repr(tuple(images.shape)).encode(), digest_size=16)
-    digest.update(images.contiguous().numpy().data)
+    digest = hashlib.blake2b(digest_size=16)
+    count, shape = 0, tuple[int, ...]()
+    for batch in [images] if isinstance(images, Tensor) else images:
+        digest.update(batch.contiguous().numpy().data)
+        count, shape = count + len(batch), tuple(batch.shape[1:])
+    digest.update(repr((count, *shape)).encode())
     if labels is not None:
         digest.update(labels.contiguous().numpy().data)
     digest.update("\n".join(groups).encode(errors="surrogatepass"))

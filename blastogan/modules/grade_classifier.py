@@ -164,7 +164,8 @@ class GradeClassifier(LightningModule):
                 "balanced class weights need a data module that knows its labels: fit with "
                 'datamodule=GradeDataModule(...), or set class_weights="none"'
             )
-        self.letter_weights.copy_(balanced_weights(data.labels("train")))
+        weights = data.sampling_weights() if hasattr(data, "sampling_weights") else None
+        self.letter_weights.copy_(balanced_weights(data.labels("train"), weights))
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the epoch, also on a run resumed with other settings."""
@@ -293,18 +294,22 @@ class GradeClassifier(LightningModule):
         return module.to(map_location).eval()
 
 
-def balanced_weights(labels: Tensor) -> Tensor:
-    """Weight of each letter, inverse to its count, 1 on average over the images.
+def balanced_weights(labels: Tensor, shown: Tensor | None = None) -> Tensor:
+    """Weight of each letter, inverse to how often it is shown, 1 on average over the images shown.
 
     Args:
         labels: int64 ``(N, 2)``.
+        shown: How often each image is shown, relative to the others; ``None`` for all alike.
 
     Returns:
         float32 ``(2, 4)``; 0 for letters that no image has.
     """
-    counts = torch.stack([each.bincount(minlength=len(LETTERS)) for each in labels.unbind(1)])
+    weights = torch.ones(len(labels)) if shown is None else shown.float()
+    counts = torch.stack(
+        [each.bincount(weights, minlength=len(LETTERS)) for each in labels.unbind(1)]
+    )
     present = counts > 0
-    shares = counts / (len(labels) / present.sum(dim=1, keepdim=True))
+    shares = counts / (weights.sum() / present.sum(dim=1, keepdim=True))
     return torch.where(present, 1 / shares, 0.0)
 
 

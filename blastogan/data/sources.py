@@ -1,0 +1,176 @@
+"""Where the images of a data module come from: a folder, or phantoms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import torch
+
+from blastogan.data.framing import Crop
+from blastogan.data.images import pyramid
+from blastogan.data.phantom_anatomy import Framing
+from blastogan.data.phantom_set import phantom_records, render_phantoms
+from blastogan.data.phantoms import RESOLUTIONS, PhantomImages
+from blastogan.data.readers import refuse_nothing, refuse_problems, scan_graded_images
+from blastogan.data.reading import Reading
+from blastogan.data.records import GradedTable, ImageRecord
+from blastogan.data.store import ImageStore, open_store
+from blastogan.data.workers import available_cores
+from blastogan.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+FaultRule = Literal["refuse", "skip"]
+"""What becomes of a set with broken images or rows: none of it is used, or all but these."""
+
+_SHOWN = 5
+
+
+class Source(Protocol):
+    """Graded images that can be decoded.
+
+    Attributes:
+        caption: What they are, for captions.
+        root: The folder that they lie in, if they do.
+    """
+
+    caption: str
+    root: Path | None
+
+    def read(self) -> tuple[ImageRecord, ...]:
+        """The images with their grades, none of them decoded.
+
+        Raises:
+            UserError: If they cannot be read.
+        """
+        ...
+
+    def decode(self, records: Sequence[ImageRecord], resolution: int, channels: int) -> ImageStore:
+        """Images of these records, in their order; faulty ones have no row if they may be skipped.
+
+        Raises:
+            UserError: If they cannot be decoded.
+        """
+        ...
+
+
+@dataclass
+class FolderSource:
+    """Graded images of a folder.
+
+    Attributes:
+        root: The folder.
+        reading: How it is read.
+        crop: What is shown of each image.
+        faults: Whether a set with broken images or rows is refused, or these are skipped.
+        cache_dir: Folder for a store of the decoded images; ``None`` to hold them in memory.
+
+    Raises:
+        UserError: If there is no such rule.
+    """
+
+    root: Path
+    reading: Reading
+    crop: Crop
+    faults: FaultRule = "refuse"
+    cache_dir: str | None = None
+    caption: str = "real images"
+
+    def __post_init__(self) -> None:
+        if self.faults not in get_args(FaultRule):
+            raise UserError(
+                f"faults is {self.faults!r}: expected {' or '.join(get_args(FaultRule))}"
+            )
+        self._table: GradedTable | None = None
+
+    def read(self) -> tuple[ImageRecord, ...]:
+        """See `Source.read`; faulty rows are left to `decode`, to be told with faulty files."""
+        table = scan_graded_images(self.root, self.reading)
+        _log.info("%s", table.summary())
+        for note in table.notes:
+            _log.info("note: %s", note)
+        if not table.problems:
+            refuse_nothing(table)
+        self._table = table
+        return table.records
+
+    def settle_rows(self) -> None:
+        """Refuse or report the faulty rows alone, where nothing will be decoded."""
+        self._settle([])
+
+    def decode(self, records: Sequence[ImageRecord], resolution: int, channels: int) -> ImageStore:
+        """See `Source.decode`."""
+        workers = min(available_cores(), 8)
+        store = open_store(
+            [record.path for record in records],
+            resolution,
+            channels,
+            self.crop,
+            cache_dir=self.cache_dir,
+            num_workers=workers,
+        )
+        self._settle(list(store.faults.values()))
+        if store.not_found:
+            _log.warning(
+                "no embryo was found in %d of %d images: they show the centre",
+                store.not_found,
+                len(records),
+            )
+        return store
+
+    @property
+    def refused(self) -> bool:
+        """Whether faulty rows will have the set refused, so that nothing but faults matters."""
+        return self._table is not None and bool(self._table.problems) and self.faults == "refuse"
+
+    def _settle(self, faults: list[str]) -> None:
+        assert self._table is not None
+        problems = [*self._table.problems, *faults]
+        if self.faults == "refuse":
+            refuse_problems(self.root, self._table.format, problems)
+        elif problems:
+            shown = "; ".join(problems[:_SHOWN])
+            _log.warning(
+                "skipped, %d faulty images or rows: %s%s",
+                len(problems),
+                shown,
+                f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else "",
+            )
+        if len(faults) == len(self._table.records):
+            raise UserError(f"no image of {self.root} can be used: see what is wrong with each")
+
+
+@dataclass
+class PhantomSource:
+    """Phantoms, drawn when they are asked for.
+
+    Attributes:
+        count: Number of phantoms.
+        seed: Phantom n of a seed is always the same.
+        framing: ``embryo`` or ``well``.
+    """
+
+    count: int
+    seed: int
+    framing: Framing
+    caption: str = "phantoms"
+    root: Path | None = None
+
+    def read(self) -> tuple[ImageRecord, ...]:
+        """See `Source.read`."""
+        return phantom_records(self._phantoms(RESOLUTIONS[0]))
+
+    def decode(self, records: Sequence[ImageRecord], resolution: int, channels: int) -> ImageStore:
+        """See `Source.decode`."""
+        phantoms = self._phantoms(max(resolution, RESOLUTIONS[0]))
+        images = render_phantoms(phantoms, channels, min(available_cores(), 8))
+        number = {record.path.name: n for n, record in enumerate(self.read())}
+        rows = torch.tensor([number[record.path.name] for record in records], dtype=torch.int64)
+        return ImageStore(pyramid(images, min(resolution, 4)), rows, faults={}, not_found=0)
+
+    def _phantoms(self, resolution: int) -> PhantomImages:
+        return PhantomImages(self.count, self.seed, resolution, framing=self.framing)
