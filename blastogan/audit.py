@@ -13,7 +13,7 @@ from blastogan.data.readers import READERS, Reading
 from blastogan.data.split_file import read_split_file
 from blastogan.errors import UserError
 from blastogan.files import write_json, written_whole
-from blastogan.terminal import positive, track
+from blastogan.terminal import add_crop, positive, track
 
 _log = logging.getLogger(__name__)
 
@@ -42,9 +42,10 @@ def audit(args: Sequence[str]) -> int:
         write_json(found.to_dict(), options.json)
     if options.figure:
         from blastogan.audit_figure import draw_audit
+        from blastogan.data.framing import Crop
 
         with written_whole(options.figure) as part:
-            draw_audit(found).save(part, format="PNG")
+            draw_audit(found, Crop(options.crop, options.crop_margin)).save(part, format="PNG")
     show_audit(found, options.json)
     for what, path in (("all that was found is", options.json), ("figure", options.figure)):
         if path:
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--labels-only", action="store_true", help="open no image: grades and splits alone")
     add("--workers", type=int, help="processes that decode images (default: one to a core)")
     add("--json", metavar="FILE", help="write all that was found")
+    add_crop(add, "square of the images in the figure")
     add("--figure", metavar="FILE.png", help="draw the classes, and some images of each")
     return parser
 

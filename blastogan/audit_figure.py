@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from blastogan.audit_report import counted
+from blastogan.data.framing import Crop
 from blastogan.data.images import load_image
 from blastogan.grades import CLASSES
 
@@ -23,10 +24,10 @@ _ROW, _CHART, _LEFT, _ABOVE, _BELOW = 0.95, 3.2, 0.5, 0.75, 0.4
 _BARS = ("#33658a", "#b9c9d6")
 
 
-def draw_audit(audit: Audit) -> Image.Image:
+def draw_audit(audit: Audit, crop: Crop | None = None) -> Image.Image:
     """Images and embryos of each class, and some images as training shows them.
 
-    The images are centre squares, of different embryos where there are enough. After an audit of
+    The images are cropped as asked, of different embryos where there are enough. After an audit of
     labels alone there are none. Classes without an image are named, and have no row.
 
     Returns:
@@ -35,6 +36,7 @@ def draw_audit(audit: Audit) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    crop = crop or Crop()
     names = [name for name in CLASSES if audit.classes[name]]
     shows = audit.pixels and bool(names)
     height = _ROW * max(len(names), 1)
@@ -52,9 +54,10 @@ def draw_audit(audit: Audit) -> Image.Image:
         _draw_counts(add_axes(_LEFT, _CHART), audit, names)
     if shows:
         sheet = add_axes(_LEFT + _CHART, _COLUMNS * _ROW)
-        sheet.imshow(_sheet(audit, names), aspect="auto", interpolation="lanczos")
+        sheet.imshow(_sheet(audit, names, crop), aspect="auto", interpolation="lanczos")
         sheet.set_axis_off()
-        sheet.set_title("some images of each class, centre squares", fontsize=8, loc="left")
+        square = "centre squares" if crop.kind == "centre" else "squares on the embryo"
+        sheet.set_title(f"some images of each class, {square}", fontsize=8, loc="left")
     file = BytesIO()
     canvas.print_png(file)  # type: ignore[no-untyped-call]
     return Image.open(file).convert("RGB")
@@ -96,14 +99,14 @@ def _draw_counts(axes: Any, audit: Audit, names: list[str]) -> None:
     )
 
 
-def _sheet(audit: Audit, names: list[str]) -> Image.Image:
+def _sheet(audit: Audit, names: list[str], crop: Crop) -> Image.Image:
     """A row of tiles for each class."""
     step = _TILE + _GAP
     sheet = Image.new("RGB", (_COLUMNS * step, len(names) * step), "white")
     for row, name in enumerate(names):
         graded = [record for record in audit.records if record.grade.name == name]
         for column, record in enumerate(_choice(graded)):
-            values = load_image(record.path, _TILE, channels=3).transpose(1, 2, 0)
+            values = load_image(record.path, _TILE, 3, crop).transpose(1, 2, 0)
             sheet.paste(
                 Image.fromarray(np.ascontiguousarray(values)),
                 (column * step, row * step + _GAP // 2),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blastogan.data.framing import Crop
 from blastogan.data.image_sets import ImageSet
 from blastogan.grades import Grade
 from blastogan.metrics.cache import load_statistics
@@ -62,7 +63,14 @@ Side = ImageSet | GeneratedSet | SetStatistics
 
 
 def open_sides(
-    real: str, fake: str, *, resolution: int | None, count: int, seed: int, device: str
+    real: str,
+    fake: str,
+    *,
+    resolution: int | None,
+    count: int,
+    seed: int,
+    device: str,
+    crop: Crop | None = None,
 ) -> tuple[Side, Side]:
     """Open both sides; no image is decoded yet.
 
@@ -76,17 +84,18 @@ def open_sides(
         count: Images that a checkpoint generates.
         seed: Seed of what it generates.
         device: Where it runs.
+        crop: Which square of the reals is shown, as in training; fakes are shown whole.
 
     Raises:
         UserError: If a side cannot be read; every fault of a folder is listed.
     """
     if not is_checkpoint(fake):
-        return _open(real, resolution, None), _open(fake, resolution, None)
+        return _open(real, resolution, None, crop), _open(fake, resolution, None)
     # networks are built with random weights before they get their own
     with torch.random.fork_rng(devices=[]):
         module = load_module(fake).to(device)
     channels = int(module.hparams["img_channels"])
-    reals = _open(real, resolution or module.final_resolution, channels)
+    reals = _open(real, resolution or module.final_resolution, channels, crop)
     law = module.class_weights()
     if reals.labels is not None:
         names = Counter(Grade.from_labels(*pair).name for pair in reals.labels.tolist())
@@ -94,8 +103,12 @@ def open_sides(
     return reals, GeneratedSet(module, labels_by_law(count, law, seed), seed)
 
 
-def _open(path: str, resolution: int | None, channels: int | None) -> ImageSet | SetStatistics:
-    return load_statistics(path) if is_statistics(path) else ImageSet(path, resolution, channels)
+def _open(
+    path: str, resolution: int | None, channels: int | None, crop: Crop | None = None
+) -> ImageSet | SetStatistics:
+    if is_statistics(path):
+        return load_statistics(path)
+    return ImageSet(path, resolution, channels, crop)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from blastogan.errors import UserError
 from blastogan.files import write_json
 from blastogan.terminal import (
     Table,
+    add_crop,
     choose_device,
     is_checkpoint,
     is_statistics,
@@ -40,6 +41,7 @@ def evaluate(args: Sequence[str]) -> int:
     _check_paths(options)
     _check_metrics(options)
     from blastogan.comparison import Gatherer, open_sides
+    from blastogan.data.framing import Crop
     from blastogan.data.workers import available_cores
 
     device = choose_device(options.device)
@@ -50,6 +52,7 @@ def evaluate(args: Sequence[str]) -> int:
         count=options.count or FAKES,
         seed=options.seed,
         device=device,
+        crop=Crop(options.crop, options.crop_margin),
     )
     evaluator = _evaluator(options, sides, device)
     workers = min(available_cores(), 8) if options.workers is None else max(options.workers, 0)
@@ -106,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         help="crop the centre square of images in folders and resize it to R pixels, as training "
         "does (default: images as they are; with a checkpoint, its resolution)",
     )
+    add_crop(add, "square of the real images, as in training")
     add("--count", type=positive, help=f"images that a checkpoint generates (default {FAKES})")
     add("--batch-size", type=positive, default=32, help="images at a time")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from blastogan.errors import UserError
 
@@ -74,6 +74,23 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
     return number
+
+
+def add_crop(add: Callable[..., Any], what: str) -> None:
+    """Add the options of `blastogan.data.framing.Crop` to a parser.
+
+    Args:
+        add: Its ``add_argument``.
+        what: What is cropped.
+    """
+    add("--crop", choices=("centre", "embryo"), default="centre", help=f"{what} (default: centre)")
+    add(
+        "--crop-margin",
+        type=float,
+        default=0.1,
+        metavar="M",
+        help="room around the embryo, in units of its radius (default: 0.1)",
+    )
 
 
 def choose_device(name: str) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from blastogan.data.folder import IMAGE_SUFFIXES, list_images
+from blastogan.data.framing import Crop
 from blastogan.data.images import decode, load_image, opened, to_chw
 from blastogan.data.readers import claimed, read_graded_images
 from blastogan.data.workers import ignore_interrupt, unchanged
@@ -41,6 +42,7 @@ class ImageSet:
         resolution: Side in pixels to which the centre squares are resized, as for training;
             ``None`` takes all images as they are, upright, and then they must be of one size.
         channels: 1 (grey) or 3 (RGB); ``None`` for grey if every file is grey.
+        crop: Which square is shown, where there is a `resolution`; ``None`` for the centre.
 
     Attributes:
         root: The folder.
@@ -58,12 +60,21 @@ class ImageSet:
     """
 
     def __init__(
-        self, root: str | Path, resolution: int | None = None, channels: int | None = None
+        self,
+        root: str | Path,
+        resolution: int | None = None,
+        channels: int | None = None,
+        crop: Crop | None = None,
     ) -> None:
         if (resolution is not None and resolution < 1) or channels not in (None, 1, 3):
             raise UserError(
                 f"got resolution {resolution} and {channels} channels: expected a resolution of "
                 "at least 1, and 1 (grey) or 3 (RGB) channels"
+            )
+        self._crop = crop or Crop()
+        if resolution is None and self._crop != Crop():
+            raise UserError(
+                "images are cropped to be resized: add a resolution to the crop, or leave it out"
             )
         self.root = Path(root)
         self.names = _names(self.root)
@@ -97,7 +108,7 @@ class ImageSet:
                     content.update(chunk)
             digest.update(repr((name, content.hexdigest())).encode(errors="surrogatepass"))
         labels = None if self.labels is None else self.labels.tolist()
-        rest = (self.resolution, self.channels, labels, self.groups)
+        rest = (self.resolution, self.channels, labels, self.groups, self._crop.key())
         digest.update(repr(rest).encode(errors="surrogatepass"))
         return digest.hexdigest()
 
@@ -117,7 +128,7 @@ class ImageSet:
         """
         paths = [self.root / name for name in self.names]
         loader = DataLoader(
-            _Files(paths, self.size, self.channels, as_is=self.resolution is None),
+            _Files(paths, self.size, self.channels, self._crop if self.resolution else None),
             batch_size=None,
             num_workers=min(num_workers, len(paths)),
             # as in `load_images`: no shared memory, and no draw from the global generator
@@ -195,21 +206,21 @@ class _Files(Dataset[Image8 | str]):
     """Decoded files; in place of one that cannot be decoded, the message that says why."""
 
     def __init__(
-        self, paths: list[Path], size: tuple[int, int], channels: int, *, as_is: bool
+        self, paths: list[Path], size: tuple[int, int], channels: int, crop: Crop | None
     ) -> None:
         self._paths = paths
         self._size = size
         self._channels = channels
-        self._as_is = as_is
+        self._crop = crop
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Image8 | str:
         try:
-            if self._as_is:
+            if self._crop is None:
                 return _load_as_is(self._paths[index], self._size, self._channels)
-            return load_image(self._paths[index], self._size[0], self._channels)
+            return load_image(self._paths[index], self._size[0], self._channels, self._crop)
         except UserError as error:
             return str(error)
 
