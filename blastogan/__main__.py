@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from blastogan.errors import DivergenceError, UserError
+from blastogan.errors import DivergenceError, UserError, printable
 
 USAGE = """\
 usage: blastogan COMMAND [OPTIONS]
@@ -53,10 +53,10 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _command(args[0])(args)
     except (UserError, DivergenceError) as error:
-        sys.stderr.write(f"blastogan: {error}\n")
+        sys.stderr.write(f"blastogan: {printable(str(error))}\n")
         return 2 if isinstance(error, UserError) else 1
     except OSError as error:
-        sys.stderr.write(f"blastogan: {error}\n")
+        sys.stderr.write(f"blastogan: {printable(str(error))}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("blastogan: interrupted\n")
@@ -94,12 +94,21 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
     raise UserError(f"no command {name!r}: see blastogan --help")
 
 
+class _Printable(logging.Formatter):
+    """Messages may hold names of files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _be_quiet() -> None:
     """Show our own messages, and of the libraries' only what a user can act on."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     # Lightning calls jsonargparse by names that are on their way out
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("blastogan").setLevel(logging.INFO)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*")

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from blastogan.errors import printable
 from blastogan.grades import CLASSES
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def _print(console: Console, line: str, style: str = "", indent: int = 6) -> Non
     """Print a line, broken between words on a terminal, and as it is elsewhere."""
     from rich.text import Text
 
+    line = printable(line.replace("\n", "\\n"))
     if console.is_terminal:
         line = textwrap.fill(
             line,

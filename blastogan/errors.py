@@ -5,6 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def printable(text: str) -> str:
+    """A text that no terminal obeys: of each line, control codes and the like are escaped.
+
+    Names of files, and cells of tables, may hold any of them, and bytes that are no text.
+    """
+    return "\n".join(map(_escaped, text.split("\n")))
+
+
+def _escaped(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
 class UserError(ValueError):
     """Wrong input, told in full by its message: what was got, what was expected, what to do.
 
@@ -23,7 +37,8 @@ class ProblemList(UserError):
 
     def __init__(self, summary: str, problems: Sequence[str], remedy: str) -> None:
         self.problems = list(problems)
-        lines = [f"  - {problem}" for problem in self.problems[: self.SHOWN]]
+        shown = (problem.replace("\n", "\\n") for problem in self.problems[: self.SHOWN])
+        lines = [f"  - {problem}" for problem in shown]
         if len(self.problems) > self.SHOWN:
             lines.append(f"  ... and {len(self.problems) - self.SHOWN} more")
         super().__init__("\n".join([f"{summary} ({len(self.problems)}):", *lines, remedy]))

@@ -95,15 +95,17 @@ class GradeCLI(RunCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer in the run's folder, with checkpoints, loggers and random state."""
+        # what is wrong with the data is told before anything is written
+        data: GradeDataModule = self._get(self.config_init, "data")
+        if self.subcommand == "fit":
+            data.setup("fit")
         folder = self._run_folder()
         settings = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = [
             RandomState(),
             SplitRecord(),
             _Interrupted(),
-            *kept_checkpoints(
-                folder / "checkpoints", best=bool(self._get(self.config_init, "data").val_fraction)
-            ),
+            *kept_checkpoints(folder / "checkpoints", best=bool(data.split.get("val"))),
         ]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         bar = settings.get("enable_progress_bar")
@@ -116,8 +118,7 @@ class GradeCLI(RunCLI):
         return super().instantiate_trainer(**{**own, **kwargs})
 
     def before_fit(self) -> None:
-        """Read the data before anything is written, and say where everything goes."""
-        self.datamodule.setup("fit")
+        """Refuse a checkpoint of other data, and say where everything goes."""
         saved = self.checkpoint or {}
         if GradeDataModule.__name__ in saved:
             self.datamodule.load_state_dict(saved[GradeDataModule.__name__])

@@ -28,6 +28,7 @@ def test_fit_test_resume_and_generate_from_a_preset_like_file(here, capfd):
         "fidelity.png",
         "metrics.csv",
         "samples",
+        "split.csv",
     }
     rows = read_table(run / "metrics.csv")
     assert float(rows[-1]["kimg"]) == 0.192

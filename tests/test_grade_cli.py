@@ -37,6 +37,7 @@ def test_fit_and_test_without_a_config(here, capfd, caplog):
         "checkpoints/last.ckpt",
         "config.yaml",
         "metrics.csv",
+        "split.csv",
     }
     # the last epoch is kept though it was not the best
     assert weights(last)["blastogan"] == {"architecture": "GradeClassifier", "images_shown": 96}

@@ -26,6 +26,20 @@ _WEIGHTS: dict[Balance, Callable[[int], float]] = {
 }
 
 
+def check_balance(balance: str, rare_classes: str) -> None:
+    """Refuse laws and rules that there are not.
+
+    Raises:
+        UserError: If there is no such law of balance, or no such rule for rare classes.
+    """
+    for name, value, known in (
+        ("balance", balance, get_args(Balance)),
+        ("rare_classes", rare_classes, get_args(RareRule)),
+    ):
+        if value not in known:
+            raise UserError(f"{name} is {value!r}: expected one of {', '.join(known)}")
+
+
 def sampling_law(counts: Mapping[str, int], balance: Balance) -> dict[str, float]:
     """Share of each class in what is shown: n^q / sum n^q (Kang et al. 2020, equation 1).
 
@@ -43,8 +57,7 @@ def sampling_law(counts: Mapping[str, int], balance: Balance) -> dict[str, float
     Raises:
         UserError: If there is no such law, or no image.
     """
-    if balance not in _WEIGHTS:
-        raise UserError(f"balance is {balance!r}: expected one of {', '.join(get_args(Balance))}")
+    check_balance(balance, "keep")
     weights = {name: _WEIGHTS[balance](count) for name, count in counts.items()}
     total = math.fsum(weights.values())
     if total <= 0:
@@ -93,11 +106,7 @@ def settle_rare_classes(
     Raises:
         UserError: If there is no such rule, or if every class is rare and none may be kept.
     """
-    if rule not in get_args(RareRule):
-        raise UserError(
-            f"the rule for rare classes is {rule!r}: expected one of "
-            f"{', '.join(get_args(RareRule))}"
-        )
+    check_balance("none", rule)
     counts = Counter(record.grade.name for record in records)
     rare = {name: counts[name] for name in CLASSES if 0 < counts[name] < least}
     common = [name for name in CLASSES if counts[name] and name not in rare]

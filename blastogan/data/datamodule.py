@@ -14,7 +14,14 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from blastogan.data.balance import Balance, RareRule, sampling_law, settle_rare_classes
+from blastogan.data.balance import (
+    Balance,
+    RareRule,
+    check_balance,
+    sampling_law,
+    settle_rare_classes,
+)
+from blastogan.data.batches import Named, StoredImages
 from blastogan.data.framing import Crop, CropKind
 from blastogan.data.phantom_anatomy import Framing
 from blastogan.data.reading import NotGradable, Reading
@@ -29,7 +36,7 @@ from blastogan.data.stream import (
     StreamedImages,
     StreamedIndices,
 )
-from blastogan.data.transforms import SYMMETRIES, Augment, Transform, plan_augmentation
+from blastogan.data.transforms import Augment, Transform, check_augment, plan_augmentation
 from blastogan.data.workers import ignore_interrupt, unchanged
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
@@ -126,12 +133,9 @@ class BlastocystDataModule(LightningDataModule):
         super().__init__()
         if num_workers < 0 or eval_batch_size < 1:
             raise UserError("num_workers must be 0 or more and eval_batch_size 1 or more")
+        check_augment(augment)
+        check_balance(balance, rare_classes)
         check_residence(residence, isinstance(augment, list) or augment == "grade-preserving")
-        if not isinstance(augment, list) and augment not in SYMMETRIES:
-            raise UserError(
-                f"augment is {augment!r}: expected one of {', '.join(SYMMETRIES)}, or a list of "
-                "transforms of albumentations"
-            )
         if isinstance(columns, str):
             columns = Reading.parse_columns(columns)
         reading = Reading(format, table, columns or {}, embryo_pattern, not_gradable)
@@ -359,7 +363,7 @@ class BlastocystDataModule(LightningDataModule):
     def _evaluation_loader(self, part: str) -> DataLoader[Any]:
         assert self._store is not None
         level = self._store.levels[self.schedule.final_resolution]
-        stored = _Stored(level, self._store.rows[self.split[part]], self.labels(part))
+        stored = StoredImages(level, self._store.rows[self.split[part]], self.labels(part))
         return self._loader_of(stored, ("image", "labels", "index"))
 
     def predict_dataloader(self) -> DataLoader[Any]:
@@ -381,7 +385,7 @@ class BlastocystDataModule(LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=self.eval_batch_size,
-            collate_fn=_Named(names),
+            collate_fn=Named(names),
             generator=torch.Generator(),
         )
 
@@ -389,29 +393,3 @@ class BlastocystDataModule(LightningDataModule):
 def _earlier() -> dict[str, Any]:
     """What checkpoints stand for that were written before these were settings."""
     return {"balance": "none", "crop": Crop().key()}
-
-
-class _Stored(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Images with labels and index, taken out of a store one by one."""
-
-    def __init__(self, level: Tensor, rows: Tensor, labels: Tensor) -> None:
-        self._level = level
-        self._rows = rows
-        self._labels = labels
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        return self._level[self._rows[index]], self._labels[index], torch.tensor(index)
-
-
-class _Named:
-    """Collate tuples of tensors into a mapping."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-
-    def __call__(self, items: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
-        columns = zip(*items, strict=True)
-        return {name: torch.stack(c) for name, c in zip(self.names, columns, strict=True)}

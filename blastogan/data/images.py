@@ -232,6 +232,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
         UserError: If it must not be decoded: no image, too large, animated, 32 bits per value,
             colours other than grey and RGB.
     """
+    # opening a pipe would wait for a writer
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: cannot be decoded (a folder or a pipe, no file): take it out")
     # by its path Pillow would map an uncompressed TIFF into memory, and scramble one that lies
     try:
         file = path.open("rb")

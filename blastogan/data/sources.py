@@ -138,7 +138,9 @@ class FolderSource:
                 "skipped, %d faulty images or rows: %s%s",
                 len(problems),
                 shown,
-                f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else "",
+                f"; and {len(problems) - _SHOWN} more, which blastogan audit lists"
+                if len(problems) > _SHOWN
+                else "",
             )
         if len(faults) == len(self._table.records):
             raise UserError(f"no image of {self.root} can be used: see what is wrong with each")

@@ -135,6 +135,19 @@ class Transform:
         return torch.from_numpy(np.ascontiguousarray(changed.transpose(2, 0, 1)))
 
 
+def check_augment(augment: Augment) -> None:
+    """Refuse names of augmentations that there are not; a list is checked when it is planned.
+
+    Raises:
+        UserError: If there is no such augmentation.
+    """
+    if not isinstance(augment, list) and augment not in SYMMETRIES:
+        raise UserError(
+            f"augment is {augment!r}: expected one of {', '.join(SYMMETRIES)}, or a list of "
+            "transforms of albumentations"
+        )
+
+
 def plan_augmentation(
     augment: Augment, seed: int, channels: int, resolutions: Sequence[int] = (4, 16, 64)
 ) -> tuple[int, Transform | None]:
@@ -151,13 +164,9 @@ def plan_augmentation(
     Raises:
         UserError: If there is no such augmentation, or if its entries cannot be used.
     """
+    check_augment(augment)
     if isinstance(augment, list):
         return 1, Transform(augment, seed, channels, resolutions)
-    if augment not in SYMMETRIES:
-        raise UserError(
-            f"augment is {augment!r}: expected one of {', '.join(SYMMETRIES)}, or a list of "
-            "transforms of albumentations"
-        )
     preserving = augment == "grade-preserving"
     transform = Transform(GRADE_PRESERVING, seed, channels, resolutions) if preserving else None
     return SYMMETRIES[augment], transform

@@ -26,13 +26,16 @@ class ClinicTableReader:
 
     def claims(self, folder: Folder) -> bool:
         """Whether there is a ``metadata.csv``."""
-        return (folder.root / self._FILE).is_file()
+        path = folder.root / self._FILE
+        # also one that is no file, which is to be told
+        return path.exists() or path.is_symlink()
 
     def read(self, folder: Folder, reading: Reading) -> GradedTable:
         """Read the table, see `Reader.read`."""
         path = folder.root / self._FILE
         if not path.is_file():
-            raise UserError(f"{path} is missing: put the table there, or ask for another format")
+            got = "is no file" if self.claims(folder) else "is missing"
+            raise UserError(f"{path} {got}: put the table there, or ask for another format")
         table = read_table(path)
         table.require(("filename", "grade"), "Name them so, or read it with the format csv")
         draft = TableDraft(folder, self.format, reading)

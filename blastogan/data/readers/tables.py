@@ -15,6 +15,7 @@ MAX_BYTES = 200_000_000
 
 _SEPARATORS = ",;\t|"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ class Table:
         """
         missing = [name for name in wanted if name not in self.columns]
         if missing:
+            # in a table of one column it is rather the separator that is wrong
+            hint = ". Columns are separated by a comma, semicolon, tab or |"
             raise UserError(
-                f"{self.path} has the columns {', '.join(self.columns) or '(none)'}: "
-                f"{', '.join(missing)} missing. {remedy}"
+                f"{self.path} has the columns {', '.join(self.columns)[:_SHOWN] or '(none)'}: "
+                f"{', '.join(missing)} missing. {remedy}{hint if len(self.columns) == 1 else ''}"
             )
 
 
@@ -93,6 +96,9 @@ def read_table(path: Path, header: Iterable[str] | None = None) -> Table:
 
 def header_of(path: Path) -> list[str]:
     """Lower-case cells of the first line, as far as it can be read; never raises for content."""
+    # opening a pipe would wait for a writer
+    if not path.is_file():
+        return []
     try:
         with path.open("rb") as file:
             start = file.read(2**16)
@@ -108,8 +114,13 @@ def header_of(path: Path) -> list[str]:
 
 def _text(path: Path) -> tuple[str, list[str]]:
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is a folder or a pipe: put a table in its place")
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} has {path.stat().st_size / 1e6:.0f} MB, at most 200 are read")
+            raise UserError(
+                f"{path} has {path.stat().st_size / 1e6:.0f} MB, at most {MAX_BYTES / 1e6:.0f} are "
+                "read: leave out columns, or split the set"
+            )
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from error
@@ -123,7 +134,8 @@ def _decoded(path: Path, content: bytes) -> tuple[str, list[str]]:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if "\0" in text and encoding != "utf-8-sig":
+        # within a row of UTF-8 it is the fault of that row; in the header, UTF-16 without a mark
+        if "\0" in (text.partition("\n")[0] if encoding == "utf-8-sig" else text):
             break
         told = f"{path.name} is no text in UTF-8: read as Latin-1 (Windows-1252)"
         return text, [told] if encoding == "cp1252" else []
@@ -138,14 +150,16 @@ def _separator(text: str) -> str:
 def _lines(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Number and stripped cells of every line with content."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    last = 0
     try:
         for cells in reader:
+            last = reader.line_num
             stripped = [cell.strip() for cell in cells]
             if any(stripped):
                 yield reader.line_num, stripped
     except csv.Error as error:
         raise UserError(
-            f"{path} line {reader.line_num}: {error}; every quote that opens must close"
+            f"{path} line {last + 1}: {error}; every quote that opens must close"
         ) from error
 
 

@@ -1,0 +1,34 @@
+"""Batches of evaluation and prediction: in order, by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+class StoredImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Images with labels and index, taken out of a store one by one."""
+
+    def __init__(self, level: Tensor, rows: Tensor, labels: Tensor) -> None:
+        self._level = level
+        self._rows = rows
+        self._labels = labels
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        return self._level[self._rows[index]], self._labels[index], torch.tensor(index)
+
+
+class Named:
+    """Collate tuples of tensors into a mapping."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def __call__(self, items: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+        """Stack the tuples' first tensors under the first name, and so on."""
+        columns = zip(*items, strict=True)
+        return {name: torch.stack(c) for name, c in zip(self.names, columns, strict=True)}
