@@ -16,6 +16,22 @@ SMALL = {
     "grow_on_phantoms": 'run_dir = "run"\n'
     "hold_kimg = {8: 0.064, 16: 0.064}\nfade_kimg = 0.064\nnum_phantoms = 60",
     "fid_on_small_sets": "grader_epochs = 1\nsizes = (30, 60)\ndraws = 2",
+    "your_own_images": "num_embryos = 18",
+}
+TOLD = {
+    "your_own_images": (
+        "fault layout",
+        "note no-groups",
+        "unknown grade '4A'",
+        "z1.png' leads out of the folder",
+        "is grade 3BB",
+        "fault unreadable",
+        "listed as different embryos",
+        "fault leak-embryo",
+        "grade ND",
+        "; 0 embryos in several parts",
+        "sound: True",
+    ),
 }
 
 
@@ -30,6 +46,10 @@ def test_a_notebook_runs_and_is_kept_with_its_pictures(name, tmp_path):
     tagged[0].source += "\n" + SMALL[name]
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    for shown in (kept, outputs):
+        text = "".join(output.get("text", "") for output in shown)
+        assert [words for words in TOLD.get(name, ()) if words not in text] == []
 
 
 def test_the_example_trains(tmp_path):

@@ -102,9 +102,10 @@ def refuse_problems(root: Path, format_: str, problems: Sequence[str]) -> None:
         raise ProblemList(
             f"{root} (format {format_}) cannot be read as it is",
             problems,
-            f"Mend these or take them out; blastogan audit lists them all. Grades are {', '.join(CLASSES)}, with an expansion "
-            "digit, + or - if known (4AB, 3AA-); ND if not gradable yet; NA, ? or nothing if "
-            "unknown. Images lie in this folder, or are copied into it.",
+            "Mend these or take them out; blastogan audit lists them all. Grades are "
+            f"{', '.join(CLASSES)}, with an expansion digit, + or - if known (4AB, 3AA-); ND if "
+            "not gradable yet; NA, ? or nothing if unknown. Images lie in this folder, or are "
+            "copied into it.",
         )
 
 
