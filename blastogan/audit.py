@@ -6,11 +6,13 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from blastogan.audit_report import show_audit
 from blastogan.data.audit import audit_images
 from blastogan.data.readers import READERS, Reading
 from blastogan.data.split_file import read_split_file
+from blastogan.data.splits import SplitKind
 from blastogan.errors import UserError
 from blastogan.files import write_json, written_whole
 from blastogan.terminal import add_crop, positive, track
@@ -25,7 +27,7 @@ def audit(args: Sequence[str]) -> int:
     reading = Reading(
         options.format,
         options.table,
-        Reading.parse_columns(options.columns) if options.columns else {},
+        options.columns or {},
         options.embryo_pattern,
         options.not_gradable,
     )
@@ -34,6 +36,7 @@ def audit(args: Sequence[str]) -> int:
         reading,
         pixels=not options.labels_only,
         parts=read_split_file(options.split_file) if options.split_file else None,
+        split=options.split,
         num_workers=0 if options.labels_only else _workers(options.workers),
         resolution=options.resolution,
         track=track,
@@ -81,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=("drop", "DD"),
         default="drop",
         help="what becomes of images that were found not gradable yet (default: drop)",
+    )
+    add(
+        "--split",
+        choices=get_args(SplitKind),
+        default="published",
+        help="split that training will use: by-embryo (training's default) leaves a published one "
+        "unused, so that its leaks are notes; published (default) makes them faults",
     )
     add(
         "--split-file",

@@ -144,6 +144,32 @@ def test_an_embryo_in_two_parts_of_the_published_split_is_a_leak(make_set):
     assert (leak.embryo, leak.parts) == ("e1", ("train", "test"))
     assert leak.images == ("02.png", "03.png", "19.png")
     assert found.parts == {"train": 18, "val": 0, "test": 6}
+    unused = audit_images("set", pixels=False, split="by-embryo")
+    assert unused.sound
+    assert unused.leaks == found.leaks
+    assert kinds(unused, "note")["leak-embryo"] == 1
+
+
+def test_copies_that_a_split_tears_within_an_embryo_are_told_with_the_embryo(make_set):
+    def change(images, rows):
+        images["19.png"] = images["02.png"]
+        rows["19.png"] = rows["02.png"][:2] + ["test"]
+        images["20.png"] = images["05.png"]
+
+    leaks = audit_images(make_set(change, parts=True)).leaks
+    assert [(leak.kind, leak.images) for leak in leaks] == [
+        ("embryo", ("02.png", "03.png", "19.png")),
+        ("duplicates", ("05.png", "20.png")),
+    ]
+
+
+def test_a_table_of_unknown_columns_is_pointed_to(make_set):
+    root = make_set()
+    text = (root / "table.csv").read_text().replace("grade", "score", 1)
+    (root / "table.csv").write_text(text)
+    (fault,) = audit_images(root, pixels=False).faults
+    assert "table.csv has the columns image, embryo, score, part: if the grades" in fault.message
+    assert "columns, such as image=file,grade=score" in fault.message
 
 
 def test_a_given_split_counts_instead_of_the_published_one(make_set, capfd):
@@ -155,7 +181,7 @@ def test_a_given_split_counts_instead_of_the_published_one(make_set, capfd):
     faults = [each for each in found["findings"] if each["level"] == "fault"]
     assert [(each["kind"], each["examples"]) for each in faults] == [
         ("split-names", ["none.png"]),
-        ("leak-embryo", ["embryo e0: 00.png = 01.png, in train and val"]),
+        ("leak-embryo", ["embryo e0: 00.png, 01.png, in train and val"]),
     ]
     assert "given split" in shown
     notes = {each["kind"]: each["count"] for each in found["findings"]}

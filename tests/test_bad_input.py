@@ -84,6 +84,9 @@ def tree(tmp_path_factory, picture):
     writer.writerow(["folder", "filename", "embryo_guid", "grade"])
     for n in range(SOUND):
         writer.writerow(["", f"sound{n:02}.png", f"e{n // 2}", "AA" if n < 6 else "BB"])
+    for n in range(3):
+        picture.save(root / f"disputed{n}.png")
+        writer.writerow(["", f"disputed{n}.png", "e0", "AA"])
     rows = {}
     for cells, words in broken_rows(root):
         writer.writerow(cells)
@@ -142,7 +145,7 @@ def broken_rows(root):
         ("away.png", "../outside.png"),
         ("dangling.png", "gone.png"),
         ("circle.png", "circle.png"),
-        ("twin.png", "sound05.png"),
+        ("twin.png", "disputed2.png"),
     ):
         (root / name).symlink_to(target)
     return [
@@ -158,9 +161,9 @@ def broken_rows(root):
         (["", "\x1b[2Jgone\n.png", "x", "AA"], "no file"),
         (["", "g" * 5000 + ".png", "x", "AA"], "no file"),
         (["", "", "x", "AA"], "no filename"),
-        (["", "sound00.png", "e0", "BB"], "grade BB.*grade AA.*line 2: keep one"),
-        (["", "sound01.png", "e5", "AA"], "embryo e5.*embryo e0.*line 3: keep one"),
-        (["", "twin.png", "e2", "CC"], "grade CC.*grade AA.*line 7: keep one"),
+        (["", "disputed0.png", "e0", "BB"], "grade BB.*grade AA.*line 14: keep one"),
+        (["", "disputed1.png", "e5", "AA"], "embryo e5.*embryo e0.*line 15: keep one"),
+        (["", "twin.png", "e0", "CC"], "grade CC.*grade AA.*line 16: keep one"),
         (["", "sound02.png", "e1", "AX"], "unknown grade"),
         (["", "sound02.png", "e1", "7AA"], "unknown grade"),
         (["", "sound02.png", "e1", "\x1b]0;title\x07"], "unknown grade"),
@@ -300,7 +303,7 @@ def test_training_without_the_faulty_uses_every_sound_image(tree, schedule, capl
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape[2:] == (8, 8)
     number = len(tree.files) + len(tree.rows)
-    assert f"skipped, {number} faulty images or rows: metadata.csv line 14" in caplog.text
+    assert f"skipped, {number} faulty images or rows: metadata.csv line 17" in caplog.text
 
 
 def test_odd_files_that_are_sound_are_decoded(tmp_path, picture):

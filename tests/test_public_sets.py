@@ -246,7 +246,7 @@ class TestCSV:
     @pytest.mark.parametrize(
         ("reading", "message"),
         [
-            (Reading(columns={"image": "nowhere"}), r"nowhere \(image\) missing"),
+            (Reading(columns={"image": "nowhere"}), r"nowhere \(for image\) missing"),
             (Reading(table="absent.csv"), "absent.csv is no file"),
             (Reading(format="names", table="t.csv"), "options of the format csv"),
             (Reading(format="csv", columns={"grade": "file"}), "unknown grade"),
@@ -289,13 +289,13 @@ class TestEmbryoPattern:
             Reading(embryo_pattern="(")
         with pytest.raises(UserError, match="columns name 'picture'"):
             Reading(columns={"picture": "a"})
-        assert Reading.parse_columns("image = file,grade=score") == {
+        assert Reading(columns="image = file,grade=score").columns == {
             "image": "file",
             "grade": "score",
         }
         for text in ("image", "image=", "image=a,image=b"):
             with pytest.raises(UserError, match="expected each role once"):
-                Reading.parse_columns(text)
+                Reading(columns=text)
         with pytest.raises(UserError, match="not_gradable is 'own'"):
             Reading(not_gradable="own")
 

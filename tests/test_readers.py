@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blastogan.data.readers import READERS, read_graded_images
+from blastogan.data.readers import READERS, read_graded_images, scan_graded_images
 from blastogan.data.records import GradedTable
 from blastogan.errors import ProblemList, UserError
 
@@ -133,6 +133,7 @@ class TestClinicTable:
         (problem,) = problems(tmp_path)
         assert problem.startswith("metadata.csv line 3: 1.png is grade A")
         assert "grade AB, embryo g at metadata.csv line 2" in problem
+        assert scan_graded_images(tmp_path).records == ()
 
     def test_every_problem_is_listed_with_its_line(self, tmp_path):
         root = write_images(tmp_path / "root", "1.png", "2.png")

@@ -1,35 +1,73 @@
 """Graded blastocyst images and phantoms; they know no model.
 
-The data modules are loaded when they are first used: phantoms alone need no Lightning.
+Names are loaded when they are first used: phantoms alone need no Lightning.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from blastogan.data.phantoms import PhantomImages, render_phantom
-from blastogan.data.readers import read_graded_images
-
 if TYPE_CHECKING:
+    from blastogan.data.audit import Audit, audit_images
     from blastogan.data.datamodule import BlastocystDataModule
+    from blastogan.data.framing import Crop
     from blastogan.data.grade_data import GradeDataModule
+    from blastogan.data.phantoms import PhantomImages, render_phantom
+    from blastogan.data.readers import read_graded_images, scan_graded_images
+    from blastogan.data.reading import Reading
+    from blastogan.data.records import GradedTable, ImageRecord
+    from blastogan.data.split_file import read_split_file, write_split_file
+    from blastogan.data.splits import SplitPlan, find_leaks, split_by_embryo, split_records
 
 __all__ = [
+    "Audit",
     "BlastocystDataModule",
+    "Crop",
     "GradeDataModule",
+    "GradedTable",
+    "ImageRecord",
     "PhantomImages",
+    "Reading",
+    "SplitPlan",
+    "audit_images",
+    "find_leaks",
     "read_graded_images",
+    "read_split_file",
     "render_phantom",
+    "scan_graded_images",
+    "split_by_embryo",
+    "split_records",
+    "write_split_file",
 ]
+
+_HOMES = {
+    "Audit": "audit",
+    "BlastocystDataModule": "datamodule",
+    "Crop": "framing",
+    "GradeDataModule": "grade_data",
+    "GradedTable": "records",
+    "ImageRecord": "records",
+    "PhantomImages": "phantoms",
+    "Reading": "reading",
+    "SplitPlan": "splits",
+    "audit_images": "audit",
+    "find_leaks": "splits",
+    "read_graded_images": "readers",
+    "read_split_file": "split_file",
+    "render_phantom": "phantoms",
+    "scan_graded_images": "readers",
+    "split_by_embryo": "splits",
+    "split_records": "splits",
+    "write_split_file": "split_file",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "BlastocystDataModule":
-        from blastogan.data.datamodule import BlastocystDataModule
+    if name not in _HOMES:
+        raise AttributeError(f"module 'blastogan.data' has no attribute {name!r}")
+    return getattr(import_module(f"blastogan.data.{_HOMES[name]}"), name)
 
-        return BlastocystDataModule
-    if name == "GradeDataModule":
-        from blastogan.data.grade_data import GradeDataModule
 
-        return GradeDataModule
-    raise AttributeError(f"module 'blastogan.data' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

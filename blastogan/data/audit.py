@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blastogan.data.copies import Duplicates, Leak, find_leaks, label_duplicates
+from blastogan.data.copies import Duplicates, ImageLeak, find_image_leaks, label_duplicates
 from blastogan.data.findings import ALL_GREY, Finding, find_faults, find_notes
 from blastogan.data.readers import READERS, Reading, open_folder, scan_graded_images
 from blastogan.data.records import PARTS, GradedTable, ImageRecord
+from blastogan.data.splits import SplitKind
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, LETTERS
 
@@ -25,7 +26,7 @@ Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """Shows how far a loop is, given its items, their number and what is done."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """What an audit found.
 
@@ -41,6 +42,7 @@ class Audit:
         modes: Number of sound images by mode, such as ``L``; ``RGB, all grey`` apart.
         smallest: Least side of a sound image in pixels, 0 without any.
         split_given: Whether a split was given, which then counts instead of a published one.
+        split_used: Whether training will use the split, so that its leaks are faults.
         strangers: Names of a given split that are no graded images of the set.
         duplicates: Groups of copies.
         leaks: Embryos and groups of copies that are in several parts of a split.
@@ -58,9 +60,10 @@ class Audit:
     modes: Mapping[str, int]
     smallest: int
     split_given: bool
+    split_used: bool
     strangers: tuple[str, ...]
     duplicates: tuple[Duplicates, ...]
-    leaks: tuple[Leak, ...]
+    leaks: tuple[ImageLeak, ...]
     resolution: int
 
     @cached_property
@@ -116,6 +119,10 @@ class Audit:
         found = Counter(record.part for record in self.records if record.part)
         return {part: found[part] for part in PARTS} if found else {}
 
+    def __repr__(self) -> str:
+        told = f"{len(self.records)} images, {len(self.faults)} faults"
+        return f"Audit({str(self.table.root)!r}, {told}, {len(self.findings)} findings)"
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON."""
         return {
@@ -150,6 +157,7 @@ def audit_images(
     *,
     pixels: bool = True,
     parts: Mapping[str, str] | None = None,
+    split: SplitKind = "published",
     num_workers: int = 0,
     resolution: int | None = None,
     track: Track | None = None,
@@ -165,6 +173,8 @@ def audit_images(
             is found.
         parts: Split to check, ``train``, ``val`` or ``test`` by posix path below `root`; counts
             instead of a published one.
+        split: Split that training will use where none is given: with ``by-embryo``, leaks of a
+            published one are no faults.
         num_workers: Processes that decode; 0 decodes in this one.
         resolution: Side in pixels that training will use, by default 64.
         track: Shows progress.
@@ -209,9 +219,10 @@ def audit_images(
         _ranked(ALL_GREY if each.grey else each.mode for each in good),
         min((min(each.size) for each in good), default=0),
         parts is not None,
+        parts is not None or split == "published",
         tuple(strangers),
         duplicates,
-        tuple(find_leaks(names, records, duplicates)),
+        tuple(find_image_leaks(names, records, duplicates)),
         resolution or 64,
     )
 

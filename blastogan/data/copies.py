@@ -42,7 +42,7 @@ class Duplicates:
 
 
 @dataclass(frozen=True)
-class Leak:
+class ImageLeak:
     """Images of one embryo, or copies, in several parts of a split.
 
     Attributes:
@@ -58,8 +58,8 @@ class Leak:
     embryo: str = ""
 
     def __str__(self) -> str:
-        name = f"embryo {self.embryo}: " if self.embryo else ""
-        return f"{name}{' = '.join(_some(self.images, 3))}, in {' and '.join(self.parts)}"
+        name, sign = (f"embryo {self.embryo}: ", ", ") if self.embryo else ("", " = ")
+        return f"{name}{sign.join(_some(self.images, 3))}, in {' and '.join(self.parts)}"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -94,10 +94,10 @@ def label_duplicates(
     return tuple(found)
 
 
-def find_leaks(
+def find_image_leaks(
     names: Sequence[str], records: Sequence[ImageRecord], duplicates: Iterable[Duplicates]
-) -> list[Leak]:
-    """Embryos, then groups of copies, that are in several parts.
+) -> list[ImageLeak]:
+    """Embryos, then groups of copies of several embryos, that are in several parts.
 
     Args:
         names: Names of the images.
@@ -109,12 +109,13 @@ def find_leaks(
         if record.part:
             by_embryo.setdefault(record.embryo, {})[name] = record.part
     leaks = [
-        Leak("embryo", _in_order(set(of.values())), tuple(of), embryo)
+        ImageLeak("embryo", _in_order(set(of.values())), tuple(of), embryo)
         for embryo, of in by_embryo.items()
         if len(set(of.values())) > 1
     ]
-    copies = (group for group in duplicates if len(group.parts) > 1)
-    return leaks + [Leak("duplicates", group.parts, group.images) for group in copies]
+    # copies within an embryo are torn with it
+    copies = (group for group in duplicates if len(group.parts) > 1 and len(group.embryos) > 1)
+    return leaks + [ImageLeak("duplicates", group.parts, group.images) for group in copies]
 
 
 def _in_order(parts: set[str]) -> tuple[str, ...]:

@@ -136,8 +136,6 @@ class BlastocystDataModule(LightningDataModule):
         check_augment(augment)
         check_balance(balance, rare_classes)
         check_residence(residence, isinstance(augment, list) or augment == "grade-preserving")
-        if isinstance(columns, str):
-            columns = Reading.parse_columns(columns)
         reading = Reading(format, table, columns or {}, embryo_pattern, not_gradable)
         framing = Crop(crop, crop_margin)
         self._source: FolderSource | PhantomSource

@@ -51,6 +51,7 @@ class TableDraft:
         self._pattern = re.compile(reading.embryo_pattern) if reading.embryo_pattern else None
         self._dropped: list[tuple[str, str]] = [(name, "link to a folder") for name in folder.links]
         self._entries: dict[str, _Entry] = {}
+        self._disputed: set[str] = set()
         self._met: set[str] = set()
 
     def add(self, where: str, name: str, grade: str, embryo: str = "", part: str = "") -> None:
@@ -163,6 +164,8 @@ class TableDraft:
             {first.embryo, second.embryo} <= {normal(name), normal(self._name(first))}
         )
         if first.grade.name != second.grade.name or first.part != second.part or not same_embryo:
+            # nobody knows which is right
+            self._disputed.add(own)
             self.problems.append(
                 f"{again.where}: {name} is {_told(second)} here, but {_told(first)} at "
                 f"{known.where}: keep one of them"
@@ -180,7 +183,7 @@ class TableDraft:
     def table(self) -> GradedTable:
         """The finished table, faults included."""
         records = sorted(
-            (entry.record for entry in self._entries.values()),
+            (entry.record for own, entry in self._entries.items() if own not in self._disputed),
             key=lambda record: normal(str(record.path)),
         )
         return GradedTable(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from blastogan.data.copies import Duplicates, Leak
+from blastogan.data.copies import Duplicates, ImageLeak
 
 if TYPE_CHECKING:
     from blastogan.data.audit import Audit
@@ -62,7 +62,7 @@ def find_faults(audit: Audit) -> Iterator[Finding]:
     """What would spoil training."""
     if audit.refusal:
         yield Finding("layout", "fault", audit.refusal)
-    elif not audit.records:
+    elif not audit.records and not audit.table.problems:
         yield Finding(
             "empty",
             "fault",
@@ -85,7 +85,8 @@ def find_faults(audit: Audit) -> Iterator[Finding]:
             audit.strangers,
         )
     yield from _unreadable(audit)
-    yield from _leaks(audit)
+    if audit.split_used:
+        yield from _leaks(audit)
     yield from _duplicates(audit)
 
 
@@ -116,25 +117,25 @@ def _unreadable(audit: Audit) -> Iterator[Finding]:
 
 def _leaks(audit: Audit) -> Iterator[Finding]:
     split = "given" if audit.split_given else "published"
+    anew = "split by embryo (--data.split by-embryo, the default)"
+    remedies = {
+        "embryo": f"leave the training images out (--data.leaks drop), or {anew}",
+        "duplicates": "take the copies out of one of the parts",
+    }
     for kind, what in (("embryo", "embryos"), ("duplicates", "groups of copies")):
         leaks = [leak for leak in audit.leaks if leak.kind == kind]
         if leaks:
             yield Finding.of(
                 f"leak-{kind}",
-                "fault",
+                "fault" if audit.split_used else "note",
                 f"{what} in several parts of the {split} split",
                 f"what is measured on the {_held_out(audit, leaks)} of their images in val or test "
-                "is too good; "
-                + (
-                    "leave the training images out (--data.leaks drop), or split anew by embryo"
-                    if kind == "embryo"
-                    else "take the copies out of one of the parts"
-                ),
+                f"is too good; {remedies[kind]}",
                 [str(leak) for leak in leaks],
             )
 
 
-def _held_out(audit: Audit, leaks: Sequence[Leak]) -> int:
+def _held_out(audit: Audit, leaks: Sequence[ImageLeak]) -> int:
     leaking = {name for leak in leaks for name in leak.images}
     return sum(
         name in leaking and record.part in ("val", "test")
@@ -196,6 +197,8 @@ def find_notes(audit: Audit) -> Iterator[Finding]:
         yield from _groups(audit)
         yield from _balance(audit)
         yield from _split(audit)
+        if not audit.split_used:
+            yield from _leaks(audit)
     if audit.records and audit.pixels:
         yield from _pixels(audit)
     yield from _left_out(audit)

@@ -23,7 +23,8 @@ class Reading:
         format: Name of a reader, or ``auto`` for the first that knows the folder.
         table: The table of a generic CSV: a path, relative to the folder or to where one is.
         columns: Names of a generic CSV's columns by role: ``image``, then ``grade`` or ``icm`` and
-            ``te``, and if there are any ``expansion``, ``embryo`` and ``part``.
+            ``te``, and if there are any ``expansion``, ``embryo`` and ``part``. A text such as
+            ``image=file,grade=score`` is turned into such a mapping.
         embryo_pattern: Regular expression that finds the embryo in an image's path below the
             folder: its group ``embryo``, else its first group, else all that it matches. It wins
             over what the reader knows about embryos.
@@ -37,12 +38,14 @@ class Reading:
 
     format: str = "auto"
     table: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] | str = field(default_factory=dict)
     embryo_pattern: str | None = None
     not_gradable: NotGradable = "drop"
 
     def __post_init__(self) -> None:
-        unknown = [role for role in self.columns if role not in COLUMN_ROLES]
+        if isinstance(self.columns, str):
+            object.__setattr__(self, "columns", _parse_columns(self.columns))
+        unknown = [role for role in self.names_by_role if role not in COLUMN_ROLES]
         if unknown:
             raise UserError(
                 f"columns name {', '.join(map(repr, unknown))}: expected roles among "
@@ -61,24 +64,26 @@ class Reading:
                 r"expected one such as '^(\d+)_'"
             ) from error
 
-    @staticmethod
-    def parse_columns(text: str) -> dict[str, str]:
-        """Columns by role out of ``image=file,grade=score``.
-
-        Raises:
-            UserError: If it is no such text.
-        """
-        columns = {}
-        for pair in text.split(","):
-            role, equals, name = (part.strip() for part in pair.partition("="))
-            if not (role and equals and name) or role in columns:
-                raise UserError(
-                    f"columns are {text!r}: expected each role once, such as image=file,grade=score"
-                )
-            columns[role] = name
-        return columns
+    @property
+    def names_by_role(self) -> Mapping[str, str]:
+        """The columns, as a mapping however they were given."""
+        assert not isinstance(self.columns, str)
+        return self.columns
 
     @property
     def names_a_table(self) -> bool:
         """Whether the options make sense for a generic CSV only."""
         return self.table is not None or bool(self.columns)
+
+
+def _parse_columns(text: str) -> dict[str, str]:
+    """Columns by role out of ``image=file,grade=score``."""
+    columns = {}
+    for pair in text.split(","):
+        role, equals, name = (part.strip() for part in pair.partition("="))
+        if not (role and equals and name) or role in columns:
+            raise UserError(
+                f"columns are {text!r}: expected each role once, such as image=file,grade=score"
+            )
+        columns[role] = name
+    return columns

@@ -239,7 +239,7 @@ def _pinned(embryos: Mapping[str, Counter[str]]) -> set[str]:
     single = [name for name in CLASSES if len(holders[name]) == 1]
     if single:
         _log.warning(
-            "one embryo only has grade %s: it stays in train, val and test have no such image",
+            "one embryo each of grade %s: it stays in train, and val and test have no such image",
             ", ".join(single),
         )
     return {holders[name][0] for name in single}

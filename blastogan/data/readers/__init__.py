@@ -17,6 +17,7 @@ from blastogan.data.readers.kromp import KrompReader
 from blastogan.data.readers.names import GradedNameReader
 from blastogan.data.readers.nantes import NantesReader
 from blastogan.data.readers.protocol import Reader
+from blastogan.data.readers.tables import header_of
 from blastogan.data.reading import Reading
 from blastogan.data.records import GradedTable
 from blastogan.errors import ProblemList, UserError
@@ -34,6 +35,8 @@ READERS: tuple[Reader, ...] = (
     ClassFolderReader(),
 )
 """Every known reader; of those that claim a folder, the first one reads it."""
+
+_SHOWN = 300
 
 
 def scan_graded_images(root: str | Path, reading: Reading | str = "auto") -> GradedTable:
@@ -135,6 +138,22 @@ def _choose(folder: Folder, reading: Reading) -> Reader:
     layouts = "; ".join(f"{reader.format}: {reader.layout}" for reader in READERS)
     raise UserError(
         f"{folder.root} has {len(folder.images)} images, such as {', '.join(folder.images[:3])}, "
-        f"but no known layout. Known are {layouts}. "
+        f"but no known layout. {_tables(folder)}Known are {layouts}. "
         "Name the folder that holds the table or the class folders, or arrange the images so"
+    )
+
+
+def _tables(folder: Folder) -> str:
+    """Of tables that are not known, what a user would have to tell."""
+    headers = {name: header_of(folder.root / name) for name in folder.tables if "/" not in name}
+    told = [
+        f"{name} has the columns {', '.join(columns)[:_SHOWN]}"
+        for name, columns in headers.items()
+        if len(columns) > 1
+    ]
+    if not told:
+        return ""
+    return (
+        f"{'; '.join(told[:3])}: if the grades are in there, name its columns by the option "
+        "columns, such as image=file,grade=score. "
     )

@@ -45,7 +45,7 @@ class CSVTableReader:
         """Read the table, see `Reader.read`."""
         path = _table_path(folder, reading)
         table = read_table(path)
-        columns = _columns(path, table.columns, reading.columns)
+        columns = _columns(path, table.columns, reading.names_by_role)
         draft = TableDraft(folder, self.format, reading)
         draft.notes += table.notes
         for row in table.rows:
@@ -104,7 +104,7 @@ def _table_path(folder: Folder, reading: Reading) -> Path:
 def _columns(path: Path, found: tuple[str, ...], asked: Mapping[str, str]) -> dict[str, str]:
     """Column of each role."""
     columns = {role: name.strip().lower() for role, name in asked.items()}
-    missing = [f"{columns[role]} ({role})" for role in columns if columns[role] not in found]
+    missing = [f"{name} (for {role})" for role, name in asked.items() if columns[role] not in found]
     if not missing:
         for role, names in SYNONYMS.items():
             known = next((name for name in names if name in found), None)
