@@ -153,7 +153,7 @@ def test_an_embryo_in_two_parts_of_the_published_split_is_a_leak(make_set):
 def test_copies_that_a_split_tears_within_an_embryo_are_told_with_the_embryo(make_set):
     def change(images, rows):
         images["19.png"] = images["02.png"]
-        rows["19.png"] = rows["02.png"][:2] + ["test"]
+        rows["19.png"] = [*rows["02.png"][:2], "test"]
         images["20.png"] = images["05.png"]
 
     leaks = audit_images(make_set(change, parts=True)).leaks
