@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import inspect
+import shutil
 from collections import Counter
 
 import command
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from PIL import Image
 
 from blastogan import BlastocystDataModule
-from blastogan.data.splits import find_leaks
+from blastogan.data import Crop, GradeDataModule, find_leaks, render_phantom, write_split_file
+from blastogan.data.images import load_image
 from blastogan.errors import ProblemList, UserError
 
 
@@ -137,6 +141,133 @@ def test_faulty_rows_and_files_are_listed_together_or_skipped(make, table, caplo
     assert len(stream(data)) == 4
 
 
+def test_faulty_images_count_neither_for_the_split_nor_for_rare_classes(make, table, caplog):
+    # of the two images of CC, of one embryo, one cannot be decoded
+    (table / "17_0.png").write_bytes(b"text")
+    data = make(faults="skip", min_class_images=2)
+    assert "fewer than 2 images: CC 1" in caplog.text
+    assert data.class_counts()["CC"] == 1
+    assert make(faults="skip", min_class_images=2, rare_classes="drop").class_counts()["CC"] == 0
+
+
+def test_a_few_sound_images_among_faulty_ones_are_split(make, table):
+    for path in sorted(table.glob("*.png"))[6:]:
+        path.write_bytes(b"")
+    data = make(faults="skip", val_fraction=0.3, test_fraction=0.3)
+    assert [len(data.split[part]) for part in ("train", "val", "test")] == [2, 2, 2]
+    assert data.images("test").shape == (2, 1, 16, 16)
+
+
+def test_a_split_file_may_name_what_is_left_out_now(make, table, tmp_path, caplog):
+    first = make()
+    path = tmp_path / "split.csv"
+    write_split_file(path, first.records, first.split, table)
+    fewer = make(split_file=str(path), rare_classes="drop")
+    assert sum(map(len, fewer.split.values())) == 34
+    assert f"2 images that the split file {path} names are left out" in caplog.text
+    (table / "03_1.png").unlink()
+    with pytest.raises(ProblemList, match=r"03_1\.png"):
+        make(split_file=str(path))
+    skipped = make(split_file=str(path), faults="skip")
+    assert sum(map(len, skipped.split.values())) == 35
+    (table / "labels.csv").write_text("picture,score\n00_0.png,AA\n")
+    with pytest.raises(ProblemList, match="names images that are not in the set"):
+        make(split_file=str(path))
+
+
+@pytest.mark.parametrize("leaks", ["report", "drop"])
+def test_copies_that_a_split_tears_apart(make, table, caplog, leaks):
+    names = {part: [] for part in ("train", "val", "test")}
+    data = make()
+    for part, positions in data.split.items():
+        names[part] = [data.records[n].path.name for n in positions]
+    for copy, original in (
+        (names["val"][0], names["train"][0]),
+        (names["test"][0], names["train"][1]),
+        (names["test"][1], names["val"][1]),
+    ):
+        shutil.copy(table / original, table / copy)
+    caplog.clear()
+    data = make(leaks=leaks)
+    assert "3 images in train or val are exact copies" in caplog.text
+    now = {
+        part: [data.records[n].path.name for n in positions]
+        for part, positions in data.split.items()
+    }
+    if leaks == "drop":
+        names["train"], names["val"] = names["train"][2:], [names["val"][0], *names["val"][2:]]
+    assert now == names
+
+
+def test_a_set_that_does_not_tell_embryos_apart_is_told(make, caplog):
+    caplog.set_level("INFO", "blastogan")
+    make(embryo_pattern=None)
+    assert "nothing tells which images show the same embryo" in caplog.text
+    assert "embryos" not in "".join(line for line in caplog.messages if line.startswith("train: "))
+    caplog.clear()
+    make()
+    assert "nothing tells" not in caplog.text
+    assert " of 18 embryos" in caplog.text
+
+
+def test_the_crop_reaches_the_images(make, table):
+    for path in table.glob("*.png"):
+        well = render_phantom(0, int(path.name[:2]), 96, framing="well")
+        Image.fromarray(well).save(path)
+    settings = {"crop": "embryo", "crop_margin": 0.4}
+    shown = make(**settings)
+    assert not torch.equal(shown.images("val"), make().images("val"))
+    closer = make(**{**settings, "crop_margin": 0.0})
+    assert not torch.equal(shown.images("val"), closer.images("val"))
+    with pytest.raises(UserError, match="crop is "):
+        closer.load_state_dict(shown.state_dict())
+    path = shown.records[shown.split["val"][0]].path
+    assert np.array_equal(shown.images("val")[0], load_image(path, 16, 1, Crop("embryo", 0.4)))
+
+
+def test_the_reading_reaches_the_reader(make, table):
+    (table / "other.csv").write_text("image,grade\n00_0.png,ND\n01_0.png,CC\n02_0.png,CC\n")
+    (table / "third.csv").write_text("image,grade\n00_0.png,AA\n")
+    plain = {"columns": None, "table": "other.csv", "val_fraction": 0, "test_fraction": 0}
+    assert make(**plain).class_counts()["DD"] == 0
+    assert make(**plain, not_gradable="DD").class_counts()["DD"] == 1
+    with pytest.raises(UserError, match="but the format is folders"):
+        make(format="folders")
+
+
+def test_the_seed_reaches_the_pipeline(make):
+    pipeline = [{"class_path": "RandomBrightnessContrast", "init_args": {"p": 1.0}}]
+    grey = torch.full((1, 16, 16), 128, dtype=torch.uint8)
+    seeds = (0, 0, 1)
+    first, same, other = (
+        make(augment=pipeline, seed=seed)._augmentation[1](grey, 5) for seed in seeds
+    )
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_each_device_gets_its_share(make):
+    class Trainer:
+        world_size = 2
+        lightning_module = None
+
+        def __init__(self, rank):
+            self.global_rank = rank
+
+    whole = make(predict_count=7)
+    shares = [make(predict_count=7) for _ in range(2)]
+    for rank, data in enumerate(shares):
+        data.trainer = Trainer(rank)
+    for loader in ("train_dataloader", "predict_dataloader"):
+        index = [torch.cat([b["index"] for b in getattr(d, loader)()]) for d in (whole, *shares)]
+        assert len(index[1]) == -(-len(index[0]) // 2)
+        if loader == "predict_dataloader":
+            assert torch.equal(torch.cat(index[1:]).sort().values, index[0])
+        else:
+            assert not torch.equal(index[1], index[2])
+            assert torch.equal(torch.cat(index[1:]).sort().values, index[0].sort().values)
+
+
 def test_a_set_without_a_sound_image(make, table):
     for path in table.glob("*.png"):
         path.write_bytes(b"")
@@ -170,6 +301,17 @@ def test_the_crop_and_the_balance_are_part_of_what_a_run_was_trained_on(make):
 def test_wrong_settings_are_refused(make, settings, message):
     with pytest.raises(UserError, match=message):
         make(**settings)
+
+
+@pytest.mark.parametrize("kind", [BlastocystDataModule, GradeDataModule])
+def test_the_help_describes_every_setting(kind):
+    parser = ArgumentParser()
+    parser.add_class_arguments(kind, "data")
+    text = " ".join(parser.format_help().split())
+    names = inspect.signature(BlastocystDataModule).parameters.keys() - {"schedule"}
+    assert [name for name in names if f"--data.{name} " not in text] == []
+    assert "{by-embryo,published} ``by-embryo`` for a split of our own" in text
+    assert "Room around the embryo, in units of its radius" in text
 
 
 @pytest.mark.slow

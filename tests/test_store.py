@@ -19,11 +19,12 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
+from blastogan.data import store as data_store
 from blastogan.data import store_build, store_files
 from blastogan.data.framing import Crop
 from blastogan.data.images import load_framed, pyramid
 from blastogan.data.store import open_store
-from blastogan.errors import UserError
+from blastogan.errors import ProblemList, UserError
 
 COUNT = 6
 
@@ -256,11 +257,70 @@ def test_faults_stop_nothing_and_are_kept_without_names(paths, cache, decodings,
         with pytest.raises(UserError, match=r"1\.png: no image"):
             store.images([0, 1], 16)
     if stored:
-        assert decodings.count == 5
+        # once more, as what was wrong may have passed
+        assert decodings.count == 5 + 1
         moved = paths[1].rename(paths[1].with_name("moved.png"))
         asked[1] = moved
         assert open_store(asked, 16, 1, cache_dir=cache).faults[1].startswith(f"{moved}: ")
         assert "1.png" not in (the_folder(cache) / "manifest.json").read_text()
+
+
+def test_a_fault_that_passes_is_not_kept(paths, cache, decodings, caplog):
+    def fail(path):
+        if path == paths[1]:
+            raise UserError(f"{path}: out of memory just now")
+        return True
+
+    decodings.act = fail
+    assert list(open_store(paths, 16, 1, cache_dir=cache).faults) == [1]
+    decodings.act = lambda path: True
+    assert_right(open_store(paths, 16, 1, cache_dir=cache), paths)
+    assert f"{paths[1]} is left out, but can be decoded now, so it is built anew" in caplog.text
+    before = decodings.count
+    assert_right(open_store(paths, 16, 1, cache_dir=cache), paths)
+    assert decodings.count == before
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("broken", [1, 4])
+def test_a_set_that_is_refused_is_not_stored(paths, cache, stored, broken):
+    if broken == 1:
+        paths[1].write_bytes(b"no image")
+    else:
+        paths[4].unlink()
+    for _ in range(2):
+        with pytest.raises(ProblemList) as caught:
+            open_store(
+                paths, 16, 1, cache_dir=cache if stored else None, num_workers=0, skip_faulty=False
+            )
+        assert [problem.split(": ")[0] for problem in caught.value.problems] == [str(paths[broken])]
+    assert not list(cache.glob("images-*[0-9a-f]"))
+    # of the same content, where that may be skipped
+    assert len(open_store(paths, 16, 1, cache_dir=cache).faults) == 1
+    with pytest.raises(ProblemList):
+        open_store(paths, 16, 1, cache_dir=cache, skip_faulty=False)
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_taken_for_what_it_was(paths, cache, decodings):
+    content, changed = paths[2].read_bytes(), paths[3].read_bytes()
+
+    def change(path):
+        if path == paths[2]:
+            path.write_bytes(changed)
+        return True
+
+    decodings.act = change
+    store = open_store(paths, 16, 1, cache_dir=cache)
+    assert store.faults == {2: f"{paths[2]}: changed while it was read: start again"}
+    decodings.act = lambda path: True
+    paths[2].write_bytes(content)
+    assert_right(open_store(paths, 16, 1, cache_dir=cache), paths)
+
+
+def test_a_file_too_large_to_be_decoded_is_not_read(paths, monkeypatch):
+    monkeypatch.setattr(data_store, "MAX_BYTES", paths[0].stat().st_size - 1)
+    # the limit of the decoder is as it was
+    assert "expected at most 0: save the image anew" in open_store(paths[:1], 16, 1).faults[0]
 
 
 def test_embryos_that_were_not_found_are_counted_by_image(paths, cache, decodings):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 
 class StoredImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -22,7 +24,20 @@ class StoredImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return self._level[self._rows[index]], self._labels[index], torch.tensor(index)
 
 
-class Named:
+def loader_in_order(
+    dataset: Dataset[tuple[Tensor, ...]], names: tuple[str, ...], batch_size: int
+) -> DataLoader[Any]:
+    """Loader of all items, from first to last, as mappings from names to stacked tensors."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        collate_fn=_Named(names),
+        # an iterator draws a seed for its workers, else from the global generator
+        generator=torch.Generator(),
+    )
+
+
+class _Named:
     """Collate tuples of tensors into a mapping."""
 
     def __init__(self, names: tuple[str, ...]) -> None:

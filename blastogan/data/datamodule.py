@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,21 @@ from blastogan.data.balance import (
     sampling_law,
     settle_rare_classes,
 )
-from blastogan.data.batches import Named, StoredImages
+from blastogan.data.batches import StoredImages, loader_in_order
 from blastogan.data.framing import Crop, CropKind
 from blastogan.data.phantom_anatomy import Framing
 from blastogan.data.reading import NotGradable, Reading
 from blastogan.data.records import ImageRecord
 from blastogan.data.residence import Residence, ResidentImages, check_residence
-from blastogan.data.sources import FaultRule, FolderSource, PhantomSource
-from blastogan.data.splits import LeakRule, Split, SplitKind, SplitPlan, split_records
+from blastogan.data.sources import FaultRule, FolderSource, PhantomSource, Source
+from blastogan.data.splits import (
+    LeakRule,
+    Split,
+    SplitKind,
+    SplitPlan,
+    settle_copies,
+    split_records,
+)
 from blastogan.data.store import ImageStore
 from blastogan.data.stream import (
     ImageOrder,
@@ -64,7 +72,8 @@ class BlastocystDataModule(LightningDataModule):
         faults: ``refuse`` a set with broken images or rows, or ``skip`` these.
         split: ``by-embryo`` for a split of our own, ``published`` for that of the data set.
         split_file: Split to use instead, such as the ``split.csv`` of a run.
-        leaks: ``report`` training images whose embryo is held out too, or ``drop`` them.
+        leaks: ``report`` training images whose embryo, or exact copy, is held out too, or ``drop``
+            them.
         val_fraction: Share of the embryos held out for validation.
         test_fraction: Share of the embryos held out for test.
         min_class_images: Classes with fewer images are rare.
@@ -89,13 +98,15 @@ class BlastocystDataModule(LightningDataModule):
         predict_grades: ``balanced``, ``like-data`` or counts such as ``AA:20,CC:5``.
         predict_seed: Seed of the images that ``predict`` generates.
 
-    Attributes:
-        records: All images with grade and embryo; after `setup`.
-        split: Positions in `records` by ``train``, ``val`` and ``test``; after `setup`.
-
     Raises:
         UserError: If a value cannot be.
     """
+
+    # described here, since the command line takes what the docstring says of `split` for the option
+    records: tuple[ImageRecord, ...]
+    """All images with grade and embryo; after `setup`."""
+    split: Split
+    """Positions in `records` by ``train``, ``val`` and ``test``; after `setup`."""
 
     def __init__(
         self,
@@ -138,7 +149,7 @@ class BlastocystDataModule(LightningDataModule):
         check_residence(residence, isinstance(augment, list) or augment == "grade-preserving")
         reading = Reading(format, table, columns or {}, embryo_pattern, not_gradable)
         framing = Crop(crop, crop_margin)
-        self._source: FolderSource | PhantomSource
+        self._source: Source
         if root is None:
             self._source = PhantomSource(num_phantoms, seed, phantom_framing)
         else:
@@ -158,8 +169,8 @@ class BlastocystDataModule(LightningDataModule):
         self.predict_count = predict_count
         self.predict_grades = predict_grades
         self.predict_seed = predict_seed
-        self.records: tuple[ImageRecord, ...] = ()
-        self.split: Split = {}
+        self.records = ()
+        self.split = {}
         self._store: ImageStore | None = None
         self._resident: ResidentImages | None = None
         self._augmentation: tuple[int, Transform | None] | None = None
@@ -184,37 +195,36 @@ class BlastocystDataModule(LightningDataModule):
             self._augmentation = plan_augmentation(
                 self.augment, self.seed, self.img_channels, self._resolutions()
             )
-        if not self.records:
+        if self._store is None and (stage != "predict" or not self.records):
             self._read(decoded=stage != "predict")
-        if self._store is None and stage != "predict":
-            self._decode()
 
     def _resolutions(self) -> list[int]:
         return sorted({phase.resolution for phase in self.schedule.phases})
 
     def _read(self, decoded: bool) -> None:
-        records = self._source.read()
-        if isinstance(self._source, FolderSource):
-            if not decoded:
-                self._source.settle_rows()
-            elif self._source.refused:
-                # only to list what is wrong with the files as well
-                self._source.decode(records, self.schedule.final_resolution, self.img_channels)
+        known = self._source.read()
+        records, store = known, None
+        if decoded:
+            # before they are split, so that faulty images count nowhere
+            resolution = self.schedule.final_resolution
+            store = self._source.decode(known, resolution, self.img_channels)
+            records = tuple(record for n, record in enumerate(known) if n not in store.faults)
+        else:
+            self._source.settle_rows()
         records, messages = settle_rare_classes(records, self.min_class_images, self.rare_classes)
         for message in messages:
             _log.warning("%s", message)
-        self.split = split_records(records, self.plan, self.root)
-        self.records = records
-
-    def _decode(self) -> None:
-        resolution = self.schedule.final_resolution
-        self._store = self._source.decode(self.records, resolution, self.img_channels)
-        faulty = self._store.faults.keys()
-        for part, positions in self.split.items():
-            self.split[part] = [n for n in positions if n not in faulty]
-            if positions and not self.split[part]:
-                raise UserError(f"no image of the part {part} can be used: mend the faulty ones")
-        self._describe()
+        split = split_records(
+            records, self.plan, self.root, known=known, lenient=self._source.skips
+        )
+        if store is not None:
+            row_of = dict(zip((record.path for record in known), store.rows.tolist(), strict=True))
+            rows = [row_of[record.path] for record in records]
+            split = settle_copies(split, rows, self.plan.leaks)
+            self._store = replace(store, rows=torch.tensor(rows), faults={})
+        self.records, self.split = records, split
+        if decoded:
+            self._describe()
 
     def state_dict(self) -> dict[str, Any]:
         """What a run was trained on: a fingerprint of its images with grade, embryo and part."""
@@ -253,8 +263,8 @@ class BlastocystDataModule(LightningDataModule):
         if stage == "fit":
             raise UserError(
                 "the checkpoint was trained on other data: " + "; ".join(different) + ". Give the "
-                "same --data.root, fractions and --seed_everything to go on with it, or the "
-                "split.csv of the run as --data.split_file."
+                "same --data.root, other settings of the data and --seed_everything to go on with "
+                "it, or the split.csv of the run as --data.split_file."
             )
         if stage != "predict":
             _log.warning(
@@ -268,7 +278,9 @@ class BlastocystDataModule(LightningDataModule):
             embryos = len({self.records[n].embryo for n in positions})
             counts = self.class_counts(part)
             classes = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-            images = f"{len(positions)} {self.source} of {embryos} embryos"
+            images = f"{len(positions)} {self.source}"
+            if self._source.grouped:
+                images += f" of {embryos} embryos"
             _log.info("%s: %s (%s)", part, images, classes or "no image")
 
     def class_counts(self, part: str = "train") -> dict[str, int]:
@@ -289,7 +301,8 @@ class BlastocystDataModule(LightningDataModule):
         """How often training shows each of its images, 1 on average, float64 ``(N,)``."""
         counts, law = self.class_counts("train"), self.sampling_law()
         names = [self.records[n].grade.name for n in self.split["train"]]
-        return torch.tensor([law[name] * len(names) / counts[name] for name in names])
+        weights = [law[name] * len(names) / counts[name] for name in names]
+        return torch.tensor(weights, dtype=torch.float64)
 
     def images(self, part: str, index: Tensor | Sequence[int] | None = None) -> Tensor:
         """Images uint8 ``(N, C, R, R)`` of a part at the final resolution; after `setup`.
@@ -362,7 +375,7 @@ class BlastocystDataModule(LightningDataModule):
         assert self._store is not None
         level = self._store.levels[self.schedule.final_resolution]
         stored = StoredImages(level, self._store.rows[self.split[part]], self.labels(part))
-        return self._loader_of(stored, ("image", "labels", "index"))
+        return loader_in_order(stored, ("image", "labels", "index"), self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Requests for the images that ``predict`` generates, class by class."""
@@ -377,15 +390,7 @@ class BlastocystDataModule(LightningDataModule):
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         columns = (torch.tensor(labels), index, seeds)
         requests = TensorDataset(*(column[rank::ranks] for column in columns))
-        return self._loader_of(requests, ("labels", "index", "seed"))
-
-    def _loader_of(self, dataset: Dataset[Any], names: tuple[str, ...]) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_size=self.eval_batch_size,
-            collate_fn=Named(names),
-            generator=torch.Generator(),
-        )
+        return loader_in_order(requests, ("labels", "index", "seed"), self.eval_batch_size)
 
 
 def _earlier() -> dict[str, Any]:

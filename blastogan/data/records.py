@@ -61,12 +61,13 @@ class GradedTable:
 
     def summary(self) -> str:
         """One paragraph: images, embryos, images of each class, dropped counted by reason."""
-        embryos = len({record.embryo for record in self.records})
+        embryos = f" of {len({record.embryo for record in self.records})} embryos"
         classes = ", ".join(f"{name} {count}" for name, count in self.counts().items())
         reasons = Counter(why for _, why in self.dropped)
         dropped = ", ".join(f"{why} {count}" for why, count in sorted(reasons.items()))
         return (
-            f"{self.root} (format {self.format}): {len(self.records)} images of {embryos} embryos."
+            f"{self.root} (format {self.format}): {len(self.records)} images"
+            f"{embryos if self.grouped else ''}."
             f" Images by class: {classes}."
             f" Dropped: {len(self.dropped)}{f' ({dropped})' if dropped else ''}."
         )

@@ -20,7 +20,7 @@ from blastogan.data.reading import Reading
 from blastogan.data.records import GradedTable, ImageRecord
 from blastogan.data.store import ImageStore, open_store
 from blastogan.data.workers import available_cores
-from blastogan.errors import UserError
+from blastogan.errors import ProblemList, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -31,21 +31,41 @@ _SHOWN = 5
 
 
 class Source(Protocol):
-    """Graded images that can be decoded.
+    """Graded images that can be decoded."""
 
-    Attributes:
-        caption: What they are, for captions.
-        root: The folder that they lie in, if they do.
-    """
+    @property
+    def caption(self) -> str:
+        """What they are, for captions."""
+        ...
 
-    caption: str
-    root: Path | None
+    @property
+    def root(self) -> Path | None:
+        """The folder that they lie in, if they do."""
+        ...
+
+    @property
+    def grouped(self) -> bool:
+        """Whether anything tells which of them show the same embryo; after `read`."""
+        ...
+
+    @property
+    def skips(self) -> bool:
+        """Whether faulty ones are left out, not refused."""
+        ...
 
     def read(self) -> tuple[ImageRecord, ...]:
         """The images with their grades, none of them decoded.
 
         Raises:
             UserError: If they cannot be read.
+        """
+        ...
+
+    def settle_rows(self) -> None:
+        """Refuse or report the faulty rows alone, where nothing will be decoded.
+
+        Raises:
+            UserError: If there are any, and they are to be refused.
         """
         ...
 
@@ -93,26 +113,37 @@ class FolderSource:
         _log.info("%s", table.summary())
         for note in table.notes:
             _log.info("note: %s", note)
+        if not table.grouped:
+            _log.warning(
+                "nothing tells which images show the same embryo: each counts as an embryo of its "
+                "own, and a split may part the images of one; if their names tell, set "
+                "embryo_pattern"
+            )
         if not table.problems:
             refuse_nothing(table)
         self._table = table
         return table.records
 
     def settle_rows(self) -> None:
-        """Refuse or report the faulty rows alone, where nothing will be decoded."""
+        """See `Source.settle_rows`."""
         self._settle([])
 
     def decode(self, records: Sequence[ImageRecord], resolution: int, channels: int) -> ImageStore:
         """See `Source.decode`."""
         workers = min(available_cores(), 8)
-        store = open_store(
-            [record.path for record in records],
-            resolution,
-            channels,
-            self.crop,
-            cache_dir=self.cache_dir,
-            num_workers=workers,
-        )
+        try:
+            store = open_store(
+                [record.path for record in records],
+                resolution,
+                channels,
+                self.crop,
+                cache_dir=self.cache_dir,
+                num_workers=workers,
+                skip_faulty=self.skips,
+            )
+        except ProblemList as error:
+            self._settle(error.problems)
+            raise
         self._settle(list(store.faults.values()))
         if store.not_found:
             _log.warning(
@@ -123,9 +154,14 @@ class FolderSource:
         return store
 
     @property
-    def refused(self) -> bool:
-        """Whether faulty rows will have the set refused, so that nothing but faults matters."""
-        return self._table is not None and bool(self._table.problems) and self.faults == "refuse"
+    def skips(self) -> bool:
+        """See `Source.skips`."""
+        return self.faults == "skip"
+
+    @property
+    def grouped(self) -> bool:
+        """See `Source.grouped`."""
+        return self._table is None or self._table.grouped
 
     def _settle(self, faults: list[str]) -> None:
         assert self._table is not None
@@ -161,6 +197,11 @@ class PhantomSource:
     framing: Framing
     caption: str = "phantoms"
     root: Path | None = None
+    grouped: bool = True
+    skips: bool = False
+
+    def settle_rows(self) -> None:
+        """See `Source.settle_rows`."""
 
     def read(self) -> tuple[ImageRecord, ...]:
         """See `Source.read`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -71,7 +71,12 @@ class Leak(NamedTuple):
 
 
 def split_records(
-    records: Sequence[ImageRecord], plan: SplitPlan, root: Path | None = None
+    records: Sequence[ImageRecord],
+    plan: SplitPlan,
+    root: Path | None = None,
+    *,
+    known: Sequence[ImageRecord] = (),
+    lenient: bool = False,
 ) -> Split:
     """Split records as planned; what leaks is logged.
 
@@ -79,13 +84,15 @@ def split_records(
         records: Graded images.
         plan: How.
         root: Folder of the images, against which a split file names them.
+        known: Images of the set that are left out, which a split file may name all the same.
+        lenient: Whether a split file may name any image.
 
     Raises:
         UserError: If there is no such split, or too few embryos for it.
         ProblemList: If the split file names images that are not there; all are listed.
     """
     if plan.file is not None:
-        split = _split_by_file(records, plan.file, root)
+        split = _split_by_file(records, plan.file, root, None if lenient else known)
     elif plan.kind == "published":
         split = _published_split(records, plan)
     else:
@@ -101,7 +108,7 @@ def split_records(
     )
     if plan.leaks == "drop":
         _log.warning("%s; these training images are dropped", told)
-        return _without_leaks(records, split)
+        return _without_leaks([record.embryo for record in records], split)
     _log.warning(
         "%s, so metrics on held-out images are too good: set leaks to drop to leave them out", told
     )
@@ -117,17 +124,44 @@ def find_leaks(records: Sequence[ImageRecord], split: Mapping[str, Sequence[int]
     return [Leak(embryo, dict(found)) for embryo, found in sorted(counts.items()) if len(found) > 1]
 
 
-def _without_leaks(records: Sequence[ImageRecord], split: Split) -> Split:
-    """A split of which train lost what is in val or test, and val what is in test."""
+def settle_copies(split: Split, contents: Sequence[int], rule: LeakRule) -> Split:
+    """Report or drop images of which exact copies are in a later part, as other embryos.
+
+    Args:
+        split: Positions by part.
+        contents: Number of the content of each image; copies have the same.
+        rule: ``report`` or ``drop``.
+
+    Returns:
+        The split, without them if they are to be dropped.
+    """
+    kept = _without_leaks(contents, split)
+    copies = sum(len(split[part]) - len(kept[part]) for part in split)
+    if not copies:
+        return split
+    told = f"{copies} images in train or val are exact copies of images held out in val or test"
+    if rule == "drop":
+        _log.warning("%s: these are dropped", told)
+        return kept
+    _log.warning(
+        "%s, so metrics on held-out images are too good: give copies the same embryo, or set leaks "
+        "to drop to leave them out; blastogan audit names them",
+        told,
+    )
+    return split
+
+
+def _without_leaks(groups: Sequence[Hashable], split: Split) -> Split:
+    """A split of which train lost the groups that are in val or test, and val those in test."""
     kept = dict(split)
-    later: set[str] = set()
+    later: set[Hashable] = set()
     for part in reversed(PARTS):
-        kept[part] = [n for n in split[part] if records[n].embryo not in later]
-        later |= {records[n].embryo for n in split[part]}
+        kept[part] = [n for n in split[part] if groups[n] not in later]
+        later |= {groups[n] for n in split[part]}
     if not kept["train"]:
         raise UserError(
-            "no training image is left without those whose embryo is in val or test too: split by "
-            "embryo instead"
+            "no training image is left without those whose embryo or copy is in val or test too: "
+            "split by embryo instead"
         )
     return kept
 
@@ -153,14 +187,21 @@ def _published_split(records: Sequence[ImageRecord], plan: SplitPlan) -> Split:
     return split
 
 
-def _split_by_file(records: Sequence[ImageRecord], file: str, root: Path | None) -> Split:
+def _split_by_file(
+    records: Sequence[ImageRecord],
+    file: str,
+    root: Path | None,
+    known: Sequence[ImageRecord] | None,
+) -> Split:
+    """The split of a file; it may name `known` images that are no records, or any if `None`."""
     parts = read_split_file(file)
     names = image_names(records, root)
     missing = sorted(parts.keys() - set(names))
-    if missing:
+    strange = sorted(set(missing) - set(image_names(known or (), root)))
+    if strange and known is not None:
         raise ProblemList(
             f"the split file {file} names images that are not in the set",
-            missing,
+            strange,
             "Give the folder that was split, or take their rows out of the file.",
         )
     split: Split = {
@@ -168,7 +209,9 @@ def _split_by_file(records: Sequence[ImageRecord], file: str, root: Path | None)
     }
     if not split["train"]:
         raise UserError(f"the split file {file} has no training image: expected part train")
-    left_out = len(records) - len(parts)
+    if missing:
+        _log.warning("%d images that the split file %s names are left out", len(missing), file)
+    left_out = len(records) + len(missing) - len(parts)
     if left_out:
         _log.warning("%d images are not in the split file %s: left out", left_out, file)
     return split

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from blastogan.data.framing import Crop
-from blastogan.data.store_build import Contents, Plan, decode_to_memory
+from blastogan.data.images import MAX_BYTES
+from blastogan.data.store_build import Contents, HashedFile, Plan, decode_to_memory, recovered
 from blastogan.data.store_files import (
     UnsoundStore,
     leftovers,
@@ -29,7 +30,7 @@ from blastogan.data.store_files import (
     writing,
 )
 from blastogan.data.workers import available_cores
-from blastogan.errors import UserError
+from blastogan.errors import ProblemList, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ def open_store(
     *,
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
+    skip_faulty: bool = True,
 ) -> ImageStore:
     """Decode images, or open them where that was done before.
 
@@ -106,27 +108,37 @@ def open_store(
         crop: Which square of each image is shown; by default the largest in the middle.
         cache_dir: Folder of stores, made as needed.
         num_workers: Processes that decode; 0 decodes in this one.
+        skip_faulty: Whether to go on without files that cannot be decoded.
 
     Returns:
-        The store. A file that cannot be decoded is among its `faults`, which are kept with it.
+        The store. A file that cannot be decoded is among its `faults`; it is tried again whenever
+        the store is opened.
 
     Raises:
         UserError: If there are no such levels, or `cache_dir` cannot be written to or is too small.
+        ProblemList: If files cannot be decoded that may not be skipped; nothing is stored then.
     """
     plan = Plan(resolution, channels, crop)
-    digests, faults = _digest_all(paths)
-    files = {digest: paths[n] for n, digest in digests.items()}
+    digests, files, faults = _digest_all(paths)
     if cache_dir is None:
         if files:
             _log.info("decoding %s, held in memory", _told(len(files), plan))
         contents, levels = decode_to_memory(files, plan, num_workers)
     else:
-        contents, levels = _open_folder(Path(cache_dir), files, plan, num_workers)
-    row_of = {digest: row for row, digest in enumerate(contents.digests)}
-    rows = [row_of.get(digests.get(n, ""), -1) for n in range(len(paths))]
+
+        def keep(contents: Contents) -> bool:
+            # of a set that is refused, no copy is left
+            return skip_faulty or not (faults or contents.faults)
+
+        contents, levels = _open_folder(Path(cache_dir), files, plan, num_workers, keep)
     for n, digest in digests.items():
         if digest in contents.faults:
             faults[n] = f"{paths[n]}: {contents.faults[digest]}"
+    if faults and not skip_faulty:
+        problems = [faults[n] for n in sorted(faults)]
+        raise ProblemList("images cannot be decoded", problems, "Mend these or take them out.")
+    row_of = {digest: row for row, digest in enumerate(contents.digests)}
+    rows = [row_of.get(digests.get(n, ""), -1) for n in range(len(paths))]
     unframed = set(contents.not_found)
     return ImageStore(
         levels=levels,
@@ -137,23 +149,37 @@ def open_store(
 
 
 def _open_folder(
-    cache_dir: Path, files: Mapping[str, Path], plan: Plan, num_workers: int
+    cache_dir: Path,
+    files: Mapping[str, HashedFile],
+    plan: Plan,
+    num_workers: int,
+    keep: Callable[[Contents], bool],
 ) -> tuple[Contents, dict[int, Tensor]]:
     folder = cache_dir / f"images-{store_key(files.keys(), plan)}"
     try:
         # without the lock, so that a folder that cannot be written to serves as well
-        return read_store(folder, files.keys(), plan)
+        return _read(folder, files, plan)
     except UnsoundStore:
         pass
     with _locked(folder):
         try:
-            return read_store(folder, files.keys(), plan)
+            return _read(folder, files, plan)
         except UnsoundStore as fault:
             if folder.exists():
-                _log.warning("%s is damaged (%s): it is built anew", folder, fault)
+                _log.warning("%s: %s, so it is built anew", folder, fault)
         _sweep(folder)
         _log.info("storing %s, in %s", _told(len(files), plan), folder)
-        return write_store(folder, files, plan, num_workers)
+        return write_store(folder, files, plan, num_workers, keep)
+
+
+def _read(
+    folder: Path, files: Mapping[str, HashedFile], plan: Plan
+) -> tuple[Contents, dict[int, Tensor]]:
+    contents, levels = read_store(folder, files.keys(), plan)
+    # what was wrong may have been the machine, out of memory for instance
+    for path in recovered(contents.faults, files, plan):
+        raise UnsoundStore(f"{path} is left out, but can be decoded now")
+    return contents, levels
 
 
 def _told(count: int, plan: Plan) -> str:
@@ -196,27 +222,36 @@ def _sweep(folder: Path) -> None:
                 continue
 
 
-def _digest_all(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, str]]:
-    """Digests of files, and why others cannot be read, by position."""
-    digests, faults = {}, {}
+def _digest_all(
+    paths: Sequence[Path],
+) -> tuple[dict[int, str], dict[str, HashedFile], dict[int, str]]:
+    """Digests by position, a file for each digest, and by position why others cannot be read."""
+    digests, files, faults = {}, {}, {}
     with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
-        for n, (digest, fault) in enumerate(pool.map(_digest, paths)):
-            if fault:
-                faults[n] = f"{paths[n]}: {fault}"
+        for n, found in enumerate(pool.map(_digest, paths)):
+            if isinstance(found, str):
+                faults[n] = f"{paths[n]}: {found}"
             else:
-                digests[n] = digest
-    return digests, faults
+                digests[n], files[found[0]] = found
+    return digests, files, faults
 
 
-def _digest(path: Path) -> tuple[str, str]:
+def _digest(path: Path) -> tuple[str, HashedFile] | str:
+    """Digest of a file and the file, or why it has none."""
     digest = hashlib.blake2b(digest_size=16)
     try:
         # a pipe would never end
         if not path.is_file():
-            return "", "no such file: check the path"
-        with path.open("rb") as file:
-            while chunk := file.read(_READ):
+            return "no such file: check the path"
+        file = HashedFile.now(path)
+        if file.size > MAX_BYTES:
+            return (
+                f"a file of {file.size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f}: save "
+                "the image anew, or take it out"
+            )
+        with path.open("rb") as content:
+            while chunk := content.read(_READ):
                 digest.update(chunk)
     except OSError as error:
-        return "", f"cannot be read ({error}): check its permissions, or copy it anew"
-    return digest.hexdigest(), ""
+        return f"cannot be read ({error}): check its permissions, or copy it anew"
+    return digest.hexdigest(), file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +67,26 @@ class Plan:
         return sum(int(np.prod(shape)) for shape in self.shapes(count).values())
 
 
+class HashedFile(NamedTuple):
+    """A file as it was when its content was hashed.
+
+    Attributes:
+        path: Where it is.
+        size: Its bytes.
+        stamp: What else changes when it is written to or replaced.
+    """
+
+    path: Path
+    size: int
+    stamp: tuple[int, ...]
+
+    @classmethod
+    def now(cls, path: Path) -> HashedFile:
+        """A file as it is."""
+        found = path.stat()
+        return cls(path, found.st_size, (found.st_ino, found.st_mtime_ns))
+
+
 @dataclass
 class Contents:
     """What came out of the files, each named by the digest of its content.
@@ -83,12 +103,12 @@ class Contents:
 
 
 def decode_files(
-    files: Mapping[str, Path], plan: Plan, num_workers: int, append: Callable[[Picture], None]
+    files: Mapping[str, HashedFile], plan: Plan, num_workers: int, append: Callable[[Picture], None]
 ) -> Contents:
     """Decode all files, in order, and give on what can be decoded.
 
     Args:
-        files: Path by digest.
+        files: Files by digest.
         plan: How.
         num_workers: Processes that decode; 0 decodes in this one.
         append: Takes the pictures, a row each; they are held nowhere else.
@@ -106,8 +126,18 @@ def decode_files(
     return contents
 
 
+def recovered(
+    faults: Mapping[str, str], files: Mapping[str, HashedFile], plan: Plan
+) -> Iterator[Path]:
+    """Files that can be decoded now, though they could not be when a store was built."""
+    faulty = [files[digest] for digest in faults]
+    for file, item in zip(faulty, _pictures(faulty, plan, 0), strict=True):
+        if item.picture is not None:
+            yield file.path
+
+
 def decode_to_memory(
-    files: Mapping[str, Path], plan: Plan, num_workers: int
+    files: Mapping[str, HashedFile], plan: Plan, num_workers: int
 ) -> tuple[Contents, dict[int, Tensor]]:
     """Decode all files into tensors ``(M, C, r, r)``, by resolution r."""
     levels = {
@@ -133,11 +163,11 @@ class _Item(NamedTuple):
     fault: str
 
 
-def _pictures(paths: Sequence[Path], plan: Plan, num_workers: int) -> Iterable[_Item]:
+def _pictures(files: Sequence[HashedFile], plan: Plan, num_workers: int) -> Iterable[_Item]:
     return DataLoader(
-        _Pictures(paths, plan),
+        _Pictures(files, plan),
         batch_size=None,
-        num_workers=min(num_workers, len(paths)),
+        num_workers=min(num_workers, len(files)),
         # arrays go through a pipe; tensors would need shared memory, which containers are short of
         collate_fn=unchanged,
         worker_init_fn=ignore_interrupt,
@@ -147,18 +177,23 @@ def _pictures(paths: Sequence[Path], plan: Plan, num_workers: int) -> Iterable[_
 
 
 class _Pictures(Dataset[Any]):
-    def __init__(self, paths: Sequence[Path], plan: Plan) -> None:
-        self._paths = paths
+    def __init__(self, files: Sequence[HashedFile], plan: Plan) -> None:
+        self._files = files
         self._plan = plan
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> _Item:
-        path, plan = self._paths[index], self._plan
+        path, plan = self._files[index].path, self._plan
         try:
             image, found = load_framed(path, plan.resolution, plan.channels, plan.crop)
+            changed = HashedFile.now(path) != self._files[index]
         except UserError as error:
             return _Item(None, False, str(error).removeprefix(f"{path}: "))
+        except OSError as error:
+            return _Item(None, False, f"cannot be read ({error}): start again")
+        if changed:
+            return _Item(None, False, "changed while it was read: start again")
         levels = pyramid(torch.from_numpy(image)[None], plan.smallest)
         return _Item({side: level[0].numpy() for side, level in levels.items()}, found, "")

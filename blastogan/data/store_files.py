@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blastogan.data.store_build import Contents, Picture, Plan, decode_files
+from blastogan.data.store_build import Contents, HashedFile, Picture, Plan, decode_files
 from blastogan.data.workers import available_cores
 from blastogan.errors import UserError
 from blastogan.files import write_json
@@ -71,7 +71,11 @@ def read_store(
 
 
 def write_store(
-    folder: Path, files: Mapping[str, Path], plan: Plan, num_workers: int
+    folder: Path,
+    files: Mapping[str, HashedFile],
+    plan: Plan,
+    num_workers: int,
+    keep: Callable[[Contents], bool],
 ) -> tuple[Contents, dict[int, Tensor]]:
     """Decode files into a new store that takes the place of what is there.
 
@@ -79,12 +83,13 @@ def write_store(
 
     Args:
         folder: Of the store; the caller holds its lock.
-        files: Path by digest.
+        files: Files by digest.
         plan: Of its levels.
         num_workers: Processes that decode.
+        keep: Whether what came out is to be stored.
 
     Returns:
-        As `read_store`.
+        As `read_store`; no levels if nothing was stored.
 
     Raises:
         UserError: If there is not enough space, or the folder cannot be written to.
@@ -96,6 +101,8 @@ def write_store(
             part.mkdir()
         with LevelFiles(part, plan, len(files)) as target:
             contents = decode_files(files, plan, num_workers, target.append)
+        if not keep(contents):
+            return contents, {}
         with writing(folder):
             levels = _map_levels(part, plan, len(contents.digests))
             _write_manifest(part / _MANIFEST, store_key(files, plan), contents, levels)
