@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from blastogan.comparison import Side
+    from blastogan.data.framing import Crop
     from blastogan.metrics.fidelity import FidelityEvaluator
     from blastogan.metrics.report import FidelityReport
     from blastogan.metrics.statistics import SetStatistics
@@ -40,8 +41,8 @@ def evaluate(args: Sequence[str]) -> int:
     options = _parser().parse_args(args)
     _check_paths(options)
     _check_metrics(options)
+    crop = _crop(options)
     from blastogan.comparison import Gatherer, open_sides
-    from blastogan.data.framing import Crop
     from blastogan.data.workers import available_cores
 
     device = choose_device(options.device)
@@ -52,7 +53,7 @@ def evaluate(args: Sequence[str]) -> int:
         count=options.count or FAKES,
         seed=options.seed,
         device=device,
-        crop=Crop(options.crop, options.crop_margin),
+        crop=crop,
     )
     evaluator = _evaluator(options, sides, device)
     workers = min(available_cores(), 8) if options.workers is None else max(options.workers, 0)
@@ -109,7 +110,8 @@ def _parser() -> argparse.ArgumentParser:
         help="crop the centre square of images in folders and resize it to R pixels, as training "
         "does (default: images as they are; with a checkpoint, its resolution)",
     )
-    add_crop(add, "square of the real images, as in training")
+    add_crop(add, "square of the real images; with a checkpoint, that of its training")
+    parser.set_defaults(crop=None, crop_margin=None)
     add("--count", type=positive, help=f"images that a checkpoint generates (default {FAKES})")
     add("--batch-size", type=positive, default=32, help="images at a time")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
@@ -174,6 +176,20 @@ def _check_metrics(options: argparse.Namespace) -> None:
         raise UserError("--save-real and --save-fake keep features: these need an extractor")
 
 
+def _crop(options: argparse.Namespace) -> Crop | None:
+    """The crop that the user chose, if any."""
+    from blastogan.data.framing import Crop
+
+    if options.crop_margin is None:
+        return Crop(options.crop) if options.crop else None
+    if options.crop != "embryo":
+        raise UserError(
+            f"--crop-margin {options.crop_margin:g} is room around the embryo: add --crop embryo, "
+            "or leave it out"
+        )
+    return Crop(options.crop, options.crop_margin)
+
+
 # -- the work -----------------------------------------------------------------------------------
 
 
@@ -227,9 +243,10 @@ def _notes(
     options: argparse.Namespace, sides: Sequence[Side], statistics: Sequence[SetStatistics]
 ) -> list[str]:
     """What the evaluator cannot know, a sentence each."""
+    from blastogan.comparison import crop_notes
     from blastogan.metrics.statistics import SetStatistics
 
-    notes = []
+    notes = crop_notes(sides, chosen=options.crop is not None)
     if Path(options.real).resolve() == Path(options.fake).resolve():
         notes.append("REAL and FAKE are the same set: the numbers say nothing of a generator")
     for name, side in zip(("REAL", "FAKE"), sides, strict=True):

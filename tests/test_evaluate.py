@@ -328,6 +328,8 @@ WRONG = {
     "count": (["real", "fake", "--count", "9"], "--count 9 is for a checkpoint"),
     "weights": (["real", "fake", "--weights", "no.pth"], "no file no.pth"),
     "device": (["real", "fake", "--device", "abacus"], "device 'abacus' cannot be used"),
+    "crop": (["real", "fake", "--crop", "embryo"], "add a resolution to the crop"),
+    "margin": (["real", "fake", "--crop-margin", "0.2"], "0.2 is room around the embryo: add"),
     "batch": (["real", "fake", "--batch-size", "0"], "expected 1 or more"),
 }  # fmt: skip
 

@@ -224,6 +224,22 @@ def test_a_fit_counts_images_weighs_letters_lowers_the_rate_and_logs(make_traine
     assert logged == pytest.approx(float(torch.stack(icm).mean()))
 
 
+def test_letters_are_weighed_by_how_often_training_shows_them(make_trainer):
+    weights = {}
+    for balance in ("none", "uniform"):
+        module, data = make_grader(), grade_data(balance=balance)
+        make_trainer(max_epochs=1, callbacks=[], limit_val_batches=0).fit(module, datamodule=data)
+        labels, shown = data.labels("train"), data.sampling_weights()
+        weights[balance] = module.letter_weights
+        assert torch.equal(module.letter_weights, balanced_weights(labels, shown))
+        # a letter's weight is the inverse of its share in what is shown
+        is_a = labels[:, 0] == 0
+        icm = module.letter_weights[0]
+        letters = int((icm > 0).sum())
+        assert float(icm[0] * shown[is_a].sum() / len(labels)) == pytest.approx(1 / letters)
+    assert weights["uniform"][0, 0] > weights["none"][0, 0]
+
+
 def test_balanced_weights_without_labels_are_refused(make_trainer):
     data = grade_data()
     data.setup("fit")

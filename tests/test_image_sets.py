@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from blastogan.data import images as decoding
+from blastogan.data.framing import Crop
 from blastogan.data.image_sets import ImageSet
 from blastogan.data.images import load_image
+from blastogan.data.phantoms import PhantomImages
 from blastogan.errors import ProblemList, UserError
 
 RNG = np.random.default_rng(0)
@@ -69,6 +71,49 @@ def test_with_a_resolution_images_are_those_of_training(tmp_path):
     images = ImageSet(tmp_path, resolution=8, channels=3)
     expected = np.stack([load_image(tmp_path / name, 8, 3) for name in images.names])
     np.testing.assert_array_equal(decoded(images)["image"], expected)
+
+
+@pytest.fixture
+def wells(tmp_path):
+    """Two phantoms in their wells, and two even images without an embryo."""
+    for n, (pixels, _) in enumerate(PhantomImages(2, seed=0, resolution=64, framing="well")):
+        save(tmp_path / f"well-{n}.png", pixels)
+        save(tmp_path / f"none-{n}.png", np.full((64, 64), 90 + n, np.uint8))
+    return tmp_path
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_are_cropped_as_asked_and_those_without_an_embryo_counted(wells, workers):
+    centre = decoded(ImageSet(wells, 32))["image"]
+    for crop in (Crop("embryo"), Crop("embryo", 0.4)):
+        images = ImageSet(wells, 32, crop=crop)
+        assert images.not_found is None
+        found = decoded(images, num_workers=workers)["image"]
+        expected = [load_image(wells / name, 32, 1, crop) for name in images.names]
+        np.testing.assert_array_equal(found, np.stack(expected))
+        same = [torch.equal(one, other) for one, other in zip(found, centre, strict=True)]
+        assert same == [True, True, False, False]
+        assert images.not_found == 2
+    # looked at once more, they are not counted twice
+    decoded(images)
+    assert images.not_found == 2
+
+
+def test_at_the_centre_no_embryo_is_missed(wells):
+    for images in (ImageSet(wells), ImageSet(wells, 32)):
+        assert images.not_found == 0
+        decoded(images)
+        assert images.not_found == 0
+
+
+def test_a_crop_needs_a_resolution(wells):
+    with pytest.raises(UserError, match="add a resolution to the crop"):
+        ImageSet(wells, crop=Crop("embryo"))
+
+
+def test_fingerprint_changes_with_the_crop(wells):
+    crops = (None, Crop("embryo"), Crop("embryo", 0.4))
+    assert len({ImageSet(wells, 32, crop=crop).fingerprint() for crop in crops}) == 3
 
 
 def test_one_colour_image_makes_all_of_them_rgb(tmp_path):

@@ -81,6 +81,45 @@ def test_a_published_split_is_kept_and_its_leaks_are_told(caplog):
     assert "this split leaks: 1 embryos or groups, such as e0" in caplog.text
 
 
+def unordered():
+    """A published split without val among which images of no part stand, in mixed order."""
+    published = [record(n, f"e{n // 2}", "train") for n in range(20)]
+    others = [record(20, "t", "test"), record(21, "n"), record(22, "n"), record(23, "n")]
+    return [*others[:2], *published[:7], *others[2:], *published[7:]]
+
+
+def test_val_is_held_out_of_a_published_train(caplog):
+    records = unordered()
+    split = split_records(records, SplitPlan("published", val_fraction=0.2, test_fraction=0.3))
+    assert split["test"] == [0]
+    assert {records[n].part for part in ("train", "val") for n in split[part]} == {"train"}
+    assert [len(split[part]) for part in ("train", "val")] == [16, 4]
+    assert find_leaks(records, split) == []
+    assert split["train"] == sorted(split["train"])
+    assert "3 images are in no part of the published split: left out" in caplog.text
+
+
+def test_no_image_is_told_to_be_left_out_of_a_whole_published_split(caplog):
+    split_records(PUBLISHED, SplitPlan("published"))
+    assert "in no part" not in caplog.text
+
+
+def test_what_is_held_out_of_a_published_train_depends_on_the_seed():
+    records = unordered()
+    held_out = [
+        tuple(split_records(records, SplitPlan("published", val_fraction=0.2, seed=seed))["val"])
+        for seed in (0, 1, 2, 0)
+    ]
+    assert len(set(held_out)) == 3
+    assert held_out[0] == held_out[3]
+
+
+def test_a_published_val_stays_as_it_is():
+    records = [*unordered(), record(24, "v", "val")]
+    split = split_records(records, SplitPlan("published", val_fraction=0.2))
+    assert (split["val"], len(split["train"])) == ([24], 20)
+
+
 def test_leaking_training_images_are_dropped_when_asked(caplog):
     split = split_records(PUBLISHED, SplitPlan("published", leaks="drop", val_fraction=0))
     assert split == {"train": list(range(2, 20)), "val": [], "test": [20, 21]}

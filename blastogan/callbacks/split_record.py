@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from blastogan.data import BlastocystDataModule
 from blastogan.data.split_file import write_split_file
+from blastogan.files import written_whole
+
+_log = logging.getLogger(__name__)
 
 
 class SplitRecord(Callback):
     """Writes ``split.csv`` into the run's folder, to be given back as ``--data.split_file``.
 
-    A run that is resumed has the same split, so an existing file is left alone.
+    A run that is resumed has the same split, whose file is left alone. Where the folder holds
+    other splits, that of this run goes beside them, into ``split-2.csv`` and so on.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the split of the run's data module."""
         data: Any = getattr(trainer, "datamodule", None)
-        path = Path(trainer.default_root_dir) / "split.csv"
-        if isinstance(data, BlastocystDataModule) and trainer.is_global_zero and not path.exists():
-            write_split_file(path, data.records, data.split, data.root)
+        if not isinstance(data, BlastocystDataModule) or not trainer.is_global_zero:
+            return
+        content = _content(data)
+        folder = Path(trainer.default_root_dir)
+        number, path = 1, folder / "split.csv"
+        while path.exists() and path.read_bytes() != content:
+            number += 1
+            path = folder / f"split-{number}.csv"
+        if path.exists():
+            return
+        with written_whole(path) as part:
+            part.write_bytes(content)
+        if number > 1:
+            _log.warning(
+                "%s has the split of another run: that of this one is in %s", folder, path.name
+            )
+
+
+def _content(data: BlastocystDataModule) -> bytes:
+    """What the split's file holds."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "split.csv"
+        write_split_file(path, data.records, data.split, data.root)
+        return path.read_bytes()

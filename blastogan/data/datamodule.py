@@ -241,7 +241,7 @@ class BlastocystDataModule(LightningDataModule):
             "seed": self.seed,
             "augment": self.augment,
             "balance": self.balance,
-            "crop": self.crop.key(),
+            "crop": (self.crop if self.root else Crop()).key(),
             "fingerprint": hashlib.blake2b(text, digest_size=16).hexdigest(),
         }
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from blastogan.data.folder import IMAGE_SUFFIXES, list_images
 from blastogan.data.framing import Crop
-from blastogan.data.images import decode, load_image, opened, to_chw
+from blastogan.data.images import decode, load_framed, opened, to_chw
 from blastogan.data.readers import claimed, read_graded_images
 from blastogan.data.workers import ignore_interrupt, unchanged
 from blastogan.errors import ProblemList, UserError
@@ -52,6 +52,9 @@ class ImageSet:
         size: Width and height of the images as delivered, in pixels.
         labels: int64 ``(N, 2)`` if every image has a grade, else ``None``.
         groups: Embryo of each image where there are `labels`, else ``None``.
+        crop: Which square is shown; a default one where images are as they are.
+        not_found: Images that show the centre because no embryo was found; ``None`` until all
+            were decoded, where one is sought.
         note: Why a graded set has no `labels`, else empty.
 
     Raises:
@@ -71,8 +74,8 @@ class ImageSet:
                 f"got resolution {resolution} and {channels} channels: expected a resolution of "
                 "at least 1, and 1 (grey) or 3 (RGB) channels"
             )
-        self._crop = crop or Crop()
-        if resolution is None and self._crop != Crop():
+        self.crop = crop or Crop()
+        if resolution is None and self.crop != Crop():
             raise UserError(
                 "images are cropped to be resized: add a resolution to the crop, or leave it out"
             )
@@ -87,6 +90,7 @@ class ImageSet:
             self.size = (resolution, resolution)
         self.labels: Tensor | None = None
         self.groups: list[str] | None = None
+        self.not_found = None if self.crop.kind == "embryo" else 0
         self.note = self._find_grades()
 
     def __len__(self) -> int:
@@ -108,7 +112,7 @@ class ImageSet:
                     content.update(chunk)
             digest.update(repr((name, content.hexdigest())).encode(errors="surrogatepass"))
         labels = None if self.labels is None else self.labels.tolist()
-        rest = (self.resolution, self.channels, labels, self.groups, self._crop.key())
+        rest = (self.resolution, self.channels, labels, self.groups, self.crop.key())
         digest.update(repr(rest).encode(errors="surrogatepass"))
         return digest.hexdigest()
 
@@ -128,7 +132,7 @@ class ImageSet:
         """
         paths = [self.root / name for name in self.names]
         loader = DataLoader(
-            _Files(paths, self.size, self.channels, self._crop if self.resolution else None),
+            _Files(paths, self.size, self.channels, self.crop if self.resolution else None),
             batch_size=None,
             num_workers=min(num_workers, len(paths)),
             # as in `load_images`: no shared memory, and no draw from the global generator
@@ -138,12 +142,16 @@ class ImageSet:
         )
         problems: list[str] = []
         gathered: list[Image8] = []
+        not_found = 0
         for position, item in enumerate(loader):
             if isinstance(item, str):
                 problems.append(item)
+                continue
+            image, found = item
+            not_found += not found
             # after the first fault, the rest is decoded for its faults alone
-            elif not problems:
-                gathered.append(item)
+            if not problems:
+                gathered.append(image)
             full = len(gathered) == batch_size or position + 1 == len(self)
             if full and not problems:
                 yield self._batch(gathered, position + 1 - len(gathered))
@@ -154,6 +162,7 @@ class ImageSet:
                 problems,
                 "Mend these files or take them out, and try again.",
             )
+        self.not_found = not_found
 
     def _batch(self, images: list[Image8], start: int) -> dict[str, Tensor]:
         index = torch.arange(start, start + len(images))
@@ -202,8 +211,11 @@ class _Header(NamedTuple):
     grey: bool
 
 
-class _Files(Dataset[Image8 | str]):
-    """Decoded files; in place of one that cannot be decoded, the message that says why."""
+class _Files(Dataset[tuple[Image8, bool] | str]):
+    """Decoded files, and whether the embryo was found, see `load_framed`.
+
+    In place of one that cannot be decoded comes the message that says why.
+    """
 
     def __init__(
         self, paths: list[Path], size: tuple[int, int], channels: int, crop: Crop | None
@@ -216,11 +228,11 @@ class _Files(Dataset[Image8 | str]):
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __getitem__(self, index: int) -> Image8 | str:
+    def __getitem__(self, index: int) -> tuple[Image8, bool] | str:
         try:
             if self._crop is None:
-                return _load_as_is(self._paths[index], self._size, self._channels)
-            return load_image(self._paths[index], self._size[0], self._channels, self._crop)
+                return _load_as_is(self._paths[index], self._size, self._channels), True
+            return load_framed(self._paths[index], self._size[0], self._channels, self._crop)
         except UserError as error:
             return str(error)
 

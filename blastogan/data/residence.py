@@ -56,7 +56,7 @@ class ResidentImages:
 
     def _hold(self, device: torch.device) -> tuple[torch.device, dict[int, Tensor], Tensor]:
         size = sum(level[:1].nbytes for level in self._host.values()) * len(self._needed)
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+        free = _free_bytes(device)
         if free is not None and size > _SHARE * free:
             _log.warning(
                 "the training images take %.0f MB, more than half of the %.0f MB that are free on "
@@ -69,6 +69,11 @@ class ResidentImages:
             return device, dict(self._host), rows
         levels = {side: level[self._needed].to(device) for side, level in self._host.items()}
         return device, levels, self._rows.to(device)
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """Free memory of a GPU; ``None`` for a device that has none of its own."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
 def check_residence(residence: str, transformed: bool) -> None:
