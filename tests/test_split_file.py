@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_a_split_goes_into_a_file_and_comes_back(tmp_path):
     file = tmp_path / "run" / "split.csv"
     write_split_file(file, records, split, ROOT)
     assert file.read_text().splitlines()[:2] == ["image,embryo,grade,part", "x/0.png,e0,3AB-,train"]
+    assert split_records(records, SplitPlan(file=str(file)), ROOT) == split
+
+
+def test_odd_names_come_back(tmp_path):
+    odd = ["ü.png", os.fsdecode(b"Zo\xeb.png"), "two\nlines.png", " a,b;c\t'\".png ", "\ufeffx.png"]
+    records = [ImageRecord(ROOT / name, Grade.parse("AA"), name) for name in odd]
+    split = {"train": [0, 3], "val": [1, 4], "test": [2]}
+    file = tmp_path / "split.csv"
+    write_split_file(file, records, split, ROOT)
     assert split_records(records, SplitPlan(file=str(file)), ROOT) == split
 
 

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from blastogan.data.readers.tables import read_table
+from blastogan.data.readers.tables import header_of, read_table
 from blastogan.data.records import PARTS, ImageRecord
 from blastogan.errors import ProblemList, UserError
 from blastogan.files import written_whole
@@ -67,7 +67,7 @@ def read_split_file(path: str | Path) -> dict[str, str]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"the split file {path} does not exist: give the split.csv of a run")
-    table = read_table(path)
+    table = read_table(path, own_names=tuple(header_of(path)) == COLUMNS)
     table.require(("image", "part"), "Give the split.csv of a run, or a table of that form")
     parts: dict[str, str] = {}
     problems = []

@@ -195,9 +195,10 @@ def _split_by_file(
 ) -> Split:
     """The split of a file; it may name `known` images that are no records, or any if `None`."""
     parts = read_split_file(file)
-    names = image_names(records, root)
+    # as the cells of a table, which are stripped
+    names = [name.strip() for name in image_names(records, root)]
     missing = sorted(parts.keys() - set(names))
-    strange = sorted(set(missing) - set(image_names(known or (), root)))
+    strange = sorted(set(missing) - {name.strip() for name in image_names(known or (), root)})
     if strange and known is not None:
         raise ProblemList(
             f"the split file {file} names images that are not in the set",
