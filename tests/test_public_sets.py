@@ -8,6 +8,7 @@ import pytest
 from test_readers import embryos, grades, names, problems, write_images
 
 from blastogan.data.readers import read_graded_images, scan_graded_images
+from blastogan.data.readers.tables import header_of, read_table
 from blastogan.data.reading import Reading
 from blastogan.errors import UserError
 
@@ -71,6 +72,12 @@ class TestKromp:
         )
         assert table.unlisted == ("Images/846_01.png",)
         assert table.grouped
+
+    def test_codes_with_decimals(self, tmp_path):
+        write_images(tmp_path, "Images/1_01.png", "Images/2_01.png")
+        write(tmp_path, "complete.csv", "1_01.png, 3.0, 0.0, 1.0", "2_01.png, 0.0, 3.0, 3.0")
+        table = read_graded_images(tmp_path, Reading(not_gradable="DD"))
+        assert (table.format, grades(table)) == ("kromp", ["4AB", "1DD"])
 
     def test_not_gradable_as_class_dd(self, root):
         table = read_graded_images(root, Reading(not_gradable="DD"))
@@ -216,6 +223,80 @@ class TestCSV:
         assert grades(table) == ["4AB", "CC"]
         assert embryos(table) == ["p1", "p1"]
         assert [record.part for record in table.records] == ["train", "test"]
+
+    def test_an_unknown_embryo_is_no_giant(self, tmp_path):
+        write_images(tmp_path, *(f"{n:02}.png" for n in range(40)))
+        rows = [f"{n:02}.png,AA,{'NA' if n % 2 else f'e{n}'}" for n in range(40)]
+        write(tmp_path, "t.csv", "file,grade,embryo", *rows)
+        table = read_graded_images(tmp_path)
+        assert len(set(embryos(table))) == 40
+        assert table.notes == (
+            "20 of 40 images have no known embryo: each is taken for an embryo of its own, though "
+            "some may show the same one",
+        )
+        write(tmp_path, "t.csv", "file,grade,embryo", *(f"{n:02}.png,AA,?" for n in range(40)))
+        table = read_graded_images(tmp_path)
+        assert (table.grouped, table.notes) == (False, ())
+
+    @pytest.mark.parametrize(
+        "columns", [{}, {"grade": "grade"}, {"icm": "icm", "te": "te"}, {"icm": "icm"}]
+    )
+    def test_a_grade_and_letters_must_not_contradict(self, tmp_path, columns):
+        cells = ["A,B,4AA", "a+,,3BA", "A,A,ND", "ND,ND,AA"]
+        sound = ["A,B,4AB-", "a+,NA,3AC", "B,A,", "B,C,NA", ",,4CC", "ND,ND,DD"]
+        rows = [f"{n}.png,2.0,{row}" for n, row in enumerate([*cells, *sound])]
+        write_images(tmp_path, *(f"{n}.png" for n in range(len(rows))))
+        write(tmp_path, "t.csv", "file,exp,icm,te,grade", *rows)
+        table = scan_graded_images(tmp_path, Reading(columns=columns))
+        assert table.problems[0] == (
+            "t.csv line 2: grade '4AA', but ICM 'A' and TE 'B': mend what is wrong"
+        )
+        assert len(table.problems) == 4
+        assert table.unlisted == ()
+        both = ["3AC", "2BA", "2BC", "4CC"]
+        assert grades(table) == (["2AB", *both] if "te" in columns else ["4AB-", *both, "DD"])
+
+    def test_columns_that_hold_no_grades_contradict_nothing(self, tmp_path):
+        write_images(tmp_path, "1.png", "2.png")
+        write(tmp_path, "t.csv", "file,icm,te,class", "1.png,A,B,good", "2.png,,C,poor")
+        table = read_graded_images(tmp_path, Reading(columns="icm=icm,te=te"))
+        assert (grades(table), table.dropped) == (["AB"], (("2.png", "grade empty and C"),))
+        write(tmp_path, "t.csv", "file,icm,te,grade", "1.png,0,1,4CC", "2.png,0,1,NA")
+        table = read_graded_images(tmp_path)
+        assert (grades(table), table.dropped) == (["4CC"], (("2.png", "grade NA"),))
+
+    @pytest.mark.parametrize(("cell", "grade"), [("4.0", "4AB"), ("5.", "5AB"), ("4.5", "")])
+    def test_expansions_with_decimals(self, tmp_path, cell, grade):
+        write_images(tmp_path, "1.png")
+        write(tmp_path, "t.csv", "file,exp,icm,te", f"1.png,{cell},A,B")
+        table = scan_graded_images(tmp_path)
+        assert "".join(grades(table)) == grade
+        assert len(table.problems) == (grade == "")
+
+    @pytest.mark.parametrize(
+        ("start", "end"), [("", "\r"), (" \r\r", "\r"), ("sep=;\n", "\n"), ('"sep=;"\r', "\r")]
+    )
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+    def test_line_ends_and_separators_of_spreadsheets(self, tmp_path, start, end, encoding):
+        write_images(tmp_path, "1.png", "2.png")
+        lines = [start + 'file;grade;"a, b\n, é"', "1.png;AA;é", "2.png;AX;"]
+        write(tmp_path, "t.csv", *lines, encoding=encoding, end=end)
+        table = scan_graded_images(tmp_path)
+        assert (table.format, grades(table)) == ("csv", ["AA"])
+        assert header_of(tmp_path / "t.csv") == list(read_table(tmp_path / "t.csv").columns)
+        line = 4 + start.count("\r") + start.count("\n")
+        assert table.problems == (f"t.csv line {line}: unknown grade 'AX'",)
+
+    def test_a_long_table_is_not_cut_within_a_letter(self, tmp_path):
+        text = "file;grade;é\r" + "a" * 65520
+        (tmp_path / "t.csv").write_bytes(f"{text}€\r".encode())
+        assert header_of(tmp_path / "t.csv") == ["file", "grade", "é"]
+
+    def test_a_known_table_with_rows_that_are_no_text_is_named(self, tmp_path):
+        write_images(tmp_path, "1.png")
+        (tmp_path / "t.csv").write_bytes(b"sep=;\rfile;grade\r1.png;AA\r\x81\xff;AA\r")
+        with pytest.raises(UserError, match=r"t\.csv is no text in UTF-8 or Latin-1"):
+            read_graded_images(tmp_path)
 
     def test_columns_named(self, tmp_path):
         write_images(tmp_path, "1.png", "2.png")

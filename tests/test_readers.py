@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from blastogan.data.readers import READERS, read_graded_images, scan_graded_images
+from blastogan.data.reading import Reading
 from blastogan.data.records import GradedTable
 from blastogan.errors import ProblemList, UserError
 
@@ -96,6 +97,45 @@ class TestClinicTable:
         # a shares the embryo_ivf_id of b, and so its embryo
         assert embryos(read_graded_images(tmp_path)) == ["g1", "g1", "8", "d.png", "g2"]
 
+    @pytest.mark.parametrize(
+        "word", ["na", "N/A", "nan", "None", "NULL", "unknown", "unk", "ND", "-", "--", "?", ""]
+    )
+    def test_words_for_no_embryo_are_no_embryo(self, tmp_path, word):
+        write_images(tmp_path, "a.png", "b.png", "c.png")
+        write_table(
+            tmp_path, f",a.png,{word},g,,,,AA", f",b.png,{word},,,,,AA", f",c.png,0,{word},,,,AA"
+        )
+        table = read_graded_images(tmp_path)
+        assert embryos(table) == ["g", "b.png", "0"]
+        assert "1 of 3 images have no known embryo" in table.notes[0]
+
+    def test_a_file_name_alone_is_found_in_a_subfolder(self, tmp_path):
+        root = write_images(tmp_path / "root", "x/1.png", "2.png", "x/2.png", "x/3.png", "y/3.PNG")
+        (write_images(tmp_path, "out.png") / "root/x/4.png").symlink_to(tmp_path / "out.png")
+        write_table(root, *(f",{name},,,,,,AA" for name in ("1.PNG", "2.PNG", "3.png", "4.png")))
+        table = scan_graded_images(root)
+        assert names(table) == ["2.png", "x/1.png"]
+        assert table.notes == (
+            "1 images are listed without their folder: they were found in a subfolder by their "
+            "file name",
+        )
+        assert table.problems == (
+            "metadata.csv line 4: '3.png' may be x/3.png or y/3.PNG: put the folder before the "
+            "name",
+            "metadata.csv line 5: 'x/4.png' leads out of the folder",
+        )
+        assert table.unlisted == ("x/2.png",)
+
+    def test_what_is_not_used_is_listed_nevertheless(self, tmp_path):
+        root = write_images(tmp_path / "root", "x/Img.PNG", "A.png", "b.png", "C.png")
+        (write_images(tmp_path, "out.png") / "root/link.png").symlink_to(tmp_path / "out.png")
+        write_table(
+            root, "X,img.png,,,,,,NA", ",a.png,,,,,,ND", ",b.png,,,,,,AA,x", ",./LINK.png,,,,,,AA"
+        )
+        table = scan_graded_images(root)
+        assert (len(table.dropped), len(table.problems)) == (2, 2)
+        assert table.unlisted == ("C.png",)
+
     def test_not_gradable_rows_are_dropped(self, tmp_path):
         write_images(tmp_path, "a.png", "b.png", "c.png", "d.png")
         write_table(
@@ -115,7 +155,7 @@ class TestClinicTable:
             ("x", "grade NA"),
         )
         assert table.summary().endswith(
-            "1 images of 1 embryos. Images by class: AA 1, AB 0, AC 0, BA 0, BB 0, BC 0, CA 0, "
+            "1 images. Images by class: AA 1, AB 0, AC 0, BA 0, BB 0, BC 0, CA 0, "
             "CB 0, CC 0, DD 0. Dropped: 4 (grade NA 2, grade ND 1, grade empty 1)."
         )
 
@@ -229,6 +269,14 @@ class TestGradedNames:
         assert list(found) == sorted(found)
         assert table.dropped == (("98_0_ND.png", "grade ND"),)
 
+    def test_parts_are_folders_or_prefixes(self, tmp_path):
+        write_images(tmp_path, "train/1_0_AA.png", "val/x/2_0_AA.png", "test_set/3_0_AA.png")
+        told = {r.embryo: r.part for r in read_graded_images(tmp_path, "names").records}
+        assert told == {"1": "train", "2": "val", "3": "test"}
+        write_images(tmp_path, "val/good_4_0_AA.png", "new/poor_5_0_CC.png", "new/6_0_AA.png")
+        more = {r.embryo: r.part for r in read_graded_images(tmp_path, "names").records}
+        assert more == {**told, "4": "val", "5": "test", "6": "train"}
+
     def test_problems(self, tmp_path):
         write_images(tmp_path / "root", "1_0_AA.png", "2_0_AA.png", "3_0_AX.png", "x.png")
         write_images(tmp_path, "out.png")
@@ -270,6 +318,18 @@ class TestClassFolders:
             "folder misc/: unknown grade 'misc'",
         ]
 
+    @pytest.mark.parametrize(
+        ("folder", "part"),
+        [
+            *[(name, "train") for name in ("train_set", "Training", "training_set", "trainset")],
+            *[(name, "val") for name in ("val_set", "validation-set", "dev", "Validation set")],
+            *[(name, "test") for name in ("test_set", "Test set", "testset", "testing")],
+        ],
+    )
+    def test_names_of_parts(self, tmp_path, folder, part):
+        write_images(tmp_path, f"{folder}/AA/1.png")
+        assert [record.part for record in read_graded_images(tmp_path).records] == [part]
+
     def test_same_file_in_two_classes(self, tmp_path):
         write_images(tmp_path, "AA/1.png", "BB/2.png")
         (tmp_path / "BB" / "1.png").symlink_to(tmp_path / "AA" / "1.png")
@@ -281,6 +341,15 @@ class TestClassFolders:
         table = read_graded_images(tmp_path / "root")
         assert names(table) == ["AA/1.png"]
         assert table.dropped == (("BB", "link to a folder"),)
+
+
+@pytest.mark.parametrize("pattern", [r"(\d+)?_", r"(/)(?P<embryo>\d+)?_", r"(\d*)_", r"\d*"])
+def test_a_group_that_finds_nothing_is_told(tmp_path, pattern):
+    write_images(tmp_path, "AA/17_1.png", "AA/_0.png")
+    problems = scan_graded_images(tmp_path, Reading(embryo_pattern=pattern)).problems
+    assert problems[-1] == (
+        f"folder AA/: the embryo_pattern {pattern!r} matches nothing in AA/_0.png"
+    )
 
 
 def test_order_does_not_depend_on_the_file_system(tmp_path, monkeypatch):

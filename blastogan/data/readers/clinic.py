@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from blastogan.data.draft import NOT_DEFINED, UNKNOWN, TableDraft
+from blastogan.data.draft import TableDraft, known_embryo
 from blastogan.data.folder import Folder
-from blastogan.data.readers.tables import read_table
+from blastogan.data.readers.tables import Row, read_table
 from blastogan.data.reading import Reading
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
@@ -16,7 +14,8 @@ class ClinicTableReader:
     """Reader of a clinic's table ``metadata.csv``.
 
     Columns: filename and grade; folder, embryo_guid and embryo_ivf_id if there are any; others are
-    ignored. The image is ``root/folder/filename``. The embryo is the embryo_guid, else that of
+    ignored. The image is ``root/folder/filename``; without a folder, it may lie in any if no other
+    is called so. The embryo is the embryo_guid, else that of
     another row with the same embryo_ivf_id, else the embryo_ivf_id, else the image itself.
     """
 
@@ -42,21 +41,15 @@ class ClinicTableReader:
         draft.notes += table.notes
         guids: dict[str, str] = {}
         for row in table.rows:
-            guid, ivf_id = (
-                _identifier(row.cells, "embryo_guid"),
-                _identifier(row.cells, "embryo_ivf_id"),
-            )
+            guid, ivf_id = _identifiers(row)
             if guid and ivf_id:
                 guids.setdefault(ivf_id, guid)
         for row in table.rows:
+            name = path_of(row.cells.get("filename", ""), row.cells.get("folder", ""))
             if row.fault:
-                draft.problems.append(f"{row.where}: {row.fault}")
+                draft.refuse(row.where, name, row.fault)
                 continue
-            guid, ivf_id = (
-                _identifier(row.cells, "embryo_guid"),
-                _identifier(row.cells, "embryo_ivf_id"),
-            )
-            name = path_of(row.cells["filename"], row.cells.get("folder", ""))
+            guid, ivf_id = _identifiers(row)
             draft.add(row.where, name, row.cells["grade"], guid or guids.get(ivf_id, ivf_id))
         return draft.table()
 
@@ -68,6 +61,7 @@ def path_of(filename: str, folder: str = "") -> str:
     return f"{folder}/{filename}" if folder and filename else filename
 
 
-def _identifier(cells: Mapping[str, str], column: str) -> str:
-    value = cells.get(column, "")
-    return "" if value.upper() in (*UNKNOWN, NOT_DEFINED) else value
+def _identifiers(row: Row) -> tuple[str, str]:
+    """The embryo_guid and the embryo_ivf_id, empty where they are not known."""
+    guid, ivf_id = (row.cells.get(column, "") for column in ("embryo_guid", "embryo_ivf_id"))
+    return known_embryo(guid), known_embryo(ivf_id)

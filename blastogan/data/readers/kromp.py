@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from blastogan.data.draft import NOT_DEFINED, UNKNOWN, TableDraft
+from blastogan.data.draft import NOT_DEFINED, UNKNOWN, TableDraft, whole
 from blastogan.data.folder import Folder
 from blastogan.data.readers.tables import Row, header_of, read_table
 from blastogan.data.reading import Reading
@@ -85,17 +85,18 @@ class KrompReader:
         draft.notes += table.notes
         rows = []
         for row in table.rows:
-            codes = dict(zip(_COPY_HEADER, map(row.cells.get, names), strict=True))
-            fault = row.fault or _fault({role: code or "" for role, code in codes.items()})
+            cells = (whole(row.cells.get(name, "")) for name in names)
+            codes = dict(zip(_COPY_HEADER, cells, strict=True))
+            fault = row.fault or _fault(codes)
             if fault:
-                draft.problems.append(f"{row.where}: {fault}")
+                draft.refuse(row.where, codes["image"], fault)
             else:
-                rows.append((row, {role: (code or "").upper() for role, code in codes.items()}))
+                rows.append((row, {role: code.upper() for role, code in codes.items()}))
         return rows
 
 
 def _is_copy(first_line: list[str]) -> bool:
-    codes = [re.fullmatch(r"[0-9]|nd|na|\?", cell) for cell in first_line[1:4]]
+    codes = [re.fullmatch(r"[0-9]|nd|na|\?", whole(cell)) for cell in first_line[1:4]]
     image = len(first_line) >= 4 and re.search(r"\.\w+$", first_line[0])
     return bool(image) and all(codes)
 

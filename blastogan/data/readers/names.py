@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from blastogan.data.draft import TableDraft
 from blastogan.data.folder import Folder
-from blastogan.data.readers.protocol import is_grade
+from blastogan.data.readers.protocol import is_grade, part_of
 from blastogan.data.reading import Reading
 from blastogan.data.records import GradedTable
 
@@ -16,8 +16,8 @@ class GradedNameReader:
     """Reader of images named ``<embryo>_<plane>_<grade>``, as in STORK (Khosravi et al. 2019).
 
     ``34107362_-15_3AA-.jpg`` shows embryo 34107362 in the focal plane -15. The plane, an integer,
-    may be missing; images may lie in subfolders. A prefix ``good_`` or ``poor_`` marks the test
-    images of a published split.
+    may be missing; images may lie in subfolders, also in folders ``train``, ``val`` and ``test`` of
+    a published split. Outside of these, a prefix ``good_`` or ``poor_`` marks its test images.
     """
 
     format = "names"
@@ -44,6 +44,7 @@ class GradedNameReader:
                 )
                 draft.ignore([name])
             else:
-                part = ("test" if match["test"] else "train") if split else ""
+                part = part_of(name.partition("/")[0]) if "/" in name else ""
+                part = part or (("test" if match["test"] else "train") if split else "")
                 draft.add(name, name, match["grade"], match["embryo"], part)
         return draft.table()

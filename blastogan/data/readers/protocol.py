@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Protocol
 
 from blastogan.data.folder import Folder
@@ -10,6 +11,15 @@ from blastogan.data.reading import Reading
 from blastogan.data.records import PARTS, GradedTable
 from blastogan.errors import UserError
 from blastogan.grades import Grade
+
+_PARTS = {
+    "na": "",
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "testing": "test",
+}
 
 
 class Reader(Protocol):
@@ -45,9 +55,13 @@ def is_grade(text: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=1024)
 def part_of(text: str) -> str | None:
-    """``train``, ``val`` or ``test`` by the names in use; empty for none, ``None`` for others."""
+    """``train``, ``val`` or ``test`` by the names in use; empty for none, ``None`` for others.
+
+    Such names are ``Training``, ``validation``, ``dev``, ``test_set`` and ``Test set``.
+    """
     folded = text.strip().lower()
-    synonyms = {"": "", "na": "", "training": "train", "valid": "val", "validation": "val"}
-    folded = synonyms.get(re.sub(r"(ing)?[_ -]?set$", r"\1", folded), folded)
-    return folded if folded in ("", *PARTS) else None
+    word = re.sub(r"(?<=[a-z])[_ -]?set$", "", folded)
+    part = _PARTS.get(word, word)
+    return part if part in ("", *PARTS) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ MAX_BYTES = 200_000_000
 
 _SEPARATORS = ",;\t|"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_DECLARED = re.compile(r'\s*"?sep=[,;\t|]"?[,;\t|]*', re.IGNORECASE)
+_START = 2**16
 _SHOWN = 300
 
 
@@ -65,19 +68,24 @@ class Table:
             )
 
 
-def read_table(path: Path, header: Iterable[str] | None = None) -> Table:
+def read_table(
+    path: Path, header: Iterable[str] | None = None, *, own_names: bool = False
+) -> Table:
     """Read a table: UTF-8, UTF-16 with a mark, or Latin-1; separated by ``,``, ``;``, tab or ``|``.
+
+    A first line such as ``sep=;``, which spreadsheets write, tells the separator.
 
     Args:
         path: The file.
         header: Names of the columns, if the file has no header of its own.
+        own_names: Whether bytes that are no UTF-8 are kept as names of files have them, and not
+            taken for Latin-1.
 
     Raises:
         UserError: If it is no such table, empty, or has a column twice.
     """
-    text, notes = _text(path)
-    separator = _separator(text)
-    lines = list(_lines(path, text, separator))
+    text, notes = _text(path, own_names=own_names)
+    lines = list(_lines(path, text))
     if header is not None:
         columns = [name.lower() for name in header]
     else:
@@ -95,24 +103,31 @@ def read_table(path: Path, header: Iterable[str] | None = None) -> Table:
 
 
 def header_of(path: Path) -> list[str]:
-    """Lower-case cells of the first line, as far as it can be read; never raises for content."""
+    """Lower-case columns of `read_table`, as far as they can be read; never raises for content."""
     # opening a pipe would wait for a writer
     if not path.is_file():
         return []
     try:
         with path.open("rb") as file:
-            start = file.read(2**16)
-        # a cut in the middle of a letter would look like another encoding
-        if start[:2] not in _UTF_16:
-            start = start.partition(b"\n")[0]
-        text = _decoded(path, start)[0].partition("\n")[0]
-        cells = next(csv.reader([text], delimiter=_separator(text)), [])
-    except (OSError, UserError, csv.Error):
+            start = file.read(_START)
+    except OSError:
         return []
-    return [cell.strip().lower() for cell in cells]
+    whole = start
+    if len(start) == _START and start[:2] not in _UTF_16:
+        # a cut in the middle of a letter would look like another encoding
+        whole = start[: max(start.rfind(b"\n"), start.rfind(b"\r"))] or start
+    # lines further down that are no text are to be told as faults of a table that is known
+    lines = [line for line in start.splitlines(keepends=True) if line.strip()]
+    for content in (whole, b"".join(lines[:2]), b"".join(lines[:1])):
+        try:
+            _, cells = next(_lines(path, _decoded(path, content)[0]), (0, []))
+        except UserError:
+            continue
+        return [cell.lower() for cell in cells]
+    return []
 
 
-def _text(path: Path) -> tuple[str, list[str]]:
+def _text(path: Path, *, own_names: bool = False) -> tuple[str, list[str]]:
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is a folder or a pipe: put a table in its place")
@@ -124,6 +139,8 @@ def _text(path: Path) -> tuple[str, list[str]]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from error
+    if own_names:
+        return content.decode("utf-8-sig", errors="surrogateescape"), []
     return _decoded(path, content)
 
 
@@ -135,27 +152,37 @@ def _decoded(path: Path, content: bytes) -> tuple[str, list[str]]:
         except UnicodeDecodeError:
             continue
         # within a row of UTF-8 it is the fault of that row; in the header, UTF-16 without a mark
-        if "\0" in (text.partition("\n")[0] if encoding == "utf-8-sig" else text):
+        if "\0" in (_first_line(text) if encoding == "utf-8-sig" else text):
             break
         told = f"{path.name} is no text in UTF-8: read as Latin-1 (Windows-1252)"
         return text, [told] if encoding == "cp1252" else []
     raise UserError(f"{path} is no text in UTF-8 or Latin-1: save it as CSV UTF-8")
 
 
-def _separator(text: str) -> str:
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    return max(_SEPARATORS, key=first.count)
+def _first_line(text: str) -> str:
+    """The first line with content."""
+    content = re.search(r"\S", text)
+    if content is None:
+        return ""
+    begin = max(text.rfind("\n", 0, content.start()), text.rfind("\r", 0, content.start())) + 1
+    end = re.compile(r"[\r\n]|$").search(text, content.start())
+    return text[begin : end.start() if end else None]
 
 
-def _lines(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Number and stripped cells of every line with content."""
+    first = _first_line(text)
+    separator = max(_SEPARATORS, key=first.count)
+    declared = _DECLARED.fullmatch(first)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     last = 0
     try:
         for cells in reader:
             last = reader.line_num
             stripped = [cell.strip() for cell in cells]
-            if any(stripped):
+            if declared and any(stripped):
+                declared = None
+            elif any(stripped):
                 yield reader.line_num, stripped
     except csv.Error as error:
         raise UserError(
