@@ -10,6 +10,7 @@ from typing import get_args
 
 from blastogan.audit_report import show_audit
 from blastogan.data.audit import audit_images
+from blastogan.data.framing import Crop
 from blastogan.data.readers import READERS, Reading
 from blastogan.data.split_file import read_split_file
 from blastogan.data.splits import SplitKind
@@ -24,6 +25,7 @@ def audit(args: Sequence[str]) -> int:
     """Look a set over; print and write what was found; 1 if it would spoil training."""
     options = _parser().parse_args(args)
     _check_outputs(options)
+    crop = Crop(options.crop, options.crop_margin)
     reading = Reading(
         options.format,
         options.table,
@@ -43,13 +45,12 @@ def audit(args: Sequence[str]) -> int:
     )
     if options.json:
         write_json(found.to_dict(), options.json)
+    show_audit(found, options.json)
     if options.figure:
         from blastogan.audit_figure import draw_audit
-        from blastogan.data.framing import Crop
 
         with written_whole(options.figure) as part:
-            draw_audit(found, Crop(options.crop, options.crop_margin)).save(part, format="PNG")
-    show_audit(found, options.json)
+            draw_audit(found, crop).save(part, format="PNG")
     for what, path in (("all that was found is", options.json), ("figure", options.figure)):
         if path:
             _log.info("%s in %s", what, path)

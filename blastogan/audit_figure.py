@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from blastogan.audit_report import counted
 from blastogan.data.framing import Crop
 from blastogan.data.images import load_image
+from blastogan.errors import printable
 from blastogan.grades import CLASSES
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _COLUMNS = 8
 _TILE = 128
 _GAP = 4
+_NAME = 40
 _ROW, _CHART, _LEFT, _ABOVE, _BELOW = 0.95, 3.2, 0.5, 0.75, 0.4
 _BARS = ("#33658a", "#b9c9d6")
 
@@ -43,7 +46,8 @@ def draw_audit(audit: Audit, crop: Crop | None = None) -> Image.Image:
     size = (_LEFT + _CHART + (_COLUMNS * _ROW if shows else 1.5) + 0.2, height + _ABOVE + _BELOW)
     figure = Figure(figsize=size, dpi=110)
     canvas = FigureCanvasAgg(figure)
-    figure.suptitle(_caption(audit), fontsize=9, y=1 - 0.15 / size[1], va="top")
+    # two dollar signs in the name of a folder are no formula
+    figure.suptitle(_caption(audit), fontsize=9, y=1 - 0.15 / size[1], va="top", parse_math=False)
 
     def add_axes(left: float, width: float) -> Any:
         """Axes in inches, so that bars stand beside the images of their class."""
@@ -59,7 +63,10 @@ def draw_audit(audit: Audit, crop: Crop | None = None) -> Image.Image:
         square = "centre squares" if crop.kind == "centre" else "squares on the embryo"
         sheet.set_title(f"some images of each class, {square}", fontsize=8, loc="left")
     file = BytesIO()
-    canvas.print_png(file)  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        # letters that the font lacks, in the name of a folder, are drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph")
+        canvas.print_png(file)  # type: ignore[no-untyped-call]
     return Image.open(file).convert("RGB")
 
 
@@ -67,7 +74,10 @@ def _caption(audit: Audit) -> str:
     table = audit.table
     embryos = f" of {counted(audit.embryos, 'embryo')}" if table.grouped else ""
     found = counted(len(audit.faults), "fault") if audit.faults else "sound"
-    caption = f"{table.root.name}: {counted(len(audit.records), 'graded image')}{embryos}; {found}"
+    name = printable(table.root.resolve().name.replace("\n", "\\n"))
+    if len(name) > _NAME:
+        name = f"{name[:_NAME]}..."
+    caption = f"{name}: {counted(len(audit.records), 'graded image')}{embryos}; {found}"
     missing = [name for name in CLASSES if not audit.classes[name]]
     if missing and audit.records:
         caption += f"\nno image of {', '.join(missing)}"

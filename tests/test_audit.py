@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import blastogan
 from PIL import Image
 
-from blastogan.audit_figure import draw_audit
+from blastogan.audit import audit
+from blastogan.audit_figure import _caption, draw_audit
+from blastogan.data import picture as picture_module
 from blastogan.data.audit import audit_images
+from blastogan.data.inspection import inspect_file
 from blastogan.data.phantoms import PhantomImages
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES
@@ -246,6 +252,56 @@ def test_imbalance_sizes_and_single_embryos_are_notes(make_set, pictures):
     assert notes["grey-rgb"].count == 1
 
 
+def test_images_of_little_contrast_and_files_of_other_formats_are_notes(make_set):
+    def change(images, rows):
+        values = np.asarray(images["04.png"])
+        images["04.png"] = Image.fromarray(values.astype(np.uint16) * 60)
+        images["08.png"] = images["08.png"].point(lambda value: value // 17 + 150)
+        images["13.png"] = images["13.png"].point(lambda value: value // 2)
+
+    root = make_set(change)
+    for name in ("a.webp", "b.WEBP", "c.heic", ".d.gif", "e.txt"):
+        (root / name).touch()
+    found = audit_images(root)
+    notes = {finding.kind: finding for finding in found.findings}
+    assert found.sound
+    names, ranges = zip(*(each.split(": ") for each in notes["levels"].examples), strict=True)
+    assert names == ("04.png", "08.png")
+    assert re.fullmatch(r"\d to 5\d of 255", ranges[0])
+    assert ranges[1].startswith("150 to 16")
+    assert notes["other-formats"].count == 3
+    assert notes["other-formats"].examples == (".heic: 1", ".webp: 2")
+
+
+def test_levels_leave_a_thousandth_of_the_pixels_aside(tmp_path):
+    values = np.full((100, 100), 90, np.uint8)
+    values[:2, :10] = [[10] * 10, [250] * 10]
+    values[2, :11], values[3, :11] = 80, 200
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert inspect_file(tmp_path / "a.png").levels == (80, 200)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_image_is_inspected_alike_in_pieces(
+    tmp_path, monkeypatch, pictures, mode, orientation
+):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.merge("RGB", pictures[:3]).crop((0, 0, 64, 50))
+    values = np.asarray(pictures[0]).astype(np.uint16) * 257
+    image = Image.fromarray(values) if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / "a.png", exif=exif)
+    whole = inspect_file(tmp_path / "a.png")
+    monkeypatch.setattr(picture_module, "_SMALL", 0)
+    monkeypatch.setattr(picture_module, "_PIECE", 300)
+    pieces = inspect_file(tmp_path / "a.png")
+    assert whole[:4] == pieces[:4]
+    assert whole.print.digest == pieces.print.digest
+    np.testing.assert_array_equal(whole.print.words, pieces.print.words)
+    np.testing.assert_array_equal(whole.print.thumbnail, pieces.print.thumbnail)
+
+
 def test_labels_alone_open_no_file_and_need_no_torch(make_set):
     root = make_set(lambda images, rows: images.update(dict.fromkeys(images)))
     code = (
@@ -275,6 +331,26 @@ def test_the_figure_has_a_row_for_each_class_with_an_image(make_set, capfd):
     assert draw_audit(two).height < drawn.height
 
 
+@pytest.mark.parametrize("name", ["a$^{$b", "\x1b[31m\udcff\n", "n" * 200, "\u80da"])
+def test_a_figure_bears_any_name_of_a_folder(make_set, name):
+    root = make_set().rename(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = audit_images(root, pixels=False)
+        assert draw_audit(found).height > 0
+    assert max(map(len, _caption(found).split("\n"))) < 100
+
+
+def test_findings_are_shown_before_the_figure_is_drawn(make_set, capfd, monkeypatch):
+    def fail(audit, crop):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("blastogan.audit_figure.draw_audit", fail)
+    with pytest.raises(RuntimeError, match="no font"):
+        audit([str(make_set()), "--labels-only", "--figure", "a.png"])
+    assert "sound as far as labels tell" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -288,6 +364,7 @@ def test_the_figure_has_a_row_for_each_class_with_an_image(make_set, capfd):
         (["set", "--json", "no/x.json"], "no folder no"),
         (["set", "--figure", "figure.pdf"], "written as .png"),
         (["set", "--figure", "x.png", "--json", "x.png"], "same file"),
+        (["set", "--json", "x.json", "--crop", "embryo", "--crop-margin", "9"], "margin about"),
     ],
 )
 def test_wrong_use_exits_with_2_and_writes_nothing(make_set, capfd, args, message):

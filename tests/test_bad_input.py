@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -255,6 +256,26 @@ def test_an_audit_tells_every_fault_in_little_time_and_memory(tree, tmp_path):
         assert "mend them or take them out" in findings[kind]["message"]
     assert all(line.isprintable() for line in shown.split("\n"))
     assert "Traceback" not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+def test_the_largest_image_that_is_allowed_takes_little_memory(tmp_path):
+    (tmp_path / "AA").mkdir()
+    side, upright = 8000, Image.Exif()
+    upright[0x0112] = 6
+    packer = zlib.compressobj(1)
+    row = bytes(1) + bytes([40, 90, 200, 128]) * side
+    pixels = b"".join([*(packer.compress(row) for _ in range(side)), packer.flush()])
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0))
+    lying = chunk(b"eXIf", upright.tobytes()[6:])
+    content = b"\x89PNG\r\n\x1a\n" + head + lying + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    (tmp_path / "AA" / "large.png").write_bytes(content)
+    code, shown, memory = measured("audit", tmp_path, "--json", tmp_path / "a.json", "--workers", 0)
+    assert code == 0, shown
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert (found["sizes"], found["modes"]) == ({"8000x8000": 1}, {"RGBA": 1})
+    assert memory < MEGABYTES
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

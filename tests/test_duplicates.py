@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from blastogan.data.duplicates import find_duplicates, fingerprint, symmetries
+from blastogan.data import duplicates, picture
+from blastogan.data.duplicates import find_duplicates, fingerprint, hash_plane, symmetries
 from blastogan.data.phantoms import PhantomImages
 
 STORK = Path(__file__).parents[2] / "shared/data/stork"
@@ -21,8 +22,12 @@ def phantoms():
     return [Image.fromarray(image) for image, _ in PhantomImages(COUNT, seed=3, resolution=128)]
 
 
+def mark(image):
+    return fingerprint([hash_plane(plane) for plane in image.split()], image.convert("L"))
+
+
 def groups(*images):
-    return [group.members for group in find_duplicates([fingerprint(image) for image in images])]
+    return [group.members for group in find_duplicates([mark(image) for image in images])]
 
 
 def as_jpeg(image, quality):
@@ -70,10 +75,10 @@ def test_micrographs_of_embryos_are_no_copies_and_their_copies_are():
 
 def test_exact_copies_have_equal_pixels_whatever_their_mode(phantoms):
     grey, other = phantoms[:2]
-    found = find_duplicates([fingerprint(each) for each in (grey, other, grey.convert("RGB"))])
+    found = find_duplicates([mark(each) for each in (grey, other, grey.convert("RGB"))])
     assert [(group.members, group.exact) for group in found] == [((0, 2), True)]
     turned = ImageOps.mirror(grey)
-    found = find_duplicates([fingerprint(each) for each in (grey, turned, grey)])
+    found = find_duplicates([mark(each) for each in (grey, turned, grey)])
     assert [(group.members, group.exact) for group in found] == [((0, 1, 2), False)]
 
 
@@ -91,6 +96,46 @@ def test_negatives_and_flat_images_are_no_copies(phantoms):
     edge = np.repeat([[0, 1]], 32, axis=1).repeat(64, axis=0)
     faint = [Image.fromarray((level + edge).astype(np.uint8)) for level in (100, 140)]
     assert groups(*faint) == []
+
+
+def test_flat_images_are_compared_by_their_pixels_alone(phantoms, monkeypatch):
+    compared = []
+
+    def likeness(basis, details):
+        compared.extend(details)
+        return np.ones(len(details))
+
+    monkeypatch.setattr(duplicates, "likeness", likeness)
+    flat = [Image.new("L", (64, 64 + n), n % 5) for n in range(100)]
+    assert groups(*flat, flat[7]) == [(7, 100)]
+    assert compared == []
+    copy = phantoms[0].resize((64, 64))
+    assert groups(flat[0], phantoms[0], flat[1], phantoms[1], copy) == [(1, 4)]
+
+
+def test_pixels_are_hashed_in_pieces_and_differ_by_one_value_or_by_their_size(monkeypatch):
+    plane = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10))
+    other = plane.copy()
+    other.putpixel((9, 5), 0)
+    for piece in (2**20, 7, 25):
+        monkeypatch.setattr(picture, "_PIECE", piece)
+        digests = {hash_plane(each) for each in (plane, other, plane.copy())}
+        assert len(digests) == 2
+    blank = [Image.new("L", size) for size in ((6, 10), (10, 6), (60, 1))]
+    assert len({hash_plane(each) for each in blank}) == 3
+
+
+def test_a_long_and_narrow_image_is_shortened_before_it_is_widened(monkeypatch):
+    sizes = []
+
+    def resize(image, size, *args, **options):
+        sizes.append(size)
+        return original(image, size, *args, **options)
+
+    original = Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    mark(Image.new("L", (1, 5000)))
+    assert [size for size in sizes if size[0] == 1] == [(1, 64), (1, 32)]
 
 
 def test_symmetries_are_the_eight_of_the_square():

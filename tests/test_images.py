@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from blastogan.data import images as module
-from blastogan.data.images import load_image, load_images, pyramid
+from blastogan.data import picture
+from blastogan.data.framing import Crop
+from blastogan.data.images import decode, load_framed, load_image, load_images, pyramid
+from blastogan.data.phantoms import PhantomImages
 from blastogan.data.records import ImageRecord
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import Grade
@@ -47,6 +50,15 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+@pytest.fixture(params=["whole", "pieces"])
+def size(request, monkeypatch):
+    """Images as they are, and taken for so large that they are converted in pieces."""
+    if request.param == "pieces":
+        monkeypatch.setattr(picture, "_SMALL", 0)
+        monkeypatch.setattr(picture, "_PIECE", 20)
+
+
+@pytest.mark.usefixtures("size")
 class TestModes:
     @pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
     def test_rgb_and_grey_are_exact_at_their_own_size(self, tmp_path, suffix):
@@ -91,6 +103,17 @@ class TestModes:
         values = np.arange(150 * 150, dtype=np.uint16).reshape(150, 150)
         array = load_image(save(tmp_path / "a.png", values), 150, 1)
         np.testing.assert_array_equal(array[0], (values.astype(int) + 128) // 257)
+
+    @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+    def test_16_bit_grey_of_which_white_is_0(self, tmp_path, compression):
+        values = np.array([[0, 257, 40000, 65535]] * 4, dtype=np.uint16)
+        path = save(tmp_path / "a.tif", values, compression=compression)
+        content = path.read_bytes()
+        black_is_0, white_is_0 = (struct.pack("<HHII", 262, 3, 1, kind) for kind in (1, 0))
+        assert content.count(black_is_0) == 1
+        assert load_image(path, 4, 1)[0, 2].tolist() == [0, 1, 156, 255]
+        path.write_bytes(content.replace(black_is_0, white_is_0))
+        assert load_image(path, 4, 1)[0, 2].tolist() == [255, 254, 99, 0]
 
     @pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
     def test_one_bit(self, tmp_path, suffix):
@@ -140,6 +163,7 @@ class TestModes:
             load_image(path, 8, 1)
 
 
+@pytest.mark.usefixtures("size")
 class TestGeometry:
     @pytest.mark.parametrize("transpose", [False, True])
     def test_centre_square(self, tmp_path, transpose):
@@ -154,6 +178,19 @@ class TestGeometry:
         exif[0x0112] = 6  # shown after a quarter turn clockwise
         path = save(tmp_path / "a.png", GREY, exif=exif)
         np.testing.assert_array_equal(load_image(path, 8, 1)[0], np.rot90(GREY, -1))
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_rgb_of_any_orientation_as_pillow_turns_it(self, tmp_path, orientation):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        alpha = Image.fromarray(np.concatenate([RGB, RGB[:5, :, ::-1]])).convert("RGBA")
+        path = save(tmp_path / "a.png", alpha, exif=exif)
+        expected = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        found = decode(path, 3)
+        assert (found.size, found.tobytes()) == (expected.size, expected.tobytes())
+        left, top = (expected.width - 8) // 2, (expected.height - 8) // 2
+        square = np.asarray(expected)[top : top + 8, left : left + 8]
+        np.testing.assert_array_equal(load_image(path, 8, 3), square.transpose(2, 0, 1))
 
     def test_uncompressed_tiff_that_lies_on_its_side(self, tmp_path):
         exif = Image.Exif()
@@ -185,6 +222,44 @@ class TestGeometry:
         )
         assert Image.open(path).format == "MPO"
         assert (load_image(path, 8, 1) == 77).all()
+
+
+def test_a_large_image_is_framed_alike_in_pieces(tmp_path, monkeypatch):
+    image = Image.fromarray(PhantomImages(1, seed=3, resolution=64)[0][0])
+    image = Image.merge("RGB", [image, image.rotate(5), image]).resize((1100, 1400))
+    image.putalpha(99)
+    path = save(tmp_path / "a.png", image, compress_level=1)
+    monkeypatch.setattr(picture, "_PIECE", 90_000)
+    for crop in (Crop(), Crop("embryo")):
+        monkeypatch.setattr(picture, "_SMALL", 2**22)
+        whole, found = load_framed(path, 32, 3, crop)
+        monkeypatch.setattr(picture, "_SMALL", 0)
+        pieces, found_in_pieces = load_framed(path, 32, 3, crop)
+        np.testing.assert_array_equal(whole, pieces)
+        assert found
+        assert found_in_pieces
+
+
+def test_no_large_image_is_held_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture, "_SMALL", 0)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image = Image.fromarray(RGB)
+    for stored, options in ((image.convert("RGBA"), {}), (image, {"exif": turned})):
+        opened = Image.open(save(tmp_path / "a.png", stored, **options))
+        parts = picture.Picture(opened, "RGB").parts()
+        assert [part.mode for part in parts] == ["L"] * 3
+    opened = Image.open(save(tmp_path / "a.png", image))
+    (part,) = picture.Picture(opened, "RGB").parts()
+    assert part is opened
+
+
+def test_the_embryo_is_sought_in_grey_where_an_image_cannot_be_shrunken(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture, "_SMALL", 0)
+    monkeypatch.delattr(Image, "merge")
+    path = save(tmp_path / "a.png", Image.new("RGBA", (16, 5000), (9, 90, 200, 40)))
+    array, found = load_framed(path, 8, 3, Crop("embryo"))
+    assert (array[:, 4, 4].tolist(), found) == ([9, 90, 200], False)
 
 
 class TestRefused:
@@ -238,6 +313,30 @@ class TestRefused:
         load_image(path, 8, 1)
         monkeypatch.setattr(module, "MAX_PIXELS", 63)
         with pytest.raises(UserError, match="8x8 pixels"):
+            load_image(path, 8, 1)
+
+    @pytest.mark.parametrize(
+        ("name", "options", "held"),
+        [
+            ("a.png", {}, 4),
+            ("a.jpg", {}, 4),
+            # coefficients of 16 bits beside the pixels
+            ("a.jpg", {"progressive": True}, 4 + 6),
+            ("a.tif", {}, 4),
+            # turned in a copy; unpacked from a strip, of a file that is mapped
+            ("a.tif", {"tiffinfo": {274: 6}}, 8),
+            ("a.tif", {"compression": "tiff_lzw", "strip_size": 2**20}, 4 + 3),
+            ("a.tif", {"compression": "tiff_lzw", "strip_size": 32 * 3 * 64}, 4 + 1.5),
+        ],
+    )
+    def test_decoders_that_take_too_much_memory(self, tmp_path, monkeypatch, name, options, held):
+        image = Image.fromarray(RGB).resize((64, 64))
+        path = save(tmp_path / name, image, **options)
+        mapped = path.stat().st_size if "compression" in options else 0
+        monkeypatch.setattr(module, "MAX_DECODER_BYTES", 64 * 64 * held + mapped)
+        load_image(path, 8, 1)
+        monkeypatch.setattr(module, "MAX_DECODER_BYTES", 64 * 64 * held + mapped - 1)
+        with pytest.raises(UserError, match=r"decoding it takes 0 MB, .* convert it to PNG"):
             load_image(path, 8, 1)
 
     @pytest.mark.parametrize("suffix", ["png", "tif"])

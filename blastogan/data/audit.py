@@ -41,6 +41,9 @@ class Audit:
         sizes: Number of sound images by size, such as ``500x500``, the most frequent first.
         modes: Number of sound images by mode, such as ``L``; ``RGB, all grey`` apart.
         smallest: Least side of a sound image in pixels, 0 without any.
+        levels: Darkest and lightest grey of every sound image by its name, but for the thousandth
+            of its pixels at either end.
+        others: Number of files that are images by their suffix, of a format that is not read.
         split_given: Whether a split was given, which then counts instead of a published one.
         split_used: Whether training will use the split, so that its leaks are faults.
         strangers: Names of a given split that are no graded images of the set.
@@ -59,6 +62,8 @@ class Audit:
     sizes: Mapping[str, int]
     modes: Mapping[str, int]
     smallest: int
+    levels: Mapping[str, tuple[int, int]]
+    others: Mapping[str, int]
     split_given: bool
     split_used: bool
     strangers: tuple[str, ...]
@@ -184,13 +189,13 @@ def audit_images(
     """
     root = Path(root)
     reading = reading if isinstance(reading, Reading) else Reading(format=reading)
-    images = open_folder(root).images
+    folder = open_folder(root)
     table, refusal = _read(root, reading)
     # a hundred thousand paths by `relative_to` take a second
     start = len((root / "_").as_posix()) - 1
     names = [record.path.as_posix()[start:] for record in table.records]
     # a table may list files of unusual suffixes
-    every = list(dict.fromkeys([*images, *names]))
+    every = list(dict.fromkeys([*folder.images, *names]))
     facts: dict[str, FileFacts | str] = {}
     if pixels:
         facts = _open_files(root, every, num_workers, track or _unshown)
@@ -203,9 +208,11 @@ def audit_images(
             replace(record, part=parts.get(name, ""))
             for record, name in zip(records, names, strict=True)
         ]
-    good = [
-        each for each in map(facts.get, names) if each is not None and not isinstance(each, str)
-    ]
+    good = {
+        name: each
+        for name, each in ((name, facts.get(name)) for name in names)
+        if each is not None and not isinstance(each, str)
+    }
     duplicates = _duplicates(names, records, facts, every_file=bool(refusal))
     return Audit(
         table,
@@ -215,9 +222,11 @@ def audit_images(
         len(every),
         pixels,
         tuple((name, each) for name, each in facts.items() if isinstance(each, str)),
-        _ranked(f"{each.size[0]}x{each.size[1]}" for each in good),
-        _ranked(ALL_GREY if each.grey else each.mode for each in good),
-        min((min(each.size) for each in good), default=0),
+        _ranked(f"{each.size[0]}x{each.size[1]}" for each in good.values()),
+        _ranked(ALL_GREY if each.grey else each.mode for each in good.values()),
+        min((min(each.size) for each in good.values()), default=0),
+        {name: each.levels for name, each in good.items()},
+        dict(sorted(folder.others.items())),
         parts is not None,
         parts is not None or split == "published",
         tuple(strangers),

@@ -51,7 +51,8 @@ class Fingerprint(NamedTuple):
     """What is kept of an image to compare it by.
 
     Attributes:
-        digest: Hex digits of its size and its RGB values: equal for exact copies alone.
+        digest: Hex digits of its size and its RGB values: equal for exact copies alone. Flat
+            images are compared by it alone.
         words: Perceptual hashes of its eight symmetries (8, 4), in the order of `symmetries`.
         thumbnail: The image in grey, squeezed to (32, 32).
     """
@@ -74,24 +75,44 @@ class DuplicateGroup:
     exact: bool
 
 
-def fingerprint(image: Image.Image) -> Fingerprint:
-    """Fingerprint of an upright image of mode L or RGB.
+def hash_plane(plane: Image.Image) -> bytes:
+    """Digest of the size and the values of one channel of an image, of mode L."""
+    from blastogan.data.picture import boxes
+
+    digest = hashlib.blake2b(repr(plane.size).encode(), digest_size=16)
+    # in pieces, since each way to the values of an image copies them
+    for box in boxes(*plane.size):
+        digest.update(plane.crop(box).tobytes())
+    return digest.digest()
+
+
+def fingerprint(planes: Sequence[bytes], grey: Image.Image) -> Fingerprint:
+    """Fingerprint of an upright image.
 
     A grey image and the same saved as RGB are exact copies.
+
+    Args:
+        planes: `hash_plane` of red, green and blue, or of grey alone.
+        grey: The image of mode L.
     """
     from imagehash import phash
 
-    digest = hashlib.blake2b(repr(image.size).encode(), digest_size=16)
-    digest.update(image.convert("RGB").tobytes())
-    grey = image.convert("L")
-    small = np.asarray(grey.resize((_HASHED_SIDE, _HASHED_SIDE), Image.Resampling.LANCZOS))
+    planes = [planes[0]] * 3 if len(planes) == 1 else planes
+    digest = hashlib.blake2b(b"".join(planes), digest_size=16)
+    small = _squeezed(grey, _HASHED_SIDE)
     bits = [
         phash(Image.fromarray(np.ascontiguousarray(turned)), hash_size=HASH_SIZE).hash
         for turned in symmetries(small)
     ]
     words = np.packbits(np.reshape(bits, (8, -1)), axis=1).view(np.uint64)
-    thumbnail = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))
-    return Fingerprint(digest.hexdigest(), words, thumbnail)
+    return Fingerprint(digest.hexdigest(), words, _squeezed(grey, _SIDE))
+
+
+def _squeezed(grey: Image.Image, side: int) -> NDArray[np.uint8]:
+    if grey.width < side < grey.height:
+        # Pillow resizes rows first: those of a long and narrow image would be widened one and all
+        grey = grey.resize((grey.width, side), Image.Resampling.LANCZOS)
+    return np.asarray(grey.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def symmetries(values: NDArray[Any]) -> list[NDArray[Any]]:
@@ -170,21 +191,26 @@ class _DisjointSets:
 
 
 def _join_near(sets: _DisjointSets, prints: Sequence[Fingerprint]) -> None:
-    words = np.stack([each.words for each in prints])
     details = _details(np.stack([each.thumbnail for each in prints]))
-    rows = max(1, _BLOCK // len(prints))
-    for start in range(0, len(prints) - 1, rows):
-        stop = min(start + rows, len(prints))
+    # flat images are like none, and their hashes, of rounding errors, are all alike
+    detailed = np.flatnonzero(_unit(_inner(details)).any(axis=1))
+    if len(detailed) < 2:
+        return
+    words = np.stack([prints[int(n)].words for n in detailed])
+    details = details[detailed]
+    rows = max(1, _BLOCK // len(detailed))
+    for start in range(0, len(detailed) - 1, rows):
+        stop = min(start + rows, len(detailed))
         basis = _basis(details[start:stop])
         turns = symmetries(details)
         for turn in range(8):
             for one, other in _candidates(words, start, stop, turn):
                 # a long series of copies is not compared pair by pair
-                fresh = sets.parent[one] != sets.parent[other]
+                fresh = sets.parent[detailed[one]] != sets.parent[detailed[other]]
                 one, other = one[fresh], other[fresh]
                 alike = likeness(basis[one - start], _unit(_inner(turns[turn][other])))
                 for pair in np.flatnonzero(alike >= LIKENESS):
-                    sets.join(int(one[pair]), int(other[pair]))
+                    sets.join(int(detailed[one[pair]]), int(detailed[other[pair]]))
 
 
 def _candidates(

@@ -21,6 +21,12 @@ IMBALANCE = 10
 ALL_GREY = "RGB, all grey"
 """Mode of images whose channels are equal."""
 
+DARK = 64
+"""Images whose lightest grey is below, of 255, are named."""
+
+FLAT = 16
+"""Images whose greys are spread less are named."""
+
 Level = Literal["fault", "note"]
 
 
@@ -201,6 +207,7 @@ def find_notes(audit: Audit) -> Iterator[Finding]:
             yield from _leaks(audit)
     if audit.records and audit.pixels:
         yield from _pixels(audit)
+        yield from _levels(audit)
     yield from _left_out(audit)
 
 
@@ -301,8 +308,35 @@ def _pixels(audit: Audit) -> Iterator[Finding]:
         yield Finding("grey-rgb", "note", message, grey)
 
 
+def _levels(audit: Audit) -> Iterator[Finding]:
+    narrow = [
+        f"{name}: {low} to {high} of 255"
+        for name, (low, high) in audit.levels.items()
+        if high < DARK or high - low < FLAT
+    ]
+    if narrow:
+        yield Finding.of(
+            "levels",
+            "note",
+            "images that use a small part of the range from black to white",
+            "12-bit values in a 16-bit file come out nearly black; stretch those of all images "
+            "alike, and take out what shows nothing",
+            narrow,
+        )
+
+
 def _left_out(audit: Audit) -> Iterator[Finding]:
     table = audit.table
+    if audit.others:
+        number = sum(audit.others.values())
+        yield Finding(
+            "other-formats",
+            "note",
+            f"files of formats that are not read ({number:,}): convert them to PNG if they belong "
+            "to the set",
+            number,
+            tuple(f"{suffix}: {count:,}" for suffix, count in audit.others.items()),
+        )
     reasons = Counter(why for _, why in table.dropped)
     if reasons:
         number = len(table.dropped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,6 +12,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from blastogan.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+
+OTHER_SUFFIXES = frozenset(
+    {".avif", ".czi", ".dcm", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe"}
+    | {".jxl", ".lif", ".nd2", ".webp"}
+)
+"""Suffixes of images that are not read."""
 
 
 class Folder:
@@ -23,6 +30,7 @@ class Folder:
         images: Posix paths below the root of all images, sorted.
         tables: Posix paths of all ``.csv`` files, sorted.
         links: Posix paths of the links to folders, sorted.
+        others: Number of files by each of `OTHER_SUFFIXES`.
 
     Raises:
         UserError: If a folder cannot be listed.
@@ -33,6 +41,7 @@ class Folder:
         self.images: list[str] = []
         self.tables: list[str] = []
         self.links: list[str] = []
+        self.others: Counter[str] = Counter()
         self._plain: set[str] = set()
         self._walk()
         for names in (self.images, self.tables, self.links):
@@ -46,7 +55,11 @@ class Folder:
             self.links += [prefix + name for name in folders if Path(parent, name).is_symlink()]
             for name in files:
                 suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - ten times as fast
-                if name.startswith(".") or suffix not in (*IMAGE_SUFFIXES, ".csv"):
+                if name.startswith("."):
+                    continue
+                if suffix in OTHER_SUFFIXES:
+                    self.others[suffix] += 1
+                if suffix not in (*IMAGE_SUFFIXES, ".csv"):
                     continue
                 (self.tables if suffix == ".csv" else self.images).append(prefix + name)
                 if not os.path.islink(f"{parent}/{name}"):  # noqa: PTH114 - as above

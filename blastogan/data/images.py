@@ -6,17 +6,19 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import methodcaller
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from blastogan.data.framing import Circle, Crop, find_embryo
+from blastogan.data.picture import Picture, decoder_bytes
 from blastogan.data.records import ImageRecord
 from blastogan.data.workers import ignore_interrupt, unchanged
 from blastogan.errors import ProblemList, UserError
@@ -27,6 +29,9 @@ MAX_PIXELS = 64_000_000
 
 MAX_BYTES = 512_000_000
 """Largest file that is opened: an uncompressed image of `MAX_PIXELS`, 16-bit RGBA."""
+
+MAX_DECODER_BYTES = 384_000_000
+"""Most memory that decoding may take, pixels and all that a decoder holds beside them."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _MODES = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"))
@@ -53,8 +58,9 @@ def load_image(
 
     Raises:
         UserError: If the file is no image, damaged, larger than `MAX_PIXELS` or `MAX_BYTES`,
-            animated, of 32 bits per value, or of colours that are neither grey nor RGB; or if
-            `resolution` or `channels` cannot be.
+            animated, of 32 bits per value, or of colours that are neither grey nor RGB; if its
+            decoder takes more than `MAX_DECODER_BYTES`; or if `resolution` or `channels` cannot
+            be.
     """
     return load_framed(path, resolution, channels, crop)[0]
 
@@ -74,22 +80,28 @@ def load_framed(
         UserError: As `load_image`.
     """
     _check_shape(resolution, channels)
-    pixels = decode(path, channels)
+    picture = read_picture(path, channels)
     seeks = crop.kind == "embryo"
-    circle = _embryo(pixels) if seeks else None
-    left, top, side = crop.box(pixels.width, pixels.height, circle)
-    square = pixels.resize(
-        (resolution, resolution),
-        Image.Resampling.LANCZOS,
-        box=(left, top, left + side, top + side),
-    )
-    return to_chw(square), circle is not None or not seeks
+    circle = _embryo(picture) if seeks else None
+    left, top, side = crop.box(*picture.size, circle)
+    box = left, top, left + side, top + side
+
+    def square(part: Image.Image) -> NDArray[np.uint8]:
+        shape = (resolution, resolution)
+        return to_chw(part.resize(shape, Image.Resampling.LANCZOS, box=box))
+
+    # unlike a loop, it lets go of a part before the next is made
+    squares = list(map(square, picture.parts()))
+    return np.concatenate(squares), circle is not None or not seeks
 
 
-def _embryo(pixels: Image.Image) -> Circle | None:
+def _embryo(picture: Picture) -> Circle | None:
     """The embryo's circle, sought in a shrunken copy, so that a large image is not held twice."""
-    factor = max(1, min(pixels.size) // _SOUGHT_SIDE)
-    circle = find_embryo(np.asarray(pixels.reduce(factor).convert("L")))
+    factor = max(1, min(picture.size) // _SOUGHT_SIDE)
+    if factor == 1:
+        return find_embryo(np.asarray(picture.grey()))
+    shrunken = _merged([*map(methodcaller("reduce", factor), picture.parts())])
+    circle = find_embryo(np.asarray(shrunken.convert("L")))
     return circle and Circle(*(factor * value for value in circle))
 
 
@@ -99,15 +111,26 @@ def decode(path: Path, channels: int) -> Image.Image:
     Raises:
         UserError: As `load_image`.
     """
+    return _merged(list(read_picture(path, channels).parts()))
+
+
+def read_picture(path: Path, channels: int) -> Picture:
+    """Decode one image, bounded as in `load_image`, and hold it once.
+
+    Raises:
+        UserError: As `load_image`.
+    """
     try:
         with opened(path) as image:
-            # in place, or a copy is made of every image
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_mode(image, "L" if channels == 1 else "RGB")
+            return Picture(image, "L" if channels == 1 else "RGB")
     except UserError:
         raise
     except Exception as error:
         raise _undecodable(path, error) from error
+
+
+def _merged(parts: list[Image.Image]) -> Image.Image:
+    return parts[0] if len(parts) == 1 else Image.merge("RGB", parts)
 
 
 def to_chw(image: Image.Image) -> NDArray[np.uint8]:
@@ -267,7 +290,10 @@ def _read_header(path: Path, file: IO[bytes]) -> Image.Image:
         ) from error
     except Exception as error:
         raise _undecodable(path, error) from error
-    fault = _fault(image)
+    try:
+        fault = _fault(image, size)
+    except Exception as error:
+        raise _undecodable(path, error) from error
     if fault:
         image.close()
         raise UserError(f"{path}: {fault}")
@@ -279,7 +305,7 @@ def _undecodable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: cannot be decoded ({error}): copy it anew, or take it out")
 
 
-def _fault(image: Image.Image) -> str:
+def _fault(image: Image.Image, file_size: int) -> str:
     """Why an image must not be decoded, empty where it may be."""
     if image.width * image.height > MAX_PIXELS:
         return f"{image.width}x{image.height} pixels. {_too_large()}"
@@ -293,28 +319,18 @@ def _fault(image: Image.Image) -> str:
             f"{image.mode} colours, expected grey or RGB: convert it with the colour profile "
             "that it was made with"
         )
+    held = decoder_bytes(image, file_size)
+    if held > MAX_DECODER_BYTES:
+        return (
+            f"decoding it takes {held / 1e6:.0f} MB, expected at most "
+            f"{MAX_DECODER_BYTES / 1e6:.0f}: convert it to PNG, or to a JPEG that is not "
+            "progressive"
+        )
     return ""
 
 
 def _too_large() -> str:
     return f"At most {MAX_PIXELS / 1e6:g} megapixels are decoded: crop or shrink it"
-
-
-def _to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Decoded image as ``L`` or ``RGB``, 8 bits."""
-    image.load()
-    image.info.pop("transparency", None)
-    if image.mode.startswith("I;16"):
-        grey = np.empty((image.height, image.width), np.uint8)
-        # by strips, or a large image would be held at 32 bits
-        for top in range(0, image.height, 64):
-            strip = np.asarray(image.crop((0, top, image.width, min(top + 64, image.height))))
-            grey[top : top + 64] = (strip.astype(np.uint32) + 128) // 257
-        image = Image.fromarray(grey)
-    # Pillow drops the alpha of RGBA on the way to grey as on the way to RGB
-    elif image.mode not in ("L", "RGB", "RGBA"):
-        image = image.convert("RGB")
-    return image if image.mode == mode else image.convert(mode)
 
 
 def _check_shape(resolution: int, channels: int) -> None:

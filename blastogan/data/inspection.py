@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from blastogan.data.duplicates import Fingerprint, fingerprint
-from blastogan.data.images import decode, opened
+from blastogan.data.duplicates import Fingerprint, fingerprint, hash_plane
+from blastogan.data.images import opened, read_picture
 from blastogan.data.workers import ignore_interrupt, unchanged
 from blastogan.errors import UserError
+
+_GREY = ("1", "L", "LA", "La")
 
 
 class FileFacts(NamedTuple):
@@ -23,12 +26,15 @@ class FileFacts(NamedTuple):
         size: Width and height in pixels, upright.
         mode: Pillow's name of how its values are stored, such as ``L``, ``RGB`` or ``I;16``.
         grey: Whether its channels are equal, although it is stored as RGB.
+        levels: Darkest and lightest grey, 0 to 255, but for the thousandth of its pixels at
+            either end.
         print: By which it is compared.
     """
 
     size: tuple[int, int]
     mode: str
     grey: bool
+    levels: tuple[int, int]
     print: Fingerprint
 
 
@@ -40,12 +46,22 @@ def inspect_file(path: Path) -> FileFacts:
     """
     with opened(path) as header:
         mode = header.mode
-    image = decode(path, channels=3)
-    grey = False
-    if mode == "RGB":
-        values = np.asarray(image)
-        grey = bool((values == values[..., :1]).all())
-    return FileFacts(image.size, mode, grey, fingerprint(image))
+    picture = read_picture(path, channels=1 if mode in _GREY or mode.startswith("I;16") else 3)
+    # each let go before the next is made
+    planes = list(map(hash_plane, picture.planes()))
+    all_grey = mode == "RGB" and len(set(planes)) == 1
+    grey = picture.grey()
+    size = picture.size
+    del picture
+    return FileFacts(size, mode, all_grey, _levels(grey), fingerprint(planes, grey))
+
+
+def _levels(grey: Image.Image) -> tuple[int, int]:
+    """Darkest and lightest grey of an image of mode L, see `FileFacts`."""
+    upto = np.cumsum(grey.histogram())
+    spared = upto[-1] // 1000
+    low, high = np.searchsorted(upto, (spared, upto[-1] - spared - 1), side="right")
+    return int(low), int(high)
 
 
 def inspect_files(paths: Sequence[Path], num_workers: int = 0) -> Iterator[FileFacts | str]:
