@@ -169,6 +169,12 @@ def test_copies_that_a_split_tears_within_an_embryo_are_told_with_the_embryo(mak
     ]
 
 
+def test_a_folder_of_other_formats_alone_is_told(tmp_path):
+    (tmp_path / "0.webp").touch()
+    with pytest.raises(UserError, match=r"has no images but 1 \.webp, which are not read: exp"):
+        audit_images(tmp_path)
+
+
 def test_a_table_of_unknown_columns_is_pointed_to(make_set):
     root = make_set()
     text = (root / "table.csv").read_text().replace("grade", "score", 1)

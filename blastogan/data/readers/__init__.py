@@ -92,9 +92,11 @@ def open_folder(root: str | Path) -> Folder:
     folder = Folder(root)
     if not folder.images:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        others = ", ".join(f"{count} {suffix}" for suffix, count in folder.others.items())
         raise UserError(
-            f"{root} has no images: expected files ending in {suffixes} in it or its subfolders. "
-            "Links to folders are not followed; unpack archives first"
+            f"{root} has no images{f' but {others}, which are not read' if others else ''}: "
+            f"expected files ending in {suffixes} in it or its subfolders. Links to folders are "
+            "not followed; unpack archives first"
         )
     return folder
 
