@@ -15,8 +15,8 @@ class ClinicTableReader:
 
     Columns: filename and grade; folder, embryo_guid and embryo_ivf_id if there are any; others are
     ignored. The image is ``root/folder/filename``; without a folder, it may lie in any if no other
-    is called so. The embryo is the embryo_guid, else that of
-    another row with the same embryo_ivf_id, else the embryo_ivf_id, else the image itself.
+    is called so. The embryo is the embryo_guid, else that of another row with the same
+    embryo_ivf_id, else the embryo_ivf_id, else the image itself.
     """
 
     format = "clinic"
