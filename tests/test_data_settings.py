@@ -285,6 +285,10 @@ def test_the_crop_and_the_balance_are_part_of_what_a_run_was_trained_on(make):
         make(crop="embryo").load_state_dict(saved)
 
 
+def test_phantoms_are_not_cropped(make_data):
+    assert make_data(crop="embryo").state_dict()["crop"] == Crop().key()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -49,7 +49,7 @@ def checkpoint(wells, make_module, make_data):
         trainer.strategy.connect(make_module())
         trainer.save_checkpoint("gan.ckpt")
         if crop is not None:
-            data = make_data(crop=crop.kind, crop_margin=crop.margin)
+            data = make_data(root=str(wells), crop=crop.kind, crop_margin=crop.margin)
             add_to("gan.ckpt", **{type(data).__qualname__: data.state_dict()})
         return "gan.ckpt"
 
