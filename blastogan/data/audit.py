@@ -191,49 +191,55 @@ def audit_images(
     reading = reading if isinstance(reading, Reading) else Reading(format=reading)
     folder = open_folder(root)
     table, refusal = _read(root, reading)
-    # a hundred thousand paths by `relative_to` take a second
-    start = len((root / "_").as_posix()) - 1
-    names = [record.path.as_posix()[start:] for record in table.records]
+    listed = _names(root, table.records)
     # a table may list files of unusual suffixes
-    every = list(dict.fromkeys([*folder.images, *names]))
+    every = list(dict.fromkeys([*folder.images, *listed]))
     facts: dict[str, FileFacts | str] = {}
     if pixels:
         facts = _open_files(root, every, num_workers, track or _unshown)
-    strangers = sorted(set(parts or ()) - set(names))
-    sound = [n for n, name in enumerate(names) if not isinstance(facts.get(name), str)]
-    records = [table.records[n] for n in sound]
-    names = [names[n] for n in sound]
-    if parts is not None:
-        records = [
-            replace(record, part=parts.get(name, ""))
-            for record, name in zip(records, names, strict=True)
-        ]
-    good = {
-        name: each
-        for name, each in ((name, facts.get(name)) for name in names)
-        if each is not None and not isinstance(each, str)
+    graded = {
+        name: record
+        for name, record in zip(listed, table.records, strict=True)
+        if not isinstance(facts.get(name), str)
     }
-    duplicates = _duplicates(names, records, facts, every_file=bool(refusal))
-    return Audit(
-        table,
-        refusal,
-        tuple(records),
-        tuple(names),
-        len(every),
-        pixels,
-        tuple((name, each) for name, each in facts.items() if isinstance(each, str)),
-        _ranked(f"{each.size[0]}x{each.size[1]}" for each in good.values()),
-        _ranked(ALL_GREY if each.grey else each.mode for each in good.values()),
-        min((min(each.size) for each in good.values()), default=0),
-        {name: each.levels for name, each in good.items()},
-        dict(sorted(folder.others.items())),
-        parts is not None,
-        parts is not None or split == "published",
-        tuple(strangers),
-        duplicates,
-        tuple(find_image_leaks(names, records, duplicates)),
-        resolution or 64,
+    if parts is not None:
+        graded = {
+            name: replace(record, part=parts.get(name, "")) for name, record in graded.items()
+        }
+    good = {name: each for name, each in facts.items() if not isinstance(each, str)}
+    duplicates = label_duplicates(
+        # of a set that cannot be read as graded, all files are compared
+        {name: each.print for name, each in good.items() if refusal or name in graded},
+        graded,
     )
+    good = {name: good[name] for name in graded if name in good}
+    return Audit(
+        table=table,
+        refusal=refusal,
+        records=tuple(graded.values()),
+        names=tuple(graded),
+        files=len(every),
+        pixels=pixels,
+        unreadable=tuple((name, each) for name, each in facts.items() if isinstance(each, str)),
+        sizes=_ranked(f"{each.size[0]}x{each.size[1]}" for each in good.values()),
+        modes=_ranked(ALL_GREY if each.grey else each.mode for each in good.values()),
+        smallest=min((min(each.size) for each in good.values()), default=0),
+        levels={name: each.levels for name, each in good.items()},
+        others=dict(sorted(folder.others.items())),
+        split_given=parts is not None,
+        split_used=parts is not None or split == "published",
+        strangers=tuple(sorted(set(parts or ()) - set(listed))),
+        duplicates=duplicates,
+        leaks=tuple(find_image_leaks(graded, duplicates)),
+        resolution=resolution or 64,
+    )
+
+
+def _names(root: Path, records: Sequence[ImageRecord]) -> list[str]:
+    """Posix paths below the root."""
+    # a hundred thousand paths by `relative_to` take a second
+    start = len((root / "_").as_posix()) - 1
+    return [record.path.as_posix()[start:] for record in records]
 
 
 def _read(root: Path, reading: Reading) -> tuple[GradedTable, str]:
@@ -255,23 +261,6 @@ def _open_files(
 
     found = inspect_files([root / name for name in names], num_workers)
     return dict(zip(names, track(found, len(names), "opening images"), strict=True))
-
-
-def _duplicates(
-    names: Sequence[str],
-    records: Sequence[ImageRecord],
-    facts: Mapping[str, FileFacts | str],
-    *,
-    every_file: bool,
-) -> tuple[Duplicates, ...]:
-    """Copies among the graded images, or among all files if none could be read as graded."""
-    graded = set(names)
-    prints = {
-        name: each.print
-        for name, each in facts.items()
-        if not isinstance(each, str) and (every_file or name in graded)
-    }
-    return label_duplicates(prints, dict(zip(names, records, strict=True)))
 
 
 def _counts(keys: Iterable[str], found: Iterable[str]) -> dict[str, int]:

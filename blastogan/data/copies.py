@@ -95,17 +95,16 @@ def label_duplicates(
 
 
 def find_image_leaks(
-    names: Sequence[str], records: Sequence[ImageRecord], duplicates: Iterable[Duplicates]
+    records: Mapping[str, ImageRecord], duplicates: Iterable[Duplicates]
 ) -> list[ImageLeak]:
     """Embryos, then groups of copies of several embryos, that are in several parts.
 
     Args:
-        names: Names of the images.
-        records: Their labels.
+        records: Labels of the images by name.
         duplicates: Copies among them.
     """
     by_embryo: dict[str, dict[str, str]] = {}
-    for name, record in zip(names, records, strict=True):
+    for name, record in records.items():
         if record.part:
             by_embryo.setdefault(record.embryo, {})[name] = record.part
     leaks = [
