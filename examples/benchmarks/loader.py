@@ -1,6 +1,7 @@
 """Images per second that reach a training step, from the image store and from ImageFolder.
 
-    python examples/benchmarks/loader.py [--count 3800] [--channels 3] [--folder CLASS_FOLDERS]
+    python examples/benchmarks/loader.py [--count 3800] [--channels 3] [--crop embryo]
+                                         [--folder CLASS_FOLDERS]
 
 Without --folder, draws 200 phantoms of 500x500 pixels and makes --count JPEG files of them, which
 differ by noise. Builds the store of all files, with all cores; then shuffled uint8 batches of 32
@@ -26,7 +27,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from blastogan import GrowthSchedule
-from blastogan.data import PhantomImages
+from blastogan.data import Crop, PhantomImages
 from blastogan.data.store import ImageStore, open_store
 from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
 from blastogan.data.workers import available_cores, unchanged
@@ -88,12 +89,12 @@ def images_per_second(batches: Iterable[Tensor], seconds: float) -> float:
     return count / (time.perf_counter() - began)
 
 
-def measure(root: Path, cache: Path, channels: int, seconds: float) -> None:
+def measure(root: Path, cache: Path, channels: int, crop: Crop, seconds: float) -> None:
     paths = [Path(path) for path, _ in ImageFolder(root).samples]
     cores = available_cores()
     for action in ("build the store", "open it again  "):
         began = time.perf_counter()
-        store = open_store(paths, 256, channels, cache_dir=cache, num_workers=cores)
+        store = open_store(paths, 256, channels, crop, cache_dir=cache, num_workers=cores)
         took = time.perf_counter() - began
         print(f"{action}  {took:8.1f} s  ({len(paths):,} images, {cores} cores)")
     print(f"its size         {store.nbytes / 1e6:8.0f} MB")
@@ -111,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=3800)
     parser.add_argument("--channels", type=int, choices=(1, 3), default=3)
+    parser.add_argument("--crop", choices=("centre", "embryo"), default="centre")
     parser.add_argument("--folder", type=Path, help="your images, a folder to each class")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     options = parser.parse_args()
@@ -118,7 +120,9 @@ def main() -> None:
         root = options.folder or Path(temporary) / "set"
         if options.folder is None:
             write_files(root / "phantoms", options.count, options.channels)
-        measure(root, Path(temporary) / "cache", options.channels, options.seconds)
+        measure(
+            root, Path(temporary) / "cache", options.channels, Crop(options.crop), options.seconds
+        )
 
 
 if __name__ == "__main__":
