@@ -16,7 +16,7 @@ from blastogan.data.split_file import read_split_file
 from blastogan.data.splits import SplitKind
 from blastogan.errors import UserError
 from blastogan.files import write_json, written_whole
-from blastogan.terminal import add_crop, positive, track
+from blastogan.terminal import add_crop, check_outputs, positive, track
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,9 @@ _log = logging.getLogger(__name__)
 def audit(args: Sequence[str]) -> int:
     """Look a set over; print and write what was found; 1 if it would spoil training."""
     options = _parser().parse_args(args)
-    _check_outputs(options)
+    check_outputs({"--json": options.json, "--figure": options.figure})
+    if options.figure and Path(options.figure).suffix.lower() != ".png":
+        raise UserError(f"figures are written as .png, got {options.figure}: name it so")
     crop = Crop(options.crop, options.crop_margin)
     reading = Reading(
         options.format,
@@ -110,20 +112,6 @@ def _parser() -> argparse.ArgumentParser:
     add_crop(add, "square of the images in the figure")
     add("--figure", metavar="FILE.png", help="draw the classes, and some images of each")
     return parser
-
-
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Refuse what would overwrite a file, or could not be written, before any work."""
-    outputs = [Path(text) for text in (options.json, options.figure) if text]
-    for path in outputs:
-        if path.exists():
-            raise UserError(f"{path} exists; nothing is overwritten: choose another name")
-        if not path.parent.is_dir():
-            raise UserError(f"there is no folder {path.parent} for {path.name}: make it first")
-    if options.figure and Path(options.figure).suffix.lower() != ".png":
-        raise UserError(f"figures are written as .png, got {options.figure}: name it so")
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise UserError("--json and --figure name the same file")
 
 
 def _workers(asked: int | None) -> int:

@@ -14,6 +14,7 @@ from blastogan.files import write_json
 from blastogan.terminal import (
     Table,
     add_crop,
+    check_outputs,
     choose_device,
     is_checkpoint,
     is_statistics,
@@ -142,17 +143,11 @@ def _check_paths(options: argparse.Namespace) -> None:
         )
     if options.weights and not Path(options.weights).expanduser().is_file():
         raise UserError(f"no file {options.weights}: --weights takes that of the extractor")
-    written = [options.json, options.save_real, options.save_fake]
-    outputs = [Path(text) for text in written if text]
-    for path in outputs:
-        if path.exists():
-            raise UserError(f"{path} exists; nothing is overwritten: choose another name")
-        if not path.parent.is_dir():
-            raise UserError(f"there is no folder {path.parent} for {path.name}: make it first")
-        if str(path) != options.json and path.suffix.lower() != ".npz":
+    statistics = {"--save-real": options.save_real, "--save-fake": options.save_fake}
+    check_outputs({"--json": options.json, **statistics})
+    for path in filter(None, statistics.values()):
+        if Path(path).suffix.lower() != ".npz":
             raise UserError(f"statistics are written to .npz files, got {path}: name it so")
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise UserError("two of --json, --save-real and --save-fake name the same file")
 
 
 def _check_metrics(options: argparse.Namespace) -> None:

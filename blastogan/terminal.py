@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,6 +66,29 @@ def is_statistics(path: str) -> bool:
 def is_checkpoint(path: str) -> bool:
     """Whether a path is named like a checkpoint, ``.ckpt``."""
     return Path(path).suffix.lower() == ".ckpt" and not Path(path).is_dir()
+
+
+def check_outputs(outputs: Mapping[str, str | None]) -> None:
+    """Refuse what would overwrite a file, or could not be written, before any work.
+
+    Args:
+        outputs: Path that each option names, if it was given.
+
+    Raises:
+        UserError: If a file is there already, its folder is not, or two are the same.
+    """
+    named: dict[Path, str] = {}
+    for option, text in outputs.items():
+        if not text:
+            continue
+        path = Path(text)
+        if path.exists():
+            raise UserError(f"{path} exists; nothing is overwritten: choose another name")
+        if not path.parent.is_dir():
+            raise UserError(f"there is no folder {path.parent} for {path.name}: make it first")
+        other = named.setdefault(path.resolve(), option)
+        if other != option:
+            raise UserError(f"{other} and {option} name the same file: choose another name")
 
 
 def positive(text: str) -> int:
