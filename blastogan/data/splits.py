@@ -84,7 +84,7 @@ def split_records(
         records: Graded images.
         plan: How.
         root: Folder of the images, against which a split file names them.
-        known: Images of the set that are left out, which a split file may name all the same.
+        known: Images of the set, also those left out, which a split file may name all the same.
         lenient: Whether a split file may name any image.
 
     Raises:
@@ -108,7 +108,7 @@ def split_records(
     )
     if plan.leaks == "drop":
         _log.warning("%s; these training images are dropped", told)
-        return _without_leaks([record.embryo for record in records], split)
+        return _still_trains(_without_leaks([record.embryo for record in records], split))
     _log.warning(
         "%s, so metrics on held-out images are too good: set leaks to drop to leave them out", told
     )
@@ -134,6 +134,9 @@ def settle_copies(split: Split, contents: Sequence[int], rule: LeakRule) -> Spli
 
     Returns:
         The split, without them if they are to be dropped.
+
+    Raises:
+        UserError: If no training image is left then.
     """
     kept = _without_leaks(contents, split)
     copies = sum(len(split[part]) - len(kept[part]) for part in split)
@@ -142,7 +145,7 @@ def settle_copies(split: Split, contents: Sequence[int], rule: LeakRule) -> Spli
     told = f"{copies} images in train or val are exact copies of images held out in val or test"
     if rule == "drop":
         _log.warning("%s: these are dropped", told)
-        return kept
+        return _still_trains(kept)
     _log.warning(
         "%s, so metrics on held-out images are too good: give copies the same embryo, or set leaks "
         "to drop to leave them out; blastogan audit names them",
@@ -158,12 +161,17 @@ def _without_leaks(groups: Sequence[Hashable], split: Split) -> Split:
     for part in reversed(PARTS):
         kept[part] = [n for n in split[part] if groups[n] not in later]
         later |= {groups[n] for n in split[part]}
-    if not kept["train"]:
+    return kept
+
+
+def _still_trains(split: Split) -> Split:
+    """The split, if training images are left in it."""
+    if not split["train"]:
         raise UserError(
             "no training image is left without those whose embryo or copy is in val or test too: "
             "split by embryo instead"
         )
-    return kept
+    return split
 
 
 def _published_split(records: Sequence[ImageRecord], plan: SplitPlan) -> Split:
