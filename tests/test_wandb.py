@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 
 import pytest
 
@@ -22,6 +23,8 @@ def records(file):
             place += left
             continue
         _, size, kind = struct.unpack_from("<IHB", data, place)
+        if place + 7 + size > len(data):
+            return
         parts += data[place + 7 : place + 7 + size]
         place += 7 + size
         if kind in (1, 4):  # whole, or the last part
@@ -29,15 +32,23 @@ def records(file):
             parts = b""
 
 
-def read_back(folder):
-    """History rows and run ids of all offline runs below a folder."""
+def whole_log(file):
+    """Records of a run that has ended: its service may still be writing when `finish` returns."""
     from wandb.proto import wandb_internal_pb2
 
+    for _ in range(300):
+        found = [wandb_internal_pb2.Record.FromString(data) for data in records(file)]
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{file} has no end")
+
+
+def read_back(folder):
+    """History rows and run ids of all offline runs below a folder."""
     rows, ids = [], []
     for file in sorted(folder.rglob("*.wandb")):
-        for data in records(file):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
+        for record in whole_log(file):
             if record.WhichOneof("record_type") == "history":
                 items = record.history.item
                 rows.append(
