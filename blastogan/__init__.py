@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blastogan.callbacks import FadeIn, FidelityCallback, ProgressiveGrowing, SampleGrid
-    from blastogan.data import BlastocystDataModule
+    from blastogan.data import BlastocystDataModule, PhantomDataset
     from blastogan.grades import Grade
     from blastogan.growth import GrowthSchedule
     from blastogan.metrics import FidelityEvaluator
@@ -23,6 +23,7 @@ __all__ = [
     "FidelityEvaluator",
     "Grade",
     "GrowthSchedule",
+    "PhantomDataset",
     "ProGANModule",
     "ProgressiveGrowing",
     "SampleGrid",
@@ -36,6 +37,7 @@ _HOMES = {
     "FidelityEvaluator": "metrics",
     "Grade": "grades",
     "GrowthSchedule": "growth",
+    "PhantomDataset": "data",
     "ProGANModule": "modules",
     "ProgressiveGrowing": "callbacks",
     "SampleGrid": "callbacks",

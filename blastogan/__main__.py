@@ -64,11 +64,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    if name in ("phantom", "generate"):
-        from blastogan import tools
+    if name == "phantom":
+        from blastogan.phantom_cli import phantom
 
-        tool: Callable[[Sequence[str]], int] = getattr(tools, name)
-        return lambda args: tool(args[1:])
+        return lambda args: phantom(args[1:])
+    if name == "generate":
+        from blastogan.tools import generate
+
+        return lambda args: generate(args[1:])
     if name in ("fit", "validate", "test", "predict"):
         from blastogan.allocator import keep_freed_memory
 

@@ -7,7 +7,7 @@ Gardner and Schoolcraft (1999) grade a blastocyst by its expansion (1 to 6), its
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -145,15 +145,36 @@ def parse_grade_counts(
             raise UserError(f"grades {text!r} need a count of images of 1 or more: got {count}")
         weights = dict.fromkeys(CLASSES, 1.0) if text == "balanced" else data_weights
         return apportion(count, weights)
+    counts = parse_class_counts(text, ("balanced", "like-data"))
+    if count is not None and sum(counts.values()) != count:
+        raise UserError(f"grades {text!r} sum to {sum(counts.values())}, but the count is {count}")
+    return counts
+
+
+def parse_class_counts(
+    text: str, words: Sequence[str] = (), option: str = "grades"
+) -> dict[str, int]:
+    """Read numbers of images by class, such as ``AA:20,CC:5``.
+
+    Args:
+        text: As a user wrote it.
+        words: What could have been written instead, for the message.
+        option: What the text is called there.
+
+    Returns:
+        Number of images of each class that is named, in the order of `CLASSES`.
+
+    Raises:
+        UserError: If the text is no such list, or names a class twice.
+    """
     counts: dict[str, int] = {}
     for part in text.split(","):
         name, _, number = part.partition(":")
         if not number.strip().isdecimal() or int(number) < 1:
-            raise UserError(f"grades {text!r}: expected balanced, like-data, or such as AA:20,CC:5")
+            expected = ", ".join([*words, "or such as AA:20,CC:5"])
+            raise UserError(f"{option} {text!r}: expected {expected.removeprefix('or ')}")
         grade = Grade.parse(name).name
         if grade in counts:
-            raise UserError(f"grades {text!r} name {grade} twice")
+            raise UserError(f"{option} {text!r} name {grade} twice")
         counts[grade] = int(number)
-    if count is not None and sum(counts.values()) != count:
-        raise UserError(f"grades {text!r} sum to {sum(counts.values())}, but the count is {count}")
     return {name: counts[name] for name in CLASSES if name in counts}

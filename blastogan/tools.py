@@ -1,4 +1,4 @@
-"""Tools beside the training commands: ``blastogan phantom`` and ``blastogan generate``."""
+"""``blastogan generate``: images from a checkpoint as files."""
 
 from __future__ import annotations
 
@@ -11,40 +11,6 @@ from blastogan.run_folder import fresh_folder
 from blastogan.terminal import choose_device, positive, track
 
 _log = logging.getLogger(__name__)
-
-
-def phantom(args: Sequence[str]) -> int:
-    """Draw phantoms into a folder."""
-    parser = argparse.ArgumentParser(
-        prog="blastogan phantom",
-        description="Draw phantoms, procedural blastocysts, as PNGs in class folders with a "
-        "metadata.csv. They are drawings, not images of embryos.",
-    )
-    parser.add_argument("out", metavar="OUT", help="folder, new or empty")
-    parser.add_argument("--count", type=positive, default=100, help="number of images")
-    parser.add_argument("--resolution", type=int, default=64, help="side in pixels, 16 to 512")
-    parser.add_argument("--seed", type=int, default=0, help="image n of a seed is always the same")
-    parser.add_argument(
-        "--framing",
-        choices=("embryo", "well"),
-        default="embryo",
-        help="embryo: centred on the embryo; well: the whole well",
-    )
-    options = parser.parse_args(args)
-
-    from blastogan.data.export import write_image, write_table
-    from blastogan.data.phantom_set import phantom_loader
-    from blastogan.data.phantoms import PhantomImages
-    from blastogan.data.workers import available_cores
-
-    folder = fresh_folder(options.out)
-    images = PhantomImages(options.count, options.seed, options.resolution, framing=options.framing)
-    loader = phantom_loader(images, min(available_cores(), 8))
-    for n, (image, grade) in enumerate(track(loader, options.count, "drawing phantoms")):
-        write_image(folder, "phantom", n, grade.name, image)
-    write_table(folder, "phantom")
-    _log.info("%d phantoms in %s", options.count, folder)
-    return 0
 
 
 def generate(args: Sequence[str]) -> int:

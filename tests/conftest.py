@@ -62,7 +62,9 @@ def make_module() -> Callable[..., Any]:
 @pytest.fixture
 def make_data(schedule: GrowthSchedule) -> Callable[..., BlastocystDataModule]:
     def make(**settings: Any) -> BlastocystDataModule:
-        return BlastocystDataModule(schedule, **{"num_phantoms": 60, **settings})
+        # an embryo each, so that they split evenly
+        few = {"num_phantoms": 60, "phantom_counts": "balanced"}
+        return BlastocystDataModule(schedule, **{**few, **settings})
 
     return make
 

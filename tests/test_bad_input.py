@@ -23,10 +23,9 @@ from command import blastogan
 from PIL import Image
 from test_images import chunk, png
 
-from blastogan import BlastocystDataModule
+from blastogan import BlastocystDataModule, PhantomDataset
 from blastogan.data.audit import audit_images
 from blastogan.data.images import decode
-from blastogan.data.phantoms import PhantomImages
 from blastogan.data.readers import scan_graded_images
 from blastogan.errors import ProblemList, UserError
 
@@ -65,7 +64,7 @@ class Tree(NamedTuple):
 
 @pytest.fixture(scope="module")
 def picture():
-    return Image.fromarray(PhantomImages(1, seed=9, resolution=64)[0][0])
+    return Image.fromarray(PhantomDataset(1, seed=9, resolution=64).picture(0))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +73,8 @@ def tree(tmp_path_factory, picture):
     root = home / "set"
     root.mkdir()
     picture.save(home / "outside.png")
-    for n, (image, _) in enumerate(PhantomImages(SOUND, seed=4, resolution=64)):
+    phantoms = PhantomDataset(SOUND, "balanced", seed=4, resolution=64)
+    for n, image in enumerate(phantoms.pictures()):
         Image.fromarray(image).save(root / f"sound{n:02}.png")
     files = write_broken_files(root, picture)
     unlisted = ["spare.png", NAMES["bytes"]]

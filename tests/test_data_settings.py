@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from blastogan import BlastocystDataModule
-from blastogan.data import Crop, GradeDataModule, find_leaks, render_phantom, write_split_file
+from blastogan.data import Crop, GradeDataModule, PhantomDataset, find_leaks, write_split_file
 from blastogan.data.images import load_image
 from blastogan.errors import ProblemList, UserError
 
@@ -211,9 +211,9 @@ def test_a_set_that_does_not_tell_embryos_apart_is_told(make, caplog):
 
 
 def test_the_crop_reaches_the_images(make, table):
+    phantoms = PhantomDataset(18, "balanced", resolution=96, framing="well")
     for path in table.glob("*.png"):
-        well = render_phantom(0, int(path.name[:2]), 96, framing="well")
-        Image.fromarray(well).save(path)
+        Image.fromarray(phantoms.picture(int(path.name[:2]))).save(path)
     settings = {"crop": "embryo", "crop_margin": 0.4}
     shown = make(**settings)
     assert not torch.equal(shown.images("val"), make().images("val"))
@@ -287,6 +287,26 @@ def test_the_crop_and_the_balance_are_part_of_what_a_run_was_trained_on(make):
 
 def test_phantoms_are_not_cropped(make_data):
     assert make_data(crop="embryo").state_dict()["crop"] == Crop().key()
+
+
+def test_settings_of_phantoms_reach_them(make_data):
+    settings = {"counts": "AA:20,BB:16,DD:24", "style": "dic", "framing": "well"}
+    options = {f"phantom_{name}": value for name, value in settings.items()}
+    data = make_data(num_phantoms=None, val_fraction=0, test_fraction=0, **options)
+    data.setup("fit")
+    counts = {name: number for name, number in data.class_counts().items() if number}
+    assert counts == {"AA": 20, "BB": 16, "DD": 24}
+    phantoms = PhantomDataset(resolution=16, **settings)
+    for n in (0, 59):
+        assert np.array_equal(data.images("train")[n, 0], phantoms.picture(n))
+    with pytest.raises(UserError, match="look is dic, well in the checkpoint and hoffman, embryo"):
+        make_data().load_state_dict(data.state_dict())
+
+
+def test_wrong_settings_of_phantoms_are_refused_before_they_are_drawn(make_data):
+    with pytest.raises(ProblemList) as caught:
+        make_data(num_phantoms=5, phantom_counts="AA:6", phantom_style="phase")
+    assert len(caught.value.problems) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from blastogan import BlastocystDataModule, GrowthSchedule
-from blastogan.data.phantoms import phantom_grade, render_phantom
+from blastogan.data import PhantomDataset, find_leaks
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import CLASSES, Grade
 
@@ -28,11 +28,19 @@ def tree(tmp_path):
 
 
 def test_phantoms_are_those_of_the_seed(phantoms):
+    drawn = PhantomDataset(60, "balanced", resolution=16)
     for part in ("train", "val", "test"):
         for place, n in list(enumerate(phantoms.split[part]))[:3]:
-            picture = torch.from_numpy(render_phantom(0, n, 16))
-            assert torch.equal(phantoms.images(part)[place, 0], picture)
-            assert phantoms.labels(part)[place].tolist() == list(phantom_grade(0, n).labels)
+            assert torch.equal(phantoms.images(part)[place], drawn[n]["image"])
+            assert torch.equal(phantoms.labels(part)[place], drawn[n]["labels"])
+
+
+def test_no_embryo_of_phantoms_is_in_two_parts(make_data):
+    data = make_data(num_phantoms=120, phantom_counts="study")
+    data.setup("fit")
+    assert all(data.split.values())
+    assert find_leaks(data.records, data.split) == []
+    assert 20 < len({record.embryo for record in data.records}) < 80
 
 
 def test_parts_share_no_image_and_cover_all(phantoms):

@@ -13,10 +13,10 @@ from command import blastogan
 from PIL import Image
 from stand_in import Pixels
 
+from blastogan import PhantomDataset
 from blastogan.comparison import open_sides
 from blastogan.data.framing import Crop
 from blastogan.data.images import load_image
-from blastogan.data.phantoms import PhantomImages
 from blastogan.errors import UserError
 from blastogan.metrics import fidelity
 
@@ -27,9 +27,10 @@ def wells(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BLASTOGAN_CACHE", str(tmp_path / "cache"))
     Path("wells").mkdir()
-    for n, (pixels, _) in enumerate(PhantomImages(3, seed=0, resolution=64, framing="well")):
+    phantoms = PhantomDataset(counts="AA:3", resolution=96, framing="well")
+    for n, pixels in enumerate(phantoms.pictures()):
         Image.fromarray(pixels).save(f"wells/{n}.png")
-    Image.new("L", (64, 64), 90).save("wells/3.png")
+    Image.new("L", (96, 96), 90).save("wells/3.png")
     return Path("wells")
 
 

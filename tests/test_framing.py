@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from blastogan import PhantomDataset
 from blastogan.data import framing
 from blastogan.data.framing import Circle, Crop, find_embryo
 from blastogan.data.images import load_framed, load_image, load_images
-from blastogan.data.phantoms import PhantomImages, phantom_anatomy
+from blastogan.data.phantoms.truth import phantom_numbers
 from blastogan.data.records import ImageRecord
 from blastogan.errors import UserError
 from blastogan.grades import Grade
@@ -92,11 +93,11 @@ class TestFindEmbryo:
 
     @pytest.mark.parametrize("shown", ["well", "embryo"])
     def test_phantoms_are_whole_in_their_crops(self, shown):
-        images = PhantomImages(40, seed=3, resolution=128, framing=shown)
+        phantoms = PhantomDataset(40, seed=3, resolution=128, framing=shown)
         framed = 0
-        for number, (grey, _) in enumerate(images):
-            x, y, radius = phantom_anatomy(3, number).placement(shown)
-            true = Circle(x * 128, y * 128, radius * 128)
+        for view, grey in zip(phantoms.views, phantoms.pictures(), strict=True):
+            truth = phantom_numbers(3, view, shown)
+            true = Circle(*(truth[name] * 128 for name in ("x", "y", "radius")))
             framed += is_framed(grey.shape, Crop("embryo").box(128, 128, find_embryo(grey)), true)
         assert framed >= 38
 

@@ -27,9 +27,8 @@ def images(count=2, channels=1, side=32, seed=0):
 
 
 def grade_data(**settings):
-    return GradeDataModule(
-        **{"resolution": 32, "num_phantoms": 60, "epoch_kimg": 0.064, **settings}
-    )
+    few = {"num_phantoms": 60, "phantom_counts": "balanced"}
+    return GradeDataModule(**{"resolution": 32, **few, "epoch_kimg": 0.064, **settings})
 
 
 def make_grader(**settings):
@@ -227,7 +226,7 @@ def test_a_fit_counts_images_weighs_letters_lowers_the_rate_and_logs(make_traine
 def test_letters_are_weighed_by_how_often_training_shows_them(make_trainer):
     weights = {}
     for balance in ("none", "uniform"):
-        module, data = make_grader(), grade_data(balance=balance)
+        module, data = make_grader(), grade_data(balance=balance, phantom_counts="study")
         make_trainer(max_epochs=1, callbacks=[], limit_val_batches=0).fit(module, datamodule=data)
         labels, shown = data.labels("train"), data.sampling_weights()
         weights[balance] = module.letter_weights

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from blastogan import PhantomDataset
 from blastogan.data import images as decoding
 from blastogan.data.framing import Crop
 from blastogan.data.image_sets import ImageSet
 from blastogan.data.images import load_image
-from blastogan.data.phantoms import PhantomImages
 from blastogan.errors import ProblemList, UserError
 
 RNG = np.random.default_rng(0)
@@ -76,9 +76,10 @@ def test_with_a_resolution_images_are_those_of_training(tmp_path):
 @pytest.fixture
 def wells(tmp_path):
     """Two phantoms in their wells, and two even images without an embryo."""
-    for n, (pixels, _) in enumerate(PhantomImages(2, seed=0, resolution=64, framing="well")):
+    phantoms = PhantomDataset(counts="AA:2", resolution=96, framing="well")
+    for n, pixels in enumerate(phantoms.pictures()):
         save(tmp_path / f"well-{n}.png", pixels)
-        save(tmp_path / f"none-{n}.png", np.full((64, 64), 90 + n, np.uint8))
+        save(tmp_path / f"none-{n}.png", np.full((96, 96), 90 + n, np.uint8))
     return tmp_path
 
 

@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from blastogan import PhantomDataset
 from blastogan.data import images as module
 from blastogan.data import picture
 from blastogan.data.framing import Crop
 from blastogan.data.images import decode, load_framed, load_image, load_images, pyramid
-from blastogan.data.phantoms import PhantomImages
 from blastogan.data.records import ImageRecord
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import Grade
@@ -225,7 +225,7 @@ class TestGeometry:
 
 
 def test_a_large_image_is_framed_alike_in_pieces(tmp_path, monkeypatch):
-    image = Image.fromarray(PhantomImages(1, seed=3, resolution=64)[0][0])
+    image = Image.fromarray(PhantomDataset(1, resolution=128, counts="AA:1").picture(0))
     image = Image.merge("RGB", [image, image.rotate(5), image]).resize((1100, 1400))
     image.putalpha(99)
     path = save(tmp_path / "a.png", image, compress_level=1)

@@ -21,7 +21,8 @@ LEVELS = {
     "modules": 2,
     "callbacks": 3, "comparison": 3, "loggers": 3,
     "audit_figure": 3, "audit_report": 3,
-    "audit": 4, "cli": 4, "run_cli": 4, "evaluate": 4, "grade_cli": 4, "tools": 4, "__main__": 4,
+    "audit": 4, "cli": 4, "run_cli": 4, "evaluate": 4, "grade_cli": 4, "phantom_cli": 4, "tools": 4,
+    "__main__": 4,
 }  # fmt: skip
 FORBIDDEN = {
     "networks": {"pytorch_lightning", "blastogan.data", "blastogan.metrics"},

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from blastogan.data.datamodule import BlastocystDataModule
     from blastogan.data.framing import Crop
     from blastogan.data.grade_data import GradeDataModule
-    from blastogan.data.phantoms import PhantomImages, render_phantom
+    from blastogan.data.phantoms.dataset import PhantomDataset
+    from blastogan.data.phantoms.plan import PhantomPlan
+    from blastogan.data.phantoms.rendering import render_phantom
+    from blastogan.data.phantoms.truth import phantom_truth
+    from blastogan.data.phantoms.view import View
     from blastogan.data.readers import read_graded_images, scan_graded_images
     from blastogan.data.reading import Reading
     from blastogan.data.records import GradedTable, ImageRecord
@@ -27,11 +31,14 @@ __all__ = [
     "GradeDataModule",
     "GradedTable",
     "ImageRecord",
-    "PhantomImages",
+    "PhantomDataset",
+    "PhantomPlan",
     "Reading",
     "SplitPlan",
+    "View",
     "audit_images",
     "find_leaks",
+    "phantom_truth",
     "read_graded_images",
     "read_split_file",
     "render_phantom",
@@ -48,14 +55,17 @@ _HOMES = {
     "GradeDataModule": "grade_data",
     "GradedTable": "records",
     "ImageRecord": "records",
-    "PhantomImages": "phantoms",
+    "PhantomDataset": "phantoms.dataset",
+    "PhantomPlan": "phantoms.plan",
     "Reading": "reading",
     "SplitPlan": "splits",
+    "View": "phantoms.view",
     "audit_images": "audit",
     "find_leaks": "splits",
+    "phantom_truth": "phantoms.truth",
     "read_graded_images": "readers",
     "read_split_file": "split_file",
-    "render_phantom": "phantoms",
+    "render_phantom": "phantoms.rendering",
     "scan_graded_images": "readers",
     "split_by_embryo": "splits",
     "split_records": "splits",

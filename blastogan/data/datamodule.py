@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +23,9 @@ from blastogan.data.balance import (
 )
 from blastogan.data.batches import StoredImages, loader_in_order
 from blastogan.data.framing import Crop, CropKind
-from blastogan.data.phantom_anatomy import Framing
+from blastogan.data.phantoms.plan import PhantomStyle
+from blastogan.data.phantoms.view import Framing
+from blastogan.data.provenance import differences, fingerprint
 from blastogan.data.reading import NotGradable, Reading
 from blastogan.data.records import ImageRecord
 from blastogan.data.residence import Residence, ResidentImages, check_residence
@@ -89,7 +90,11 @@ class BlastocystDataModule(LightningDataModule):
             light), or a list of albumentations by ``class_path`` and ``init_args``.
         cache_dir: Folder for a store of the decoded images; without, each run decodes anew.
         residence: ``host``, or ``device`` to hold the training images in its memory if they fit.
-        num_phantoms: Number of phantoms, where there is no folder.
+        num_phantoms: Number of phantoms, where there is no folder: 3,800 unless they are counted by
+            class.
+        phantom_counts: ``study`` for ten classes as rare as in public data, several images of an
+            embryo; ``balanced``; or images of each class, such as ``AA:20,BB:10``.
+        phantom_style: Microscope: ``hoffman``, ``dic``, ``brightfield``, or ``mixed``.
         phantom_framing: ``embryo`` centres the embryo, ``well`` shows the well.
         seed: Seed of phantoms, split and order.
         num_workers: Processes that load training batches.
@@ -132,7 +137,9 @@ class BlastocystDataModule(LightningDataModule):
         augment: Augment = "none",
         cache_dir: str | None = None,
         residence: Residence = "host",
-        num_phantoms: int = 3800,
+        num_phantoms: int | None = None,
+        phantom_counts: str = "study",
+        phantom_style: PhantomStyle = "hoffman",
         phantom_framing: Framing = "embryo",
         seed: int = 0,
         num_workers: int = 0,
@@ -151,7 +158,9 @@ class BlastocystDataModule(LightningDataModule):
         framing = Crop(crop, crop_margin)
         self._source: Source
         if root is None:
-            self._source = PhantomSource(num_phantoms, seed, phantom_framing)
+            self._source = PhantomSource(
+                num_phantoms, seed, phantom_framing, phantom_counts, phantom_style
+            )
         else:
             self._source = FolderSource(Path(root), reading, framing, faults, cache_dir)
         self.schedule = schedule
@@ -228,21 +237,14 @@ class BlastocystDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a run was trained on: a fingerprint of its images with grade, embryo and part."""
-        parts = {n: part for part, positions in self.split.items() for n in positions}
-        lines = [
-            f"{record.path.name} {record.grade.name} {record.embryo} {parts[n]}"
-            for n, record in enumerate(self.records)
-            if n in parts
-        ]
-        text = "\n".join(lines).encode(errors="surrogateescape")
         return {
-            "images": len(lines),
+            **fingerprint(self.records, self.split),
             "source": self.source,
+            "look": self._source.look,
             "seed": self.seed,
             "augment": self.augment,
             "balance": self.balance,
             "crop": (self.crop if self.root else Crop()).key(),
-            "fingerprint": hashlib.blake2b(text, digest_size=16).hexdigest(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -251,12 +253,7 @@ class BlastocystDataModule(LightningDataModule):
         Raises:
             UserError: If a run is to go on with other images, another split or another order.
         """
-        mine, theirs = self.state_dict(), {**_earlier(), **state_dict}
-        different = [
-            f"{name} is {theirs[name]} in the checkpoint and {mine[name]} here"
-            for name in mine
-            if mine[name] != theirs[name]
-        ]
+        different = differences(self.state_dict(), state_dict)
         if not different:
             return
         stage = self.trainer.state.fn if self.trainer else "fit"
@@ -391,8 +388,3 @@ class BlastocystDataModule(LightningDataModule):
         columns = (torch.tensor(labels), index, seeds)
         requests = TensorDataset(*(column[rank::ranks] for column in columns))
         return loader_in_order(requests, ("labels", "index", "seed"), self.eval_batch_size)
-
-
-def _earlier() -> dict[str, Any]:
-    """What checkpoints stand for that were written before these were settings."""
-    return {"balance": "none", "crop": Crop().key()}

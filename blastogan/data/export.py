@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blastogan.data.folder import TABLE
 from blastogan.files import written_whole
 from blastogan.grades import CLASSES
 
@@ -26,8 +27,6 @@ COLUMNS = (
 )
 """Columns of ``metadata.csv``, as the clinic's own table has them."""
 
-TABLE = "metadata.csv"
-
 Kind = Literal["generated", "phantom"]
 
 
@@ -41,7 +40,11 @@ def write_image(root: Path, kind: Kind, index: int, grade: str, image: NDArray[n
         grade: Its class.
         image: uint8 ``(H, W)`` or ``(H, W, 3)``.
     """
-    path = root / grade / f"{kind}-{index:06d}.png"
+    return write_png(root / grade / f"{kind}-{index:06d}.png", image)
+
+
+def write_png(path: Path, image: NDArray[np.uint8]) -> Path:
+    """Write an image uint8 ``(H, W)`` or ``(H, W, 3)``, whole or not at all."""
     with written_whole(path) as part:
         Image.fromarray(image).save(part, format="PNG")
     return path
@@ -49,11 +52,15 @@ def write_image(root: Path, kind: Kind, index: int, grade: str, image: NDArray[n
 
 def write_table(root: Path, kind: Kind) -> Path:
     """Write ``metadata.csv`` for the images below `root`; each is an embryo of its own."""
-    path = root / TABLE
+    return write_rows(root / TABLE, COLUMNS, _rows(root, kind))
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write a table, whole or not at all; what a row does not have stays empty."""
     with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
-        writer.writerows(_rows(root, kind))
+        writer.writerows(rows)
     return path
 
 

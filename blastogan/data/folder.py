@@ -19,9 +19,15 @@ OTHER_SUFFIXES = frozenset(
 )
 """Suffixes of images that are not read."""
 
+TABLE = "metadata.csv"
+"""A clinic's table."""
+
+MASKS = "masks"
+"""Folder beside a `TABLE` in which lie no images to be graded, but masks of them."""
+
 
 class Folder:
-    """Files below a root, hidden ones left out, links to folders not followed.
+    """Files below a root, hidden ones and masks left out, links to folders not followed.
 
     Args:
         root: The folder.
@@ -49,7 +55,12 @@ class Folder:
 
     def _walk(self) -> None:
         for parent, folders, files in os.walk(self.root, onerror=_refuse):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            left_out = {MASKS} if TABLE in files else set()
+            folders[:] = [
+                name
+                for name in folders
+                if not name.startswith(".") and name.casefold() not in left_out
+            ]
             below = Path(parent).relative_to(self.root).as_posix()
             prefix = "" if below == "." else f"{below}/"
             self.links += [prefix + name for name in folders if Path(parent, name).is_symlink()]

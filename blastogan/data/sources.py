@@ -12,9 +12,10 @@ import torch
 
 from blastogan.data.framing import Crop
 from blastogan.data.images import pyramid
-from blastogan.data.phantom_anatomy import Framing
-from blastogan.data.phantom_set import phantom_records, render_phantoms
-from blastogan.data.phantoms import RESOLUTIONS, PhantomImages
+from blastogan.data.phantoms.dataset import PhantomDataset, render_phantoms
+from blastogan.data.phantoms.plan import PhantomStyle
+from blastogan.data.phantoms.rendering import RESOLUTIONS
+from blastogan.data.phantoms.view import Framing
 from blastogan.data.readers import refuse_nothing, refuse_problems, scan_graded_images
 from blastogan.data.reading import Reading
 from blastogan.data.records import GradedTable, ImageRecord
@@ -36,6 +37,11 @@ class Source(Protocol):
     @property
     def caption(self) -> str:
         """What they are, for captions."""
+        ...
+
+    @property
+    def look(self) -> str:
+        """What phantoms look like; empty for images, which look as they do."""
         ...
 
     @property
@@ -99,6 +105,7 @@ class FolderSource:
     faults: FaultRule = "refuse"
     cache_dir: str | None = None
     caption: str = "real images"
+    look: str = ""
 
     def __post_init__(self) -> None:
         if self.faults not in get_args(FaultRule):
@@ -187,25 +194,40 @@ class PhantomSource:
     """Phantoms, drawn when they are asked for.
 
     Attributes:
-        count: Number of phantoms.
+        count: Number of phantoms; ``None`` for 3,800, or the sum of explicit counts.
         seed: Phantom n of a seed is always the same.
         framing: ``embryo`` or ``well``.
+        counts: Law of the classes, or their counts, as of `PhantomPlan`.
+        style: Optics of the microscope.
+
+    Raises:
+        ProblemList: If settings cannot be; all are listed.
     """
 
-    count: int
+    count: int | None
     seed: int
     framing: Framing
+    counts: str = "study"
+    style: PhantomStyle = "hoffman"
     caption: str = "phantoms"
     root: Path | None = None
     grouped: bool = True
     skips: bool = False
+
+    def __post_init__(self) -> None:
+        self._phantoms(RESOLUTIONS[0])
+
+    @property
+    def look(self) -> str:
+        """See `Source.look`."""
+        return f"{self.style}, {self.framing}"
 
     def settle_rows(self) -> None:
         """See `Source.settle_rows`."""
 
     def read(self) -> tuple[ImageRecord, ...]:
         """See `Source.read`."""
-        return phantom_records(self._phantoms(RESOLUTIONS[0]))
+        return self._phantoms(RESOLUTIONS[0]).records()
 
     def decode(self, records: Sequence[ImageRecord], resolution: int, channels: int) -> ImageStore:
         """See `Source.decode`."""
@@ -215,5 +237,12 @@ class PhantomSource:
         rows = torch.tensor([number[record.path.name] for record in records], dtype=torch.int64)
         return ImageStore(pyramid(images, min(resolution, 4)), rows, faults={}, not_found=0)
 
-    def _phantoms(self, resolution: int) -> PhantomImages:
-        return PhantomImages(self.count, self.seed, resolution, framing=self.framing)
+    def _phantoms(self, resolution: int) -> PhantomDataset:
+        return PhantomDataset(
+            self.count,
+            self.counts,
+            self.seed,
+            resolution,
+            style=self.style,
+            framing=self.framing,
+        )

@@ -27,7 +27,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from blastogan import GrowthSchedule
-from blastogan.data import Crop, PhantomImages
+from blastogan.data import Crop, PhantomDataset
 from blastogan.data.store import ImageStore, open_store
 from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
 from blastogan.data.workers import available_cores, unchanged
@@ -39,7 +39,7 @@ DRAWN = 200
 
 def write_files(folder: Path, count: int, channels: int) -> None:
     rng = np.random.default_rng(0)
-    drawn = [picture for picture, _ in PhantomImages(min(count, DRAWN), 0, SIDE)]
+    drawn = list(PhantomDataset(min(count, DRAWN), resolution=SIDE).pictures())
     folder.mkdir(parents=True)
     for n in range(count):
         noise = rng.integers(-8, 9, (SIDE, SIDE), dtype=np.int16)

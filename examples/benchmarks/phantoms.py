@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import time
 
-from blastogan.data import render_phantom
+from blastogan.allocator import keep_freed_memory
+from blastogan.data import PhantomPlan, render_phantom
+
+KINDS = 60
+"""Different embryos that are drawn, over and over."""
 
 
-def images_per_second(resolution: int, seconds: float = 5.0) -> float:
+def images_per_second(resolution: int, style: str, seconds: float = 5.0) -> float:
     """Draw different phantoms for some seconds; the first, which warms up, is not counted."""
-    render_phantom(0, 0, resolution)
+    views = PhantomPlan(KINDS, counts="balanced", style=style)  # type: ignore[arg-type]
+    render_phantom(0, views[0], resolution)
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         count += 1
-        render_phantom(0, count, resolution)
+        render_phantom(0, views[count % KINDS], resolution)
     return count / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":
+    # as the commands of the package do
+    keep_freed_memory()
     for resolution in (32, 64, 128, 256, 512):
-        print(f"{resolution:4d} x {resolution:<4d} {images_per_second(resolution):7.1f} images/s")
+        rates = (f"{images_per_second(resolution, style):7.1f}" for style in ("hoffman", "dic"))
+        print(f"{resolution:4d} x {resolution:<4d} {' '.join(rates)} images/s (hoffman, dic)")

@@ -2,7 +2,8 @@
 
 What they govern follows Gardner and Schoolcraft (1999). The numbers are ours, ordered by letter
 and chosen so that neighbouring letters overlap a little, as they do between embryologists.
-Lengths are in embryo units: the outer radius of the zona pellucida is 1.
+Lengths are in embryo units: the outer radius of the zona pellucida is 1. A span is a uniform law
+between its two ends.
 """
 
 from __future__ import annotations
@@ -10,6 +11,37 @@ from __future__ import annotations
 from typing import NamedTuple
 
 Span = tuple[float, float]
+
+MICROMETRES = 90.0
+"""Length of the embryo unit: a blastocyst is about 180 micrometres wide."""
+
+PLANE_STEP = 15.0
+"""Distance of neighbouring focal planes in micrometres, as in time-lapse incubators."""
+
+STUDY_COUNTS = {
+    "AA": 1933,
+    "AB": 856,
+    "AC": 82,
+    "BA": 422,
+    "BB": 269,
+    "BC": 56,
+    "CA": 23,
+    "CB": 21,
+    "CC": 23,
+    "DD": 115,
+}
+"""Pictures of each class in a block of 3,800: long-tailed, in the shape of public counts.
+
+The first eight stand to each other as in the silver labels of Kromp et al. (2023, Scientific Data
+10:271), where CC has none and degenerate embryos are not told apart; CC is as rare as CA here, and
+DD one picture in 33.
+"""
+
+IMAGES_PER_EMBRYO = {shots: 0.66**shots for shots in range(1, 12)}
+"""Weights of the numbers of shots of one embryo: 1 to 11, 2.8 on average, as in public data."""
+
+EXPANSION_LAW: dict[int, float] = {3: 0.3, 4: 0.4, 5: 0.15, 6: 0.15}
+"""Frequency of the expansions of phantoms whose grade names none."""
 
 
 class InnerLaw(NamedTuple):
@@ -20,14 +52,14 @@ class InnerLaw(NamedTuple):
         size: Range of the cell radius.
         spacing: Distance between neighbours in cell radii; below 1 the cells overlap.
         spread: Standard deviation of a cell's way from its place, in cell radii.
-        body: Opacity of the dark clump behind the cells.
+        fusion: Share of the thickness that belongs to the clump as a whole, not to single cells.
     """
 
     cells: tuple[int, int]
     size: Span
     spacing: float
     spread: float
-    body: float
+    fusion: float
 
 
 class RimLaw(NamedTuple):
@@ -35,17 +67,17 @@ class RimLaw(NamedTuple):
 
     Attributes:
         cells: Fewest and most cells seen edge-on in the rim.
-        thickness: Range of half the thickness of a rim cell.
-        coverage: Length of a cell as a share of its sector; below 1 there are gaps.
-        unevenness: Standard deviation of the logarithm of the sectors.
-        faces: Cells seen en face, as a share of the rim cells.
+        thickness: Range of the mean thickness of the rim.
+        junction: Thickness between two cells as a share of that in their middle.
+        unevenness: Standard deviation of the logarithm of the widths of the cells.
+        variety: Standard deviation of the logarithm of the heights of the cells.
     """
 
     cells: tuple[int, int]
     thickness: Span
-    coverage: float
+    junction: float
     unevenness: float
-    faces: float
+    variety: float
 
 
 class ExpansionLaw(NamedTuple):
@@ -53,43 +85,89 @@ class ExpansionLaw(NamedTuple):
 
     Attributes:
         zona: Range of the thickness of the zona pellucida.
+        gap: Range of the perivitelline space between zona and trophectoderm.
         cavity: Radius of the cavity as a share of the inner radius of the rim; 1 fills it.
-        hatching: Fewest and most cells outside the zona.
+        hernia: Range of the radius of the part that hatches through the zona.
     """
 
     zona: Span
+    gap: Span
     cavity: float
-    hatching: tuple[int, int]
+    hernia: Span | None = None
 
 
 INNER_LAWS = {
-    "A": InnerLaw(cells=(19, 30), size=(0.095, 0.115), spacing=0.78, spread=0.15, body=0.9),
-    "B": InnerLaw(cells=(9, 20), size=(0.085, 0.11), spacing=1.05, spread=0.35, body=0.5),
-    "C": InnerLaw(cells=(2, 10), size=(0.07, 0.095), spacing=1.7, spread=0.8, body=0.0),
+    "A": InnerLaw((19, 30), (0.095, 0.115), spacing=0.72, spread=0.12, fusion=0.6),
+    "B": InnerLaw((9, 20), (0.085, 0.11), spacing=0.98, spread=0.28, fusion=0.25),
+    "C": InnerLaw((2, 10), (0.065, 0.09), spacing=1.7, spread=0.7, fusion=0.0),
 }
 """Law of each ICM letter; D has no inner cells, only `FRAGMENTS`."""
 
 RIM_LAWS = {
-    "A": RimLaw(cells=(22, 32), thickness=(0.07, 0.095), coverage=1.12, unevenness=0.08, faces=0.7),
-    "B": RimLaw(
-        cells=(13, 23), thickness=(0.055, 0.095), coverage=0.92, unevenness=0.22, faces=0.6
-    ),
-    "C": RimLaw(cells=(5, 14), thickness=(0.03, 0.095), coverage=0.85, unevenness=0.45, faces=0.6),
+    "A": RimLaw((18, 28), thickness=(0.115, 0.15), junction=0.5, unevenness=0.18, variety=0.16),
+    "B": RimLaw((11, 19), thickness=(0.08, 0.125), junction=0.25, unevenness=0.28, variety=0.24),
+    "C": RimLaw((4, 12), thickness=(0.035, 0.085), junction=0.08, unevenness=0.42, variety=0.4),
 }
 """Law of each TE letter; D has no rim."""
 
 EXPANSION_LAWS = {
-    1: ExpansionLaw(zona=(0.15, 0.18), cavity=0.42, hatching=(0, 0)),
-    2: ExpansionLaw(zona=(0.13, 0.16), cavity=0.62, hatching=(0, 0)),
-    3: ExpansionLaw(zona=(0.1, 0.13), cavity=1.0, hatching=(0, 0)),
-    4: ExpansionLaw(zona=(0.06, 0.085), cavity=1.0, hatching=(0, 0)),
-    5: ExpansionLaw(zona=(0.045, 0.06), cavity=1.0, hatching=(4, 8)),
-    6: ExpansionLaw(zona=(0.0, 0.0), cavity=1.0, hatching=(0, 0)),
+    1: ExpansionLaw(zona=(0.15, 0.18), gap=(0.01, 0.03), cavity=0.42),
+    2: ExpansionLaw(zona=(0.13, 0.16), gap=(0.005, 0.02), cavity=0.62),
+    3: ExpansionLaw(zona=(0.1, 0.13), gap=(0.0, 0.015), cavity=1.0),
+    4: ExpansionLaw(zona=(0.06, 0.085), gap=(0.0, 0.0), cavity=1.0),
+    5: ExpansionLaw(zona=(0.045, 0.06), gap=(0.0, 0.0), cavity=1.0, hernia=(0.2, 0.42)),
+    6: ExpansionLaw(zona=(0.0, 0.0), gap=(0.0, 0.0), cavity=1.0),
 }
 """Law of each expansion; at 6 the embryo has left its zona, and the rim reaches radius 1."""
 
-FRAGMENTS = (14, 34)
-"""Fewest and most dark fragments of a degenerate embryo, grade DD."""
+CONTRAST = (0.55, 1.35)
+"""Range of the optical thickness of cells as a multiple of their thickness.
 
-EMBRYO_RADIUS = (0.365, 0.435)
+It belongs to the embryo, not to its grade, and is drawn for the rim, the sheets and the inner cells
+apart: grades are in the shapes, not in how many pixels are dark.
+"""
+
+GRANULARITY = (0.5, 1.5)
+"""Range of the strength of the granules, belonging to the embryo too."""
+
+DENSITY = (0.0, 0.13)
+"""Range of the grey by which inner cells, or the fragments of a degenerate, are darker."""
+
+CLARITY = (-0.04, 0.1)
+"""Range of the grey by which what lies within the zona is brighter than the floor."""
+
+FRAGMENTS = (16, 40)
+"""Fewest and most fragments of a degenerate embryo, grade DD."""
+
+COLLAPSE = (0.55, 0.85)
+"""Range of the extent of a degenerate embryo as a share of the space in its zona."""
+
+HATCHING_CELLS = 0.7
+"""Share of the hatching parts that are filled with cells; the others are hollow."""
+
+VACUOLES = 0.25
+"""Mean number of vacuoles of an embryo."""
+
+STRINGS = 0.25
+"""Mean number of cytoplasmic strings across the cavity."""
+
+LOOSE_CELLS = 0.8
+"""Mean number of fragments within the zona of an embryo that is not degenerate."""
+
+NEIGHBOUR = 0.06
+"""Share of the shots with another embryo at the edge, where there is no well between them."""
+
+EMBRYO_CENTRE = (0.46, 0.54)
+"""Range of its centre under ``framing="embryo"``, across and down, as a share of the frame."""
+
+EMBRYO_RADIUS = (0.34, 0.44)
 """Range of the outer radius under ``framing="embryo"``, as a share of the frame."""
+
+WELL_CENTRE = (0.45, 0.55)
+"""Range of the centre of the well under ``framing="well"``, as a share of the frame."""
+
+WELL_SHARE = (0.4, 0.48)
+"""Range of the radius of the well under ``framing="well"``, as a share of the frame."""
+
+WELL_RADIUS = (1.25, 2.1)
+"""Range of the radius of the well."""

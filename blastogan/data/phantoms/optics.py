@@ -1,182 +1,139 @@
-"""Drawing of phantoms in the look of a Hoffman or DIC microscope.
-
-Both turn the slope of the specimen along one direction into grey: one flank of a cell is bright,
-the other dark. Everything here is computed on the grid that is asked for; no picture is drawn
-large and shrunk.
-"""
+"""From optical thickness to grey: the microscope, the well, and the camera."""
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from blastogan.data.phantom_anatomy import Cells, Doubles, Floats
+from blastogan.data.phantoms.canvas import Canvas, blurred
+from blastogan.data.phantoms.drawing import Layer
+from blastogan.data.phantoms.parts import TURN, Floats
+from blastogan.data.phantoms.pose import Pose, Well
+from blastogan.data.phantoms.styles import Style
 
-Window = tuple[slice, slice]
+DEFOCUS = 0.042
+"""Blur of what lies one embryo unit out of focus, in embryo units."""
+
+CAMERA = 512
+"""Side of the camera's picture, at which its JPEG is compressed."""
 
 
-class Canvas:
-    """Square picture in the making, in embryo units.
+def blur_of(style: Style, distance: float) -> float:
+    """Standard deviation of the blur of what lies `distance` out of focus, in embryo units."""
+    return math.hypot(style.softness, DEFOCUS * distance)
 
-    Attributes:
-        tone: Grey, 0 to 1, (size, size).
-        grain: Strength of the granularity, 0 to 1, (size, size).
-        x: Distance from the embryo's centre to the right, (1, size).
-        y: Distance downwards, (size, 1).
-        pixel: Side of a pixel.
-        light: Unit vector from which the relief is lit.
+
+def seen(canvas: Canvas, layer: Layer, style: Style, light: float, focus: float) -> Floats:
+    """Grey that a layer adds to the picture.
+
+    Hoffman and DIC show the slope towards the light (Hoffman 1977, Applied Optics 14:1169; Allen
+    et al. 1969); bright field shows what absorbs or leaves the lens, and out of focus the curvature
+    of the optical thickness (Teague 1983, JOSA 73:1434).
     """
+    away = layer.depth - focus
+    across, down = canvas.slopes(layer.height)
+    steep = across * across + down * down
+    result = layer.tone - np.float32(style.edges) * steep / np.sqrt(np.float32(0.3) + steep)
+    if style.relief:
+        slope = across * np.float32(math.cos(light)) + down * np.float32(math.sin(light))
+        # a slope beyond what the slit passes adds no more
+        result -= np.float32(style.relief) * slope / np.sqrt(1 + slope * slope * np.float32(0.35))
+    else:
+        second = canvas.slopes(across)[0] + canvas.slopes(down)[1]
+        bend = second * np.float32(away * 0.025)
+        result -= bend / np.sqrt(1 + bend * bend * np.float32(20))
+    return blurred(result, blur_of(style, away) / canvas.pixel)
 
-    def __init__(
-        self, size: int, placement: tuple[float, float, float], light: float, blur: float
-    ) -> None:
-        left, top, radius = placement
-        axis = (np.arange(size, dtype=np.float32) + 0.5) / size
-        self.x: Floats = ((axis - left) / radius).astype(np.float32)[None, :]
-        self.y: Floats = ((axis - top) / radius).astype(np.float32)[:, None]
-        self.pixel = 1 / (size * radius)
-        self.size = size
-        self.light = (math.cos(light), math.sin(light))
-        self.blur = blur
-        self.tone: Floats = np.full((size, size), 0.5, dtype=np.float32)
-        self.grain: Floats = np.zeros((size, size), dtype=np.float32)
 
-    def distance(self, x: float = 0.0, y: float = 0.0) -> Floats:
-        """Distance of each pixel from a point, never quite 0."""
-        return np.asarray(np.hypot(self.x - x, self.y - y) + 1e-6, dtype=np.float32)
+def floor(canvas: Canvas, pose: Pose, style: Style) -> Floats:
+    """The empty field: even grey that falls off away from the light."""
+    base = np.full(canvas.shape, pose.floor, dtype=np.float32)
+    reach = np.float32(1 / max(float(np.abs(canvas.x).max()), float(np.abs(canvas.y).max())))
+    towards = canvas.x * np.float32(math.cos(pose.tilt_angle))
+    towards = towards + canvas.y * np.float32(math.sin(pose.tilt_angle))
+    base += towards * (reach * np.float32(pose.tilt))
+    base += np.float32(0.02) * canvas.texture(pose.texture, 0.8)
+    return base
 
-    def lit(self, x: float = 0.0, y: float = 0.0) -> Floats:
-        """How far each pixel lies towards the light, seen from a point: cosine, -1 to 1."""
-        towards = (self.x - x) * self.light[0] + (self.y - y) * self.light[1]
-        return np.asarray(towards / self.distance(x, y), dtype=np.float32)
 
-    def width(self, softness: float) -> float:
-        """Width of an edge: as soft as the focus makes it, never below what the grid can hold."""
-        return max(softness * self.blur, 1.2 * self.pixel)
+def add_well(picture: Floats, canvas: Canvas, well: Well, light: float, focus: float) -> None:
+    """The edge of the well: a bright arc towards the light, rings beyond it, black opposite."""
+    distance = canvas.distance(well.x, well.y)
+    towards = (canvas.x - np.float32(well.x)) * np.float32(math.cos(light))
+    towards = towards + (canvas.y - np.float32(well.y)) * np.float32(math.sin(light))
+    lit = np.clip(np.float32(0.5) + np.float32(0.5) * towards / distance, 0, 1)
+    edge = distance - np.float32(well.radius)
+    outside = 1 - canvas.step(edge, 0.03)
+    turn = canvas.turn(well.x, well.y)
+    # rings left by the tool that made the well: random along the radius, slowly changing around
+    shift = (turn.astype(np.float32) * np.float32(8 / TURN)) + np.float32(40)
+    place = edge * np.float32(1 / 0.045) + np.float32(64)
+    rings = _lookup(well.rings, shift, place)
+    beyond = lit * np.sqrt(lit) * (np.float32(well.beyond) + np.float32(0.1) * rings)
+    beyond *= np.float32(1) / (1 + np.maximum(edge, 0) * np.float32(0.35))
+    picture += outside * (beyond - picture)
+    # the arc narrows towards the focal plane of the floor
+    arc = well.arc * min(max(0.8 + focus, 0.15), 1.25)
+    width = np.float32(arc) * (np.float32(0.2) + np.float32(0.8) * lit)
+    share = (edge + width * np.float32(0.3)) / np.maximum(width, np.float32(1.5 * canvas.pixel))
+    bell = np.maximum(1 - share * share, 0)
+    arc = np.minimum(bell * (2 - bell) * np.float32(1.15), 1)
+    strength = np.clip((lit - np.float32(well.onset)) * np.float32(1.9), 0, 1)
+    picture += arc * strength * (np.float32(1.08) - picture)
 
-    def disc(self, distance: Floats, softness: float) -> Floats:
-        """Coverage of the region where the signed `distance` from its edge is negative."""
-        return np.asarray(np.clip(0.5 - distance / self.width(softness), 0, 1), dtype=np.float32)
 
-    def line(self, distance: Floats, softness: float) -> Floats:
-        """Bell-shaped line where `distance` is 0, paler where the grid is too coarse for it."""
-        width = self.width(softness)
-        height = softness * self.blur / width
-        return np.asarray(height * np.exp(-((distance / width) ** 2)), dtype=np.float32)
+def _lookup(lattice: Floats, rows: Floats, columns: Floats) -> Floats:
+    """Values of a lattice at real places, interpolated along both, repeated beyond its border."""
+    low_row, low_column = np.floor(rows), np.floor(columns)
+    down, right = rows - low_row, columns - low_column
+    row, column = low_row.astype(np.intp) % len(lattice), low_column.astype(np.intp) % len(lattice)
+    next_row, next_column = (row + 1) % len(lattice), (column + 1) % len(lattice)
+    upper = lattice[row, column] + (lattice[row, next_column] - lattice[row, column]) * right
+    lower = lattice[next_row, column]
+    lower = lower + (lattice[next_row, next_column] - lower) * right
+    return np.asarray(upper + (lower - upper) * down)
 
-    def slope(self, height: Floats) -> Floats:
-        """Slope of a surface towards the light, per embryo unit."""
-        result = np.zeros_like(height)
-        step = 2 * self.pixel
-        result[:, 1:-1] = (height[:, :-2] - height[:, 2:]) * (self.light[0] / step)
-        result[1:-1] += (height[:-2] - height[2:]) * (self.light[1] / step)
-        return result
 
-    def paint(
-        self, cells: Cells, *, relief: float, membrane: float, opacity: float, grain: float
-    ) -> None:
-        """Paint cells one over the other, as low domes with a membrane.
+def photograph(picture: Floats, style: Style, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """What the camera makes of the light: vignette, noise, and its JPEG.
 
-        Args:
-            cells: What to paint, in this order.
-            relief: Grey between the middle and the bright flank of a cell.
-            membrane: Grey by which its outline is darker.
-            opacity: Of the cells, 0 to 1.
-            grain: Strength of their granularity, 0 to 1.
-        """
-        if not len(cells):
-            return
-        cover, shade, tops, lefts = self._domes(cells, relief, membrane)
-        cover *= opacity
-        side = cover.shape[1]
-        for index, (top, left) in enumerate(zip(tops, lefts, strict=True)):
-            here, there = self._overlap(top, left, side)
-            part = cover[index][there]
-            tone, grains = self.tone[here], self.grain[here]
-            tone += part * (shade[index][there] - tone)
-            grains += part * (grain - grains)
+    Args:
+        picture: Light, (R, R).
+        style: The microscope.
+        rng: Generator of the noise.
+    """
+    size = len(picture)
+    axis = ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
+    corner = axis[None, :] * axis[None, :] + axis[:, None] * axis[:, None]
+    light = picture * (1 - np.float32(style.vignette * 0.5) * corner)
+    # pixels that gather more light are less noisy: the mean of several has the same law
+    noise = rng.standard_normal((size, size), dtype=np.float32)
+    light += noise * np.float32(style.noise * size / 256)
+    grey = np.clip(light * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
+    return compressed(grey, style.quality)
 
-    def _overlap(self, top: int, left: int, side: int) -> tuple[Window, Window]:
-        """The part of a box that lies on the canvas: its window there, and within the box."""
-        ends = [
-            (min(max(start, 0), self.size), min(max(start + side, 0), self.size))
-            for start in (top, left)
-        ]
-        (first_row, last_row), (first_column, last_column) = ends
-        return (
-            (slice(first_row, last_row), slice(first_column, last_column)),
-            (
-                slice(first_row - top, last_row - top),
-                slice(first_column - left, last_column - left),
-            ),
-        )
 
-    def _domes(
-        self, cells: Cells, relief: float, membrane: float
-    ) -> tuple[Floats, Floats, list[int], list[int]]:
-        """Coverage and grey of each cell in its own box (N, side, side); the boxes' corners."""
+# luminance table of the JPEG standard (ITU-T T.81, table K.1)
+_STEPS = np.array(
+    [
+        16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+        14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+        18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+        49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+    ]
+)  # fmt: skip
 
-        def column(values: Doubles | Floats) -> Floats:
-            return values.astype(np.float32)[:, None, None]
 
-        width = self.width(0.025)
-        along = np.maximum(cells.along, 0.6 * self.pixel)
-        across = np.maximum(cells.across, 0.6 * self.pixel)
-        reach = np.hypot(along, np.maximum(across, along**2 * cells.bend / 2)).max() + width
-        side = 2 * math.ceil(reach / self.pixel) + 1
-        lefts = np.floor((cells.x - self.x[0, 0]) / self.pixel).astype(int) - side // 2
-        tops = np.floor((cells.y - self.y[0, 0]) / self.pixel).astype(int) - side // 2
-        box = (np.arange(side) * self.pixel).astype(np.float32)
-        dx = column(self.x[0, 0] + lefts * self.pixel - cells.x) + box[None, None, :]
-        dy = column(self.y[0, 0] + tops * self.pixel - cells.y) + box[None, :, None]
-        cosine, sine = column(np.cos(cells.angle)), column(np.sin(cells.angle))
-        forth = dx * cosine + dy * sine
-        u = forth / column(along)
-        v = dy * cosine - dx * sine + forth * forth * column(cells.bend / 2)
-        v /= column(across)
-        square = u * u + v * v
-        edge = (np.sqrt(square) - 1) * column(across)
-        cover: Floats = np.clip(0.5 - edge / width, 0, 1)
-        towards_u = cosine * self.light[0] + sine * self.light[1]
-        towards_v = cosine * self.light[1] - sine * self.light[0]
-        shade = np.asarray(u * towards_u + v * towards_v, dtype=np.float32)
-        shade *= relief * (0.3 + 0.7 * np.minimum(square, 1))
-        shade += column(cells.tone)
-        shade -= membrane * np.maximum(1 - np.abs(edge + 0.3 * width) / width, 0)
-        return cover, shade, tops.tolist(), lefts.tolist()
-
-    def facets(self, centres: Doubles, warp: Floats) -> Floats:
-        """Domes of the polygons nearest to each of the `centres` (N, 2), 0 at their borders.
-
-        Args:
-            centres: Centres of the polygons, (N, 2).
-            warp: Shift (size, size) by which the straight borders are bent.
-        """
-        across, down = self.x + warp, self.y + warp.T
-        nearest: Floats = np.full(self.tone.shape, 9, dtype=np.float32)
-        second = nearest
-        for x, y in centres.astype(np.float32):
-            distance = np.sqrt((across - x) ** 2 + (down - y) ** 2)
-            second = np.minimum(second, np.maximum(nearest, distance))
-            nearest = np.minimum(nearest, distance)
-        return np.asarray(1 - np.exp((nearest - second) / self.width(0.07)), dtype=np.float32)
-
-    def texture(self, lattice: Floats, extent: float) -> Floats:
-        """Bilinear interpolation of random numbers laid over the square -`extent` to `extent`."""
-        count = len(lattice) - 1
-        rows, row_share = self._lattice_places(self.y[:, 0], count, extent)
-        columns, column_share = self._lattice_places(self.x[0], count, extent)
-        band = lattice[rows] + (lattice[rows + 1] - lattice[rows]) * row_share[:, None]
-        return np.asarray(
-            band[:, columns] + (band[:, columns + 1] - band[:, columns]) * column_share
-        )
-
-    @staticmethod
-    def _lattice_places(
-        axis: Floats, count: int, extent: float
-    ) -> tuple[NDArray[np.int64], Floats]:
-        place = np.clip((axis / extent + 1) * (count / 2), 0, count - 1e-3)
-        low = place.astype(np.int64)
-        return low, (place - low).astype(np.float32)
+def compressed(grey: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """The picture after JPEG: steps of a camera's picture, finer where it was made smaller."""
+    if not quality:
+        return grey
+    scale = (50 / quality if quality < 50 else 2 - quality / 50) * min(len(grey) / CAMERA, 1)
+    steps = np.clip(np.floor(_STEPS * scale + 0.5), 1, 255).astype(int).tolist()
+    with io.BytesIO() as file:
+        Image.fromarray(grey).save(file, format="JPEG", qtables=[steps])
+        return np.array(Image.open(file))

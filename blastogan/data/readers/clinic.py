@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blastogan.data.draft import TableDraft, known_embryo
-from blastogan.data.folder import Folder
+from blastogan.data.folder import TABLE, Folder
 from blastogan.data.readers.tables import Row, read_table
 from blastogan.data.reading import Reading
 from blastogan.data.records import GradedTable
@@ -21,7 +21,7 @@ class ClinicTableReader:
 
     format = "clinic"
     layout = "a table metadata.csv with the columns filename and grade"
-    _FILE = "metadata.csv"
+    _FILE = TABLE
 
     def claims(self, folder: Folder) -> bool:
         """Whether there is a ``metadata.csv``."""

@@ -1,0 +1,1 @@
+"""Phantoms: procedural blastocysts, drawings that are called so wherever they are shown."""
