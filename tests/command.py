@@ -82,6 +82,14 @@ class StopAt(pl.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+class StopTwiceAt(StopAt):
+    """Presses Ctrl-C, and again before that batch has ended."""
+
+    def on_train_batch_start(self, *args):
+        super().on_train_batch_start(*args)
+        super().on_train_batch_start(*args)
+
+
 class StopInValidation(pl.Callback):
     """Presses Ctrl-C in the first batch of a validation."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from inception import write_random_inception
+from PIL import Image
 
 from blastogan import (
     BlastocystDataModule,
@@ -21,6 +24,7 @@ from blastogan import (
     StyleGANModule,
 )
 from blastogan.callbacks import GrowthCheckpoint, RandomState, StopOnDivergence
+from blastogan.metrics import pairwise_ms_ssim, sets
 
 # ticks of 32 images: hold 8, fade 16, hold 16, with a batch that shrinks on the way
 TINY = {
@@ -41,6 +45,14 @@ MODULES = {
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_pairs() -> Iterator[None]:
+    """Validations compare fewer pairs: a thousand take a third of the time of a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sets, "pairwise_ms_ssim", partial(pairwise_ms_ssim, pairs=32))
+        yield
 
 
 @pytest.fixture
@@ -101,6 +113,30 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(command.TINY)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def _tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        Path("tiny.yaml").write_text(command.TINY)
+        assert command.blastogan("fit", "--config", "tiny.yaml") == 0
+    return home
+
+
+@pytest.fixture
+def trained(here: Path, _tiny_run: Path) -> Path:
+    """A folder with ``tiny.yaml`` and a copy of its run, which is trained once for all tests."""
+    shutil.copytree(_tiny_run, here, dirs_exist_ok=True)
+    return here
+
+
+@pytest.fixture
+def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw nothing for ``fidelity.png``: three plots take a second, as the training does."""
+    blank = Image.new("L", (9, 9))
+    monkeypatch.setattr("blastogan.callbacks.fidelity.plot_curves", lambda *args: blank)
 
 
 def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:

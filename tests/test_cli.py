@@ -18,9 +18,8 @@ from blastogan.presets import find_config, preset_names
 pytestmark = pytest.mark.slow
 
 
-def test_fit_test_resume_and_generate_from_a_preset_like_file(here, capfd):
-    assert blastogan("fit", "--config", "tiny.yaml") == 0
-    run = here / "runs/tiny"
+def test_fit_test_resume_and_generate_from_a_preset_like_file(trained, capfd):
+    run = trained / "runs/tiny"
     assert {path.name for path in run.iterdir()} == {
         "checkpoints",
         "config.yaml",
@@ -40,14 +39,14 @@ def test_fit_test_resume_and_generate_from_a_preset_like_file(here, capfd):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     assert blastogan("fit", "--config=tiny.yaml") == 0
     assert all(p.read_bytes() == content for p, content in before.items())
-    assert_same_run(last, here / "runs/tiny-2/checkpoints/last.ckpt")
+    assert_same_run(last, trained / "runs/tiny-2/checkpoints/last.ckpt")
 
     # from the end of the first phase, with the configuration that lies in the run folder
     middle = run / "checkpoints/phase-00-hold-0008.ckpt"
-    other = here / "other/checkpoints"
+    other = trained / "other/checkpoints"
     other.mkdir(parents=True)
     shutil.copy(middle, other / "last.ckpt")
-    shutil.copy(run / "config.yaml", here / "other/config.yaml")
+    shutil.copy(run / "config.yaml", trained / "other/config.yaml")
     assert blastogan("fit", "--ckpt_path", other / "last.ckpt") == 0
     assert_same_run(last, other / "last.ckpt")
 
@@ -139,10 +138,9 @@ def test_wrong_use_gets_one_clear_message_and_leaves_nothing_behind(case, here, 
     assert sorted(here.rglob("*")) == before
 
 
-def test_checkpoints_that_do_not_fit_are_refused_before_anything_happens(here, capfd):
-    blastogan("fit", "--config", "tiny.yaml")
-    last = here / "runs/tiny/checkpoints/last.ckpt"
-    before = {p: p.read_bytes() for p in here.rglob("*") if p.is_file()}
+def test_checkpoints_that_do_not_fit_are_refused_before_anything_happens(trained, capfd):
+    last = trained / "runs/tiny/checkpoints/last.ckpt"
+    before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
     for args, message in (
         (["--model.class_path", "StyleGANModule"], "holds a ProGANModule, not a StyleGANModule"),
         (["--schedule.hold_kimg", "0.128"], "another schedule: hold_kimg is {8: 0.064"),
@@ -153,7 +151,7 @@ def test_checkpoints_that_do_not_fit_are_refused_before_anything_happens(here, c
         assert message in capfd.readouterr().err
     assert blastogan("fit", "--config", "tiny.yaml", "--run_dir", "runs/tiny") == 2
     assert "add --ckpt_path runs/tiny/checkpoints/last.ckpt" in capfd.readouterr().err
-    assert {p: p.read_bytes() for p in here.rglob("*") if p.is_file()} == before
+    assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -171,11 +169,12 @@ def test_every_preset_builds(name, here, capfd):
     assert schedule.rounding == ()
 
 
+@pytest.mark.usefixtures("blank_plots")
 @pytest.mark.parametrize("name", ["progan", "stylegan"])
 def test_every_architecture_runs_from_its_preset_in_small(name, here):
     small = [
-        "--schedule={start_resolution: 8, final_resolution: 16, fade_kimg: 0.064, hold_kimg: "
-        "0.064, batch_size: 8, tick_kimg: 0.064}",
+        "--schedule={start_resolution: 8, final_resolution: 16, fade_kimg: 0.032, hold_kimg: "
+        "0.032, batch_size: 8, tick_kimg: 0.032}",
         "--model.init_args.channel_base=64",
         "--model.init_args.channel_cap=8",
         "--data.num_phantoms=60",
@@ -185,7 +184,7 @@ def test_every_architecture_runs_from_its_preset_in_small(name, here):
     for preset in (name, f"paper-{name}"):
         assert blastogan("fit", "--config", preset, *small) == 0
         last = here / f"runs/{preset}/checkpoints/last.ckpt"
-        assert weights(last)["blastogan"]["images_shown"] == 192
+        assert weights(last)["blastogan"]["images_shown"] == 96
 
 
 def test_the_study_is_in_its_presets_to_the_letter():

@@ -19,6 +19,7 @@ from blastogan.errors import UserError
 from blastogan.metrics import fidelity
 from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
 from blastogan.modules.sampling import evaluation_fakes, labels_by_law
+from blastogan.plots import plot_curves
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def pixels(monkeypatch):
+def pixels(monkeypatch, blank_plots):
     extractor = Pixels()
     monkeypatch.setattr(fidelity, "load_extractor", lambda *args, **kwargs: extractor)
     return extractor
@@ -60,8 +61,9 @@ def test_weights_are_the_same_with_and_without_evaluation(
 
 
 def test_every_phase_end_has_a_row_with_every_metric_and_a_plot(
-    schedule, make_module, make_data, make_trainer, pixels, tmp_path
+    schedule, make_module, make_data, make_trainer, pixels, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr("blastogan.callbacks.fidelity.plot_curves", plot_curves)
     fit(make_module, make_data, make_trainer(callback(schedule, metrics=METRICS)))
     found = rows(tmp_path)
     assert [float(row["kimg"]) * 1000 for row in found] == [phase.end for phase in schedule.phases]
@@ -229,7 +231,7 @@ def test_real_side_is_seen_once_and_kept_for_the_next_run(
 
 
 def test_without_weights_one_message_and_the_metrics_that_need_none(
-    schedule, make_module, make_data, make_trainer, tmp_path, caplog, monkeypatch
+    schedule, make_module, make_data, make_trainer, tmp_path, caplog, monkeypatch, blank_plots
 ):
     from blastogan.metrics.weights import WeightsNotFound
 

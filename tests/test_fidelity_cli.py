@@ -21,17 +21,16 @@ fidelity: {extractor: grader, weights: grader.ckpt, num_fakes: 40, num_test_fake
 
 
 @pytest.fixture
-def graded(tmp_path, monkeypatch):
+def graded(here, monkeypatch):
     """A folder with a tiny configuration and a grader, trained or not."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BLASTOGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BLASTOGAN_CACHE", str(here / "cache"))
     pl.seed_everything(0)
     trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
     trainer.strategy.connect(GradeClassifier(resolution=32))
     trainer.save_checkpoint("grader.ckpt")
     lines = [line for line in TINY.splitlines() if not line.startswith("fidelity")]
     Path("tiny.yaml").write_text("\n".join(lines) + FIDELITY)
-    return tmp_path
+    return here
 
 
 def numbers(content):
@@ -41,16 +40,14 @@ def numbers(content):
     return {"": content} if isinstance(content, (int, float)) else {}
 
 
-def test_several_processes_measure_what_one_does(graded):
-    assert blastogan("fit", "--config", "tiny.yaml", "--fidelity.metrics", "[]") == 0
-    last = "runs/tiny/checkpoints/last.ckpt"
-    for devices in (1, 2):
-        done = start(
-            "test", "--config", "tiny.yaml", "--ckpt_path", last, "--trainer.devices", devices,
-        )  # fmt: skip
-        printed, _ = done.communicate(timeout=300)
-        assert done.returncode == 0, printed
-        assert printed.count("held-out gap") == 1
+def test_several_processes_measure_what_one_does(trained, graded, capfd):
+    args = "test", "--config", "tiny.yaml", "--ckpt_path", "runs/tiny/checkpoints/last.ckpt"
+    assert blastogan(*args, "--trainer.devices", 1) == 0
+    assert capfd.readouterr().out.count("held-out gap") == 1
+    done = start(*args, "--trainer.devices", 2)
+    printed, _ = done.communicate(timeout=300)
+    assert done.returncode == 0, printed
+    assert printed.count("held-out gap") == 1
     one, two = (
         numbers(json.loads(Path(f"runs/tiny/fidelity-test-0.192{name}.json").read_text()))
         for name in ("", "-2")

@@ -112,11 +112,10 @@ def test_files_are_graded_in_colour(here):
     assert grader.hparams["img_channels"] == 3
 
 
-def test_a_grader_and_a_gan_are_not_taken_for_each_other(here, capfd):
-    assert blastogan("fit", "--config", "tiny.yaml") == 0
+def test_a_grader_and_a_gan_are_not_taken_for_each_other(trained, capfd):
     assert fit(epochs=1) == 0
     gan, grader = (Path("runs") / name / "checkpoints/last.ckpt" for name in ("tiny", "grader"))
-    before = sorted(here.rglob("*"))
+    before = sorted(trained.rglob("*"))
     for command, message in (
         (["grade", "fit", "--config=runs/grader/config.yaml", "--ckpt_path", gan], "a ProGAN"),
         (["grade", "test", "--config=runs/grader/config.yaml", "--ckpt_path", gan], "a ProGAN"),
@@ -127,7 +126,7 @@ def test_a_grader_and_a_gan_are_not_taken_for_each_other(here, capfd):
         capfd.readouterr()
         assert blastogan(*command) == 2
         assert message in capfd.readouterr().err
-    assert sorted(here.rglob("*")) == before
+    assert sorted(trained.rglob("*")) == before
 
 
 WRONG = {

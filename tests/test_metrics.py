@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from blastogan.errors import UserError
-from blastogan.metrics import ImageSetMetrics, image_swd, pairwise_ms_ssim, to_float, to_uint8
+from blastogan.metrics import (
+    ImageSetMetrics,
+    image_swd,
+    pairwise_ms_ssim,
+    sets,
+    to_float,
+    to_uint8,
+)
 from blastogan.metrics.similarity import scale_weights
 from blastogan.metrics.sliced_wasserstein import (
     laplacian_pyramid,
@@ -115,6 +122,15 @@ def test_set_metrics_gather_batches_and_do_not_depend_on_them():
     assert values["swd"] == pytest.approx((values["swd_32"] + values["swd_16"]).item() / 2)
     with pytest.raises(UserError, match="expected the same shape"):
         whole.update(reals, fakes.float())
+
+
+def test_set_metrics_compare_a_thousand_pairs(monkeypatch):
+    # the other tests compare fewer
+    monkeypatch.setattr(sets, "pairwise_ms_ssim", pairwise_ms_ssim)
+    metrics = ImageSetMetrics(seed=3)
+    metrics.update(noise(8), noise(8, seed=1))
+    expected = pairwise_ms_ssim(noise(8, seed=1), pairs=1000, seed=3)
+    assert metrics.compute()["ms_ssim"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_set_metrics_leave_the_global_random_state_alone():

@@ -22,7 +22,7 @@ TOLD = {
     "your_own_images": (
         "fault layout",
         "note no-groups",
-        "unknown grade '4A'",
+        "unknown grade '",
         "z1.png' leads out of the folder",
         "is grade 3BB",
         "fault unreadable",

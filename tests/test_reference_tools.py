@@ -13,7 +13,7 @@ from blastogan.metrics.frechet import FrechetReference, Moments
 
 pytestmark = pytest.mark.slow
 
-COUNT, SUBSET = 24, 12
+COUNT, SUBSET = 10, 5
 
 
 class Images(Dataset):
@@ -29,9 +29,9 @@ class Images(Dataset):
 
 @pytest.fixture(scope="module")
 def sides():
-    """Reals, and fakes that are darker and less sharp."""
+    """Reals, and fakes that are darker and less sharp: far enough that no share is 0 or 1."""
     real, fake = example_images(COUNT, seed=1), example_images(COUNT, seed=2)
-    return real, (torch.nn.functional.avg_pool2d(fake.float(), 3, 1, 1) * 0.8).to(torch.uint8)
+    return real, (torch.nn.functional.avg_pool2d(fake.float(), 3, 1, 1) * 0.45).to(torch.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_legacy_numbers_are_those_of_torch_fidelity(sides, legacy, inception_wei
     assert ours["kid_std"] == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-4)
     assert ours["precision"] == theirs["precision"]
     assert ours["recall"] == theirs["recall"]
-    assert 0 < ours["precision"] < 1 or 0 < ours["recall"] < 1
+    assert 0 < ours["precision"] < ours["recall"] < 1
 
 
 def test_legacy_distance_is_that_of_torchmetrics(sides, legacy, inception_weights):
@@ -108,8 +108,8 @@ def test_clean_distance_is_that_of_clean_fids_pipeline(sides, inception_weights)
             for name, layer in clean._network.named_children():
                 x = x if name == "fc" else layer(x)
         # its matrix root takes a minute in 2048 dimensions, and is inexact where it is singular
-        theirs.append(x.flatten(1)[:, ::128].numpy())
-        ours.append(Moments.of(clean(side)[:, ::128]))
+        theirs.append(x.flatten(1)[:, ::256].numpy())
+        ours.append(Moments.of(clean(side)[:, ::256]))
     moments = [(each.mean(axis=0), np.cov(each, rowvar=False)) for each in theirs]
     expected = float(frechet_distance(*moments[0], *moments[1]))
     assert expected > 1

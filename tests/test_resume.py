@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -25,25 +27,33 @@ class Crash(RuntimeError):
     pass
 
 
-class CrashAt(pl.Callback):
-    """Saves and dies in a hook when so many images were shown."""
+class SaveAt(pl.Callback):
+    """Saves in a hook when so many images were shown."""
 
     def __init__(self, images, path, hook):
         self.images, self.path, self.hook = images, path, hook
 
-    def _crash(self, hook, trainer, module):
+    def _reached(self, hook, trainer, module):
         if hook == self.hook and module.images_shown == self.images:
             trainer.save_checkpoint(self.path, weights_only=False)
-            raise Crash
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self._crash("batch", trainer, module)
+        self._reached("batch", trainer, module)
 
     def on_validation_batch_end(self, trainer, module, *args):
-        self._crash("validation", trainer, module)
+        self._reached("validation", trainer, module)
 
     def on_train_epoch_end(self, trainer, module):
-        self._crash("tick", trainer, module)
+        self._reached("tick", trainer, module)
+
+
+class CrashAt(SaveAt):
+    """Dies after it has saved."""
+
+    def _reached(self, hook, trainer, module):
+        super()._reached(hook, trainer, module)
+        if self.path.exists():
+            raise Crash
 
 
 class Order(pl.Callback):
@@ -83,9 +93,28 @@ def same_optimizers(first, second):
 
 
 @pytest.fixture(scope="module")
-def alone():
+def known():
     """Runs that are left alone, by their settings; each is trained once."""
     return {}
+
+
+@pytest.fixture
+def alone(run, known, tmp_path_factory):
+    """Give a run that was left alone, its order, its random state, and what it saved on the way."""
+
+    def train_once(name, workers):
+        if (name, workers) not in known:
+            folder = tmp_path_factory.mktemp("saved")
+            saved = {(point, hook): folder / f"{point}-{hook}.ckpt" for _, point, _, hook in CASES}
+            callbacks = [SaveAt(POINTS[at], path, hook) for (at, hook), path in saved.items()]
+            trainer, order = run(*callbacks, name=name, workers=workers)
+            state = torch.get_rng_state()
+            last = Path(trainer.default_root_dir, "checkpoints", "last.ckpt")
+            saved["end"] = shutil.copy(last, folder)
+            known[name, workers] = trainer, order, state, saved
+        return known[name, workers]
+
+    return train_once
 
 
 CASES = [
@@ -97,34 +126,43 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "point", "workers", "hook"), CASES)
-def test_resume_is_bit_equal(name, point, workers, hook, run, alone, tmp_path):
-    if (name, workers) not in alone:
-        alone[name, workers] = (*run(name=name, workers=workers), torch.get_rng_state())
-    whole, order, state = alone[name, workers]
-    path = tmp_path / "crash.ckpt"
-    crashed, before = run(CrashAt(POINTS[point], path, hook), name=name, workers=workers)
-    assert crashed is None
-    resumed, after = run(name=name, workers=workers, ckpt=path)
+def test_resume_is_bit_equal(name, point, workers, hook, run, alone):
+    whole, order, state, saved = alone(name, workers)
+    resumed, after = run(name=name, workers=workers, ckpt=saved[point, hook])
     assert same_weights(resumed.lightning_module, whole.lightning_module)
     assert resumed.lightning_module.images_shown == 160
     assert same_optimizers(resumed, whole)
     assert torch.equal(torch.get_rng_state(), state)
+    assert after == {shown: seen for shown, seen in order.items() if shown >= POINTS[point]}
+
+
+@pytest.mark.parametrize("name", ["progan", "stylegan"])
+def test_saving_changes_nothing_and_neither_does_a_crash(name, run, alone, tmp_path):
+    saving, order, state, _ = alone(name, 0)
+    whole, seen = run(name=name, workers=0)
+    assert same_weights(whole.lightning_module, saving.lightning_module)
+    assert same_optimizers(whole, saving)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert seen == order
+    path = tmp_path / "crash.ckpt"
+    crashed, before = run(CrashAt(60, path, "batch"), name=name, workers=0)
+    assert crashed is None
+    resumed, after = run(name=name, workers=0, ckpt=path)
+    assert same_weights(resumed.lightning_module, whole.lightning_module)
     assert before | after == order
-    assert min(after) == POINTS[point]
 
 
-def test_a_finished_run_has_nothing_left_to_do(run, tmp_path):
-    alone, _ = run(name="progan", workers=0)
-    again, seen = run(name="progan", workers=0, ckpt=tmp_path / "run/checkpoints/last.ckpt")
+def test_a_finished_run_has_nothing_left_to_do(run, alone):
+    whole, _, _, saved = alone("progan", 0)
+    again, seen = run(name="progan", workers=0, ckpt=saved["end"])
     assert seen == {}
-    assert same_weights(again.lightning_module, alone.lightning_module)
+    assert same_weights(again.lightning_module, whole.lightning_module)
 
 
-def test_the_test_would_see_a_lost_random_state(run, tmp_path, monkeypatch):
+def test_the_test_would_see_a_lost_random_state(run, alone, monkeypatch):
     from blastogan.callbacks import RandomState
 
-    alone, _ = run(name="progan", workers=0)
-    run(CrashAt(60, tmp_path / "crash.ckpt", "batch"), name="progan", workers=0)
+    whole, _, _, saved = alone("progan", 0)
     monkeypatch.setattr(RandomState, "load_state_dict", lambda self, state: None)
-    resumed, _ = run(name="progan", workers=0, ckpt=tmp_path / "crash.ckpt")
-    assert not same_weights(resumed.lightning_module, alone.lightning_module)
+    resumed, _ = run(name="progan", workers=0, ckpt=saved["mid-fade", "batch"])
+    assert not same_weights(resumed.lightning_module, whole.lightning_module)
