@@ -186,19 +186,22 @@ def _anywhere(rng: np.random.Generator, count: int, inner: float, outer: float) 
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def _draw_rim(
-    rng: np.random.Generator, law: RimLaw, radius: float, x: float = 0.0, y: float = 0.0
-) -> Rim:
+def _draw_widths(rng: np.random.Generator, count: int, unevenness: float) -> Doubles:
+    """Angles that cells around a circle take up, (count,)."""
+    widths = np.exp(rng.normal(0, unevenness, count))
+    return np.asarray(widths * (2 * math.pi / widths.sum()))
+
+
+def _draw_rim(rng: np.random.Generator, law: RimLaw, radius: float) -> Rim:
     """Rim cells along the circle; their mean thickness follows the law exactly."""
     count = int(rng.integers(law.cells[0], law.cells[1], endpoint=True))
-    widths = np.exp(rng.normal(0, law.unevenness, count))
-    widths *= 2 * math.pi / widths.sum()
+    widths = _draw_widths(rng, count, law.unevenness)
     starts = rng.uniform(0, 2 * math.pi) + np.cumsum(widths) - widths
     # wider cells are thicker, and none is a spike
     heights = np.sqrt(widths * count) * np.exp(rng.normal(0, law.variety, count))
     rim = Rim(
-        x=x,
-        y=y,
+        x=0.0,
+        y=0.0,
         radius=radius,
         starts=starts,
         heights=heights,
@@ -223,8 +226,7 @@ def _draw_hernia(
     height = min(float(rim.heights.mean()), 0.3 * radius)
     x, y = _polar(angle, 1.0 + radius * (share - 0.55))
     count = max(5, round(len(rim) * radius * 1.3))
-    widths = np.exp(rng.normal(0, 0.2, count))
-    widths *= 2 * math.pi / widths.sum()
+    widths = _draw_widths(rng, count, 0.2)
     return (
         Rim(
             x=x,

@@ -77,8 +77,8 @@ def add_well(picture: Floats, canvas: Canvas, well: Well, light: float, focus: f
     beyond *= np.float32(1) / (1 + np.maximum(edge, 0) * np.float32(0.35))
     picture += outside * (beyond - picture)
     # the arc narrows towards the focal plane of the floor
-    arc = well.arc * min(max(0.8 + focus, 0.15), 1.25)
-    width = np.float32(arc) * (np.float32(0.2) + np.float32(0.8) * lit)
+    thickness = well.arc * min(max(0.8 + focus, 0.15), 1.25)
+    width = np.float32(thickness) * (np.float32(0.2) + np.float32(0.8) * lit)
     share = (edge + width * np.float32(0.3)) / np.maximum(width, np.float32(1.5 * canvas.pixel))
     bell = np.maximum(1 - share * share, 0)
     arc = np.minimum(bell * (2 - bell) * np.float32(1.15), 1)
