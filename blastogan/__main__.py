@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+from blastogan.allocator import keep_freed_memory
 from blastogan.errors import DivergenceError, UserError, printable
 
 USAGE = """\
@@ -50,6 +51,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"blastogan {version('blastogan')}\n")
         return 0
     _be_quiet()
+    keep_freed_memory()
     try:
         return _command(args[0])(args)
     except (UserError, DivergenceError) as error:
@@ -73,16 +75,10 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
 
         return lambda args: generate(args[1:])
     if name in ("fit", "validate", "test", "predict"):
-        from blastogan.allocator import keep_freed_memory
-
-        keep_freed_memory()
         from blastogan import cli
 
         return cli.run
     if name == "grade":
-        from blastogan.allocator import keep_freed_memory
-
-        keep_freed_memory()
         from blastogan import grade_cli
 
         return lambda args: grade_cli.run(args[1:])

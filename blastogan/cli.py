@@ -17,6 +17,7 @@ from blastogan import run_cli
 from blastogan.callbacks import (
     FadeIn,
     FidelityCallback,
+    Float32Products,
     GracefulInterrupt,
     GrowthCheckpoint,
     GrowthProgress,
@@ -122,6 +123,7 @@ class BlastoganCLI(RunCLI):
         for key, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
             parser.link_arguments("schedule", f"{key}.schedule", apply_on="instantiate")
+        parser.add_lightning_class_args(Float32Products, "float32")
         parser.add_lightning_class_args(SampleGrid, "samples")
         parser.add_lightning_class_args(FidelityCallback, "fidelity")
         parser.link_arguments("schedule", "fidelity.schedule", apply_on="instantiate")

@@ -7,6 +7,7 @@ from blastogan.callbacks.checkpoints import (
 )
 from blastogan.callbacks.fade_in import FadeIn
 from blastogan.callbacks.fidelity import FidelityCallback
+from blastogan.callbacks.float32 import Float32Products
 from blastogan.callbacks.growing import ProgressiveGrowing
 from blastogan.callbacks.progress import GrowthProgress
 from blastogan.callbacks.random_state import RandomState
@@ -17,6 +18,7 @@ from blastogan.callbacks.training_log import TrainingLog
 __all__ = [
     "FadeIn",
     "FidelityCallback",
+    "Float32Products",
     "GracefulInterrupt",
     "GrowthCheckpoint",
     "GrowthProgress",

@@ -42,9 +42,9 @@ class ResidentImages:
         held, levels, rows = self._held
         here = next(iter(levels.values())).device
         moved = IndexBatch(
-            labels=batch["labels"].to(here),
-            index=batch["index"].to(here),
-            symmetry=batch["symmetry"].to(here),
+            labels=batch["labels"].to(here, non_blocking=True),
+            index=batch["index"].to(here, non_blocking=True),
+            symmetry=batch["symmetry"].to(here, non_blocking=True),
             resolution=batch["resolution"],
         )
         images = gather_batch(levels, rows, moved)

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import torch
-from pytorch_lightning import LightningModule
-from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
+from torch.autograd.profiler import record_function
 from torch.optim import Optimizer
 
+from blastogan.allocator import keep_freed_memory
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
-from blastogan.grades import CLASSES, LABEL_SIZES, LETTERS, Grade
+from blastogan.grades import LETTERS
 from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, r1_gamma_rule
-from blastogan.metrics import ImageSetMetrics, to_float, to_uint8
-from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
+from blastogan.metrics import to_float
+from blastogan.modules.compiling import CompileMode, NetworkCompiler
 from blastogan.modules.ema import ema_decay, update_ema
+from blastogan.modules.freezing import frozen
+from blastogan.modules.generating import GeneratingModule
 from blastogan.modules.optimizers import apply_settings, build_optimizer
-from blastogan.modules.requests import Request, grade_labels, numbered_latents
 from blastogan.networks.layers import downsample, fade, upsample
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
 
 Regularizer = Literal["r1", "gradient_penalty", "none"]
-Self = TypeVar("Self", bound="BaseGANModule")
 
 
-class BaseGANModule(LightningModule):
+class BaseGANModule(GeneratingModule):
     """Owns the step of a progressively grown GAN: D, lazy R1, G, EMA, images shown.
 
-    Optimisation is manual. `resolution` and `alpha` say what the next step works on; they are set
-    by the growing callbacks, and without them the module trains at its full resolution. Time is
-    `images_shown`, summed over devices.
+    Optimisation is manual. A step never waits for the device: nothing in it reads a value of a
+    tensor.
 
     Subclasses hand over their networks and may override `generate_fakes` and `sample`.
 
@@ -52,17 +50,15 @@ class BaseGANModule(LightningModule):
         generator_optimizer: ``{"class_path": ..., "init_args": {...}}`` of any optimiser of
             `torch.optim`; ``None`` is Adam with 0.001, betas 0.0 and 0.99, eps 1e-8.
         discriminator_optimizer: As `generator_optimizer`.
-        channels_last: Memory format of the networks; faster on GPUs in half precision.
-
-    Attributes:
-        generator_ema: Moving average of `generator`; samples, metrics and exports use it.
-        grade_counts: int64 ``(4, 4)``, reals seen by ICM and TE letter: the law of the data.
+        reuse_fakes: Whether the generator learns from the fakes that the discriminator has just
+            learnt from, for a pass less; else both get their own, as in the papers.
+        channels_last: Whether networks that gain by it hold their features channel by channel at
+            each pixel: both of ProGAN, StyleGAN's discriminator.
+        compile_mode: Whether, and in which mode, networks run through `torch.compile`; passes that
+            are differentiated twice do not.
     """
 
-    generator: ProgressiveNetwork
-    generator_ema: ProgressiveNetwork
     discriminator: ProgressiveDiscriminator
-    grade_counts: Tensor
 
     def __init__(
         self,
@@ -79,9 +75,11 @@ class BaseGANModule(LightningModule):
         ema_rampup: float,
         generator_optimizer: dict[str, Any] | None,
         discriminator_optimizer: dict[str, Any] | None,
+        reuse_fakes: bool,
         channels_last: bool,
+        compile_mode: CompileMode,
     ) -> None:
-        super().__init__()
+        super().__init__(generator)
         if loss not in LOSSES:
             raise UserError(f"loss is {loss!r}: expected one of {', '.join(LOSSES)}")
         if regularizer not in get_args(Regularizer):
@@ -90,8 +88,6 @@ class BaseGANModule(LightningModule):
         if r1_interval < 1:
             raise UserError(f"r1_interval is {r1_interval}: expected 1 or more")
         self.automatic_optimization = False
-        self.generator = generator
-        self.generator_ema = copy.deepcopy(generator).requires_grad_(False)
         self.discriminator = discriminator
         self.adversarial_loss = LOSSES[loss]
         self.regularizer = regularizer
@@ -105,28 +101,11 @@ class BaseGANModule(LightningModule):
         self.ema_rampup = ema_rampup
         self.optimizer_settings = (generator_optimizer, discriminator_optimizer)
 
-        self.images_shown = 0
-        self.resolution = generator.resolution
-        self.alpha = 1.0
-        self.register_buffer("grade_counts", torch.zeros(LABEL_SIZES, dtype=torch.int64))
+        self.reuse_fakes = reuse_fakes
+        self._compiler = NetworkCompiler(compile_mode)
         if channels_last:
-            self.to(memory_format=torch.channels_last)
-        self.configure_metrics()
-
-    @property
-    def final_resolution(self) -> int:
-        """Highest resolution of the networks in pixels."""
-        return self.generator.resolution
-
-    @property
-    def conditional(self) -> bool:
-        """Whether the networks get the grade."""
-        return bool(self.generator.label_sizes)
-
-    def configure_metrics(self) -> None:
-        """Set the metrics of validation and test."""
-        self.val_metrics = ImageSetMetrics()
-        self.test_metrics = ImageSetMetrics()
+            for network in (self.generator, self.generator_ema, self.discriminator):
+                network.use_channels_last()
 
     def configure_optimizers(self) -> tuple[Optimizer, Optimizer]:
         """Optimisers of the generator and of the discriminator, in this order."""
@@ -135,6 +114,20 @@ class BaseGANModule(LightningModule):
             build_optimizer(for_generator, self.generator.parameters()),
             build_optimizer(for_discriminator, self.discriminator.parameters()),
         )
+
+    def on_fit_start(self) -> None:
+        """Keep freed memory for the next step, where that is left to the C library."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state of growth; optimisers keep the settings of this module.
+
+        Raises:
+            UserError: If the checkpoint is of another architecture or other sizes.
+        """
+        super().on_load_checkpoint(checkpoint)
+        apply_settings(self.optimizer_settings, checkpoint.get("optimizer_states", []))
 
     # -- the step ---------------------------------------------------------------------------------
 
@@ -148,26 +141,35 @@ class BaseGANModule(LightningModule):
         reals, labels = self.prepare_reals(batch["image"]), batch["labels"]
         global_batch = len(reals) * self.trainer.world_size
         self._count_grades(labels)
-        generator_optimizer, discriminator_optimizer = self._optimizers()
+        self._compiler.begin_step((self.resolution, len(reals)))
         given = labels if self.conditional else None
+        generator_optimizer, discriminator_optimizer = self._optimizers()
 
-        self.toggle_optimizer(discriminator_optimizer)
-        terms = self._discriminator_step(reals, given, global_batch)
-        discriminator_optimizer.step()
-        self.untoggle_optimizer(discriminator_optimizer)
+        with torch.set_grad_enabled(self.reuse_fakes):
+            fakes = self._fakes(given, len(reals))
+        discriminator_optimizer.zero_grad()
+        terms, total = self._discriminator_loss(reals, fakes.detach(), given, global_batch)
+        with record_function("discriminator: backward"):
+            self.manual_backward(total)
+        with record_function("discriminator: optimizer"):
+            discriminator_optimizer.step()
 
-        self.toggle_optimizer(generator_optimizer)
+        if not self.reuse_fakes:
+            fakes = self._fakes(given, len(reals))
         generator_optimizer.zero_grad()
-        fakes = self.generate_fakes(given, len(reals))
-        loss = self.adversarial_loss.generator(self._score(fakes, given).float())
-        self.manual_backward(loss)
-        generator_optimizer.step()
-        self.untoggle_optimizer(generator_optimizer)
-
-        decay = ema_decay(global_batch, self.images_shown, self.ema_kimg, self.ema_rampup)
-        update_ema(self.generator_ema, self.generator, decay)
+        with frozen(self.discriminator):
+            with record_function("generator: score"):
+                logits = self._score(fakes, given).float()
+            terms["loss_g"] = self.adversarial_loss.generator(logits)
+            with record_function("generator: backward"):
+                self.manual_backward(terms["loss_g"])
+        with record_function("generator: optimizer"):
+            generator_optimizer.step()
+        with record_function("generator: average"):
+            decay = ema_decay(global_batch, self.images_shown, self.ema_kimg, self.ema_rampup)
+            update_ema(self.generator_ema, self.generator, decay)
         self.images_shown += global_batch
-        return {name: term.detach() for name, term in {**terms, "loss_g": loss}.items()}
+        return {name: term.detach() for name, term in terms.items()}
 
     def prepare_reals(self, images: Tensor) -> Tensor:
         """Floats in [-1, 1] of uint8 images ``(B, C, R, R)``, cross-faded as D fades.
@@ -180,11 +182,18 @@ class BaseGANModule(LightningModule):
             reals = fade(upsample(downsample(reals)), reals, self.alpha)
         return reals
 
+    def _fakes(self, labels: Tensor | None, count: int) -> Tensor:
+        with record_function("generator: forward"):
+            return self.generate_fakes(labels, count)
+
     def generate_fakes(self, labels: Tensor | None, count: int) -> Tensor:
         """Fakes of the generator in training, ``(count, C, R, R)``."""
         z = self.global_draw(torch.randn, count, self.latent_dim)
-        fakes: Tensor = self.generator(z, labels, resolution=self.resolution, alpha=self.alpha)
-        return fakes
+        return self.run(self.generator, z, labels)
+
+    def run(self, network: ProgressiveNetwork, *args: Any) -> Tensor:
+        """Call a network at the step's resolution and alpha, compiled if asked for."""
+        return self._compiler(network, *args, resolution=self.resolution, alpha=self.alpha)
 
     def global_draw(self, draw: Callable[..., Tensor], count: int, *shape: int) -> Tensor:
         """This rank's ``(count, *shape)`` of a draw over the global batch.
@@ -196,36 +205,36 @@ class BaseGANModule(LightningModule):
         drawn = draw(count * ranks, *shape, device=self.device)
         return drawn[rank * count : (rank + 1) * count]
 
-    def _discriminator_step(
-        self, reals: Tensor, labels: Tensor | None, global_batch: int
-    ) -> dict[str, Tensor]:
-        for optimizer in self._optimizers()[1:]:
-            optimizer.zero_grad()
-        with torch.no_grad():
-            fakes = self.generate_fakes(labels, len(reals))
+    def _discriminator_loss(
+        self, reals: Tensor, fakes: Tensor, labels: Tensor | None, global_batch: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Terms to be logged, and the sum to be minimised."""
         take_r1 = self.regularizer == "r1" and self.takes_r1(global_batch)
-        if take_r1:
-            logits_fake = self._score(fakes, labels).float()
-            # one forward serves the loss and the penalty, whose second derivatives need float32
-            with torch.autocast(self.device.type, enabled=False):
-                logits_real = self._score(reals.requires_grad_(), labels)
-        else:
-            logits_real, logits_fake = self._score_both(reals, fakes, labels)
+        with record_function("discriminator: forward"):
+            if take_r1:
+                logits_fake = self._score(fakes, labels).float()
+                # one forward serves the loss and the penalty
+                logits_real = self._score_in_float32(reals.requires_grad_(), labels)
+            else:
+                logits_real, logits_fake = self._score_both(reals, fakes, labels)
         loss = self.adversarial_loss.discriminator(logits_real, logits_fake)
-        terms = {"logits_real": logits_real.mean(), "logits_fake": logits_fake.mean()}
+        terms = {"loss_d": loss, "logits_real": logits_real.mean()}
+        terms["logits_fake"] = logits_fake.mean()
         total = loss + self.drift_weight * drift(logits_real)
         if take_r1:
-            terms["r1"] = r1(logits_real, reals)
+            with record_function("discriminator: R1"):
+                terms["r1"] = r1(logits_real, reals)
             weight = self.gamma_at(self.resolution, global_batch) * self.r1_interval
             total = total + weight * terms["r1"]
         elif self.regularizer == "gradient_penalty":
-            with torch.autocast(self.device.type, enabled=False):
+            with record_function("discriminator: gradient penalty"):
                 terms["gradient_penalty"] = gradient_penalty(
-                    lambda images: self._score(images, labels), reals.float(), fakes.float()
+                    lambda images: self._score_in_float32(images, labels),
+                    reals.float(),
+                    fakes.float(),
                 )
             total = total + self.gradient_penalty_weight * terms["gradient_penalty"]
-        self.manual_backward(total)
-        return {"loss_d": loss, **terms}
+        return terms, total
 
     def takes_r1(self, batch_size: int) -> bool:
         """Whether the next step is R1's turn: a function of images shown and global batch."""
@@ -238,9 +247,14 @@ class BaseGANModule(LightningModule):
         return r1_gamma_rule(resolution, batch_size)
 
     def _score(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        logits: Tensor = self.discriminator(
-            images, labels, resolution=self.resolution, alpha=self.alpha
-        )
+        return self.run(self.discriminator, images, labels)
+
+    def _score_in_float32(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Logits to be differentiated twice: in float32, and not compiled, which cannot be."""
+        with torch.autocast(self.device.type, enabled=False):
+            logits: Tensor = self.discriminator(
+                images, labels, resolution=self.resolution, alpha=self.alpha
+            )
         return logits
 
     def _optimizers(self) -> list[Any]:
@@ -262,175 +276,3 @@ class BaseGANModule(LightningModule):
     def _count_grades(self, labels: Tensor) -> None:
         flat = labels[:, 0] * len(LETTERS) + labels[:, 1]
         self.grade_counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
-
-    # -- sampling ---------------------------------------------------------------------------------
-
-    @property
-    def latent_dim(self) -> int:
-        """Size of the latent z."""
-        return int(self.generator.latent_dim)  # type: ignore[arg-type]
-
-    @torch.no_grad()
-    def sample(
-        self, indices: Sequence[int], labels: Tensor, *, seed: int, truncation_psi: float = 1.0
-    ) -> Tensor:
-        """Images of the averaged generator at the current resolution.
-
-        Args:
-            indices: Numbers of the B samples.
-            labels: int64 ``(B, 2)``; ignored by an unconditional module.
-            seed: Seed of the latents.
-            truncation_psi: 1 for none; only where the architecture has a truncation.
-
-        Returns:
-            uint8 ``(B, C, resolution, resolution)`` on the module's device.
-        """
-        if truncation_psi != 1.0:
-            raise UserError(
-                f"truncation_psi is {truncation_psi}: {type(self).__name__} normalises its latents "
-                "and has no truncation; use 1"
-            )
-        z, _ = numbered_latents(indices, seed, self.latent_dim)
-        given = labels.to(self.device) if self.conditional else None
-        average = self.generator_ema
-        return to_uint8(
-            average(z.to(self.device), given, resolution=self.resolution, alpha=self.alpha)
-        )
-
-    def sample_enlarged(self, indices: Sequence[int], labels: Tensor, *, seed: int) -> Tensor:
-        """As `sample`, enlarged to the final resolution, so that stages can be compared."""
-        images = self.sample(indices, labels, seed=seed)
-        while images.shape[-1] < self.final_resolution:
-            images = upsample(images)
-        return images
-
-    def generate(
-        self,
-        count: int,
-        grade: str | Grade | Sequence[str | Grade] | None = None,
-        *,
-        truncation_psi: float = 1.0,
-        seed: int = 0,
-        batch_size: int = 32,
-    ) -> Tensor:
-        """Synthetic images, for a seed and grade the same whatever `count`.
-
-        Another `batch_size` or device may round a pixel to the next grey level.
-
-        Args:
-            count: Number of images.
-            grade: One grade for all, such as ``AB``, or one for each; ``None`` draws them by the
-                law of the training data.
-            truncation_psi: 1 for none, towards 0 for less variety (StyleGAN only).
-            seed: Seed of latents and grades.
-            batch_size: Images to a forward pass.
-
-        Returns:
-            uint8 ``(count, C, resolution, resolution)`` on the CPU.
-
-        Raises:
-            UserError: If the number of grades is not `count`, or a grade is unknown.
-        """
-        if count < 1 or batch_size < 1:
-            raise UserError(f"cannot generate {count} images in batches of {batch_size}")
-        labels = grade_labels(count, grade, seed, self.class_weights())
-        parts = [
-            self.sample(
-                range(start, min(start + batch_size, count)),
-                labels[start : start + batch_size],
-                seed=seed,
-                truncation_psi=truncation_psi,
-            ).cpu()
-            for start in range(0, count, batch_size)
-        ]
-        return torch.cat(parts)
-
-    def class_weights(self) -> dict[str, float]:
-        """How often each class was seen in training; equal weights before any training."""
-        counts = {name: float(self.grade_counts[Grade.parse(name).labels]) for name in CLASSES}
-        return counts if sum(counts.values()) else dict.fromkeys(CLASSES, 1.0)
-
-    # -- evaluation -------------------------------------------------------------------------------
-
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Compare reals with as many samples of the same grades, at the final resolution."""
-        self._update_metrics(self.val_metrics, batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the validation set."""
-        self._log_metrics(self.val_metrics)
-
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """As `validation_step`, on the test set."""
-        self._update_metrics(self.test_metrics, batch)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of the test set."""
-        self._log_metrics(self.test_metrics)
-
-    def _update_metrics(self, metrics: ImageSetMetrics, batch: ImageBatch) -> None:
-        fakes = self.sample_enlarged(batch["index"].tolist(), batch["labels"], seed=0)
-        metrics.update(batch["image"], fakes)
-
-    def _log_metrics(self, metrics: ImageSetMetrics) -> None:
-        # in a fit, `TrainingLog` tells the loggers, against images shown; else Lightning prints
-        to_logger = self.trainer.state.fn != TrainerFn.FITTING
-        self.log_dict(metrics.compute(), logger=to_logger, batch_size=1)
-        metrics.reset()
-
-    def predict_step(self, batch: Request, batch_idx: int) -> dict[str, Tensor]:
-        """Generate the samples that a prediction batch asks for.
-
-        Returns:
-            ``image`` uint8 ``(B, C, R, R)``, with the ``labels`` and ``index`` of the batch.
-        """
-        seed = int(batch["seed"][0])
-        images = self.sample(batch["index"].tolist(), batch["labels"], seed=seed)
-        return {"image": images, "labels": batch["labels"], "index": batch["index"]}
-
-    # -- checkpoints ------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the architecture and the state of growth, as plain values."""
-        checkpoint["blastogan"] = {
-            "architecture": type(self).__name__,
-            "images_shown": self.images_shown,
-            "resolution": self.resolution,
-            "alpha": self.alpha,
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of growth.
-
-        Raises:
-            UserError: If the checkpoint is of another architecture or other sizes.
-        """
-        check_checkpoint(checkpoint, type(self).__name__, dict(self.hparams))
-        state = checkpoint["blastogan"]
-        self.images_shown = int(state["images_shown"])
-        self.resolution = int(state["resolution"])
-        self.alpha = float(state["alpha"])
-        apply_settings(self.optimizer_settings, checkpoint.get("optimizer_states", []))
-
-    @classmethod
-    def load_from_checkpoint(
-        cls: type[Self],
-        checkpoint_path: Any,
-        map_location: Any = "cpu",
-        hparams_file: Any = None,
-        strict: bool | None = None,
-        weights_only: bool | None = True,
-        **kwargs: Any,
-    ) -> Self:
-        """Load a module from a checkpoint, tensors and plain values only, on the CPU by default.
-
-        Raises:
-            UserError: If the file is missing, damaged, or of another architecture.
-        """
-        checkpoint = read_checkpoint(checkpoint_path)
-        check_checkpoint(checkpoint, cls.__name__, {})
-        module = super().load_from_checkpoint(
-            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
-        )
-        assert isinstance(module, cls)
-        return module.eval()

@@ -7,6 +7,7 @@ from typing import Any
 from blastogan.grades import LABEL_SIZES
 from blastogan.losses import LossName
 from blastogan.modules.base import BaseGANModule, Regularizer
+from blastogan.modules.compiling import CompileMode
 from blastogan.networks import ProGANDiscriminator, ProGANGenerator
 
 
@@ -36,7 +37,11 @@ class ProGANModule(BaseGANModule):
         ema_rampup: The half-life is at most this share of the images shown.
         generator_optimizer: Class path and arguments; ``None`` is the paper's Adam.
         discriminator_optimizer: Class path and arguments; ``None`` is the paper's Adam.
-        channels_last: Memory format of the networks.
+        reuse_fakes: Whether both networks learn from the same fakes, for a pass less; the papers'
+            get their own.
+        channels_last: Whether networks that gain by it take the channels-last memory format.
+        compile_mode: Mode of `torch.compile`: ``default``, ``reduce-overhead`` (CUDA graphs),
+            ``max-autotune``, or ``off``.
     """
 
     def __init__(
@@ -59,7 +64,9 @@ class ProGANModule(BaseGANModule):
         ema_rampup: float = 0.05,
         generator_optimizer: dict[str, Any] | None = None,
         discriminator_optimizer: dict[str, Any] | None = None,
-        channels_last: bool = False,
+        reuse_fakes: bool = True,
+        channels_last: bool = True,
+        compile_mode: CompileMode = "off",
     ) -> None:
         networks: dict[str, Any] = {
             "start_resolution": start_resolution,
@@ -81,6 +88,8 @@ class ProGANModule(BaseGANModule):
             ema_rampup=ema_rampup,
             generator_optimizer=generator_optimizer,
             discriminator_optimizer=discriminator_optimizer,
+            reuse_fakes=reuse_fakes,
             channels_last=channels_last,
+            compile_mode=compile_mode,
         )
         self.save_hyperparameters()

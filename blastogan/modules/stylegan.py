@@ -12,6 +12,7 @@ from blastogan.grades import LABEL_SIZES
 from blastogan.losses import LossName
 from blastogan.metrics import to_uint8
 from blastogan.modules.base import BaseGANModule, Regularizer
+from blastogan.modules.compiling import CompileMode
 from blastogan.modules.requests import numbered_latents
 from blastogan.networks import StyleGANDiscriminator, StyleGANGenerator
 from blastogan.networks.stylegan import mix_styles
@@ -46,7 +47,11 @@ class StyleGANModule(BaseGANModule):
         ema_rampup: The half-life is at most this share of the images shown.
         generator_optimizer: Class path and arguments; ``None`` is the paper's Adam.
         discriminator_optimizer: Class path and arguments; ``None`` is the paper's Adam.
-        channels_last: Memory format of the networks.
+        reuse_fakes: Whether both networks learn from the same fakes, for a pass less; the papers'
+            get their own.
+        channels_last: Whether networks that gain by it take the channels-last memory format.
+        compile_mode: Mode of `torch.compile`: ``default``, ``reduce-overhead`` (CUDA graphs),
+            ``max-autotune``, or ``off``.
     """
 
     def __init__(
@@ -73,7 +78,9 @@ class StyleGANModule(BaseGANModule):
         ema_rampup: float = 0.05,
         generator_optimizer: dict[str, Any] | None = None,
         discriminator_optimizer: dict[str, Any] | None = None,
-        channels_last: bool = False,
+        reuse_fakes: bool = True,
+        channels_last: bool = True,
+        compile_mode: CompileMode = "off",
     ) -> None:
         networks: dict[str, Any] = {
             "start_resolution": start_resolution,
@@ -102,7 +109,9 @@ class StyleGANModule(BaseGANModule):
             ema_rampup=ema_rampup,
             generator_optimizer=generator_optimizer,
             discriminator_optimizer=discriminator_optimizer,
+            reuse_fakes=reuse_fakes,
             channels_last=channels_last,
+            compile_mode=compile_mode,
         )
         self.style_mixing_prob = style_mixing_prob
         self.save_hyperparameters()
@@ -116,12 +125,11 @@ class StyleGANModule(BaseGANModule):
         u = self.global_draw(torch.rand, count, 2)
         crossover = (1 + u[:, 0] * (layers - 1)).long()  # uniform on 1 to layers - 1
         unmixed = u[:, 1] >= self.style_mixing_prob
-        w = generator.mapping(z[:, 0], labels)
+        given = None if labels is None else labels.repeat(2, 1)
+        w, other = generator.mapping(torch.cat([z[:, 0], z[:, 1]]), given).chunk(2)
         generator.update_w_avg(w)
-        other = generator.mapping(z[:, 1], labels)
         ws = mix_styles(w, other, crossover.masked_fill(unmixed, layers), layers)
-        fakes: Tensor = generator.synthesis(ws, resolution=self.resolution, alpha=self.alpha)
-        return fakes
+        return self.run(generator.synthesis, ws)
 
     @torch.no_grad()
     def sample(

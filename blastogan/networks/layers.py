@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from itertools import product
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +30,23 @@ def downsample(images: Tensor) -> Tensor:
 
 
 def activation(features: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2."""
-    return F.leaky_relu(features, LEAKY_SLOPE)
+    """Leaky ReLU of slope 0.2, in place: for what a layer has just computed.
+
+    The backward pass then keeps one tensor to a layer, its output, instead of two.
+    """
+    return F.leaky_relu(features, LEAKY_SLOPE, inplace=True)
+
+
+def _statistics(features: Tensor) -> torch.dtype:
+    """Type in which sums over features are taken: at least float32."""
+    return torch.promote_types(features.dtype, torch.float32)
+
+
+def _as_they_are(device_type: str) -> AbstractContextManager[Any]:
+    """Without autocast, which turns features into float32 to pad them."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 def fade(old: Tensor, new: Tensor, alpha: float) -> Tensor:
@@ -37,14 +54,17 @@ def fade(old: Tensor, new: Tensor, alpha: float) -> Tensor:
     return old * (1.0 - alpha) + new * alpha
 
 
-def spread(kernel: Tensor) -> Tensor:
-    """Sum of the four shifts of a kernel by one pixel, ``(O, I, K, K)`` to ``(O, I, K+1, K+1)``.
+def spreading(kernel_size: int = 3) -> Tensor:
+    """Matrix that sums the four shifts of a kernel by one pixel, ``(K^2, (K+1)^2)``.
 
-    Convolving with it is convolving with `kernel` and summing over 2x2 pixels.
+    Convolving with a kernel so spread is convolving with the kernel and summing over 2x2 pixels.
+    A product with this matrix is one pass over the weights, where padding and adding takes six.
     """
-    padded = F.pad(kernel, (1, 1, 1, 1))
-    rows = padded[:, :, 1:] + padded[:, :, :-1]
-    return rows[:, :, :, 1:] + rows[:, :, :, :-1]
+    wide = kernel_size + 1
+    matrix = torch.zeros(kernel_size, kernel_size, wide, wide)
+    for row, column in product(range(kernel_size), repeat=2):
+        matrix[row, column, row : row + 2, column : column + 2] = 1.0
+    return matrix.view(kernel_size**2, wide**2)
 
 
 class EqualizedLinear(nn.Module):
@@ -104,6 +124,8 @@ class EqualizedConv2d(nn.Module):
         blur: Whether resampling is accompanied by a low-pass filter.
     """
 
+    shifts: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -122,22 +144,29 @@ class EqualizedConv2d(nn.Module):
         self.padding = kernel_size // 2 if kernel_size % 2 else 0
         self.resample = resample
         self.blur = Blur() if blur else None
+        if resample is not None:
+            # up: nearest upsampling, then KxK, is a wider transposed convolution of stride 2, whose
+            # kernel lies the other way round; down: KxK, then 2x2 means, is one of stride 2
+            shifts = spreading(kernel_size)
+            shifts = shifts.flip(0) if resample == "up" else shifts / 4
+            self.register_buffer("shifts", shifts, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(B, in_channels, H, W)`` to ``(B, out_channels, H', W')``."""
         weight = self.weight * self.scale
-        if self.resample == "up":
-            # nearest upsampling, then 3x3: a 4x4 transposed convolution with 4/9 of the products
-            kernel = spread(weight.flip(2, 3)).transpose(0, 1)
-            features = F.conv_transpose2d(features, kernel, stride=2, padding=1)
-            features = features if self.blur is None else self.blur(features)
-        elif self.resample == "down":
-            # 3x3, then 2x2 means: a 4x4 convolution of stride 2
-            features = features if self.blur is None else self.blur(features)
-            features = F.conv2d(features, spread(weight) / 4, stride=2, padding=1)
-        else:
+        if self.resample is None:
             return F.conv2d(features, weight, self.bias, padding=self.padding)
-        return features if self.bias is None else features + self.bias.view(1, -1, 1, 1)
+        out_channels, in_channels, size, _ = weight.shape
+        weight = weight.reshape(-1, size**2) @ self.shifts
+        weight = weight.view(out_channels, in_channels, size + 1, size + 1)
+        if self.resample == "up":
+            features = F.conv_transpose2d(
+                features, weight.transpose(0, 1), self.bias, stride=2, padding=self.padding
+            )
+            # the filter leaves the bias as it is
+            return features if self.blur is None else self.blur(features)
+        features = features if self.blur is None else self.blur(features)
+        return F.conv2d(features, weight, self.bias, stride=2, padding=self.padding)
 
     def extra_repr(self) -> str:
         """Settings, for `print`."""
@@ -152,7 +181,11 @@ class PixelNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise ``(B, C, ...)`` over dimension 1."""
-        return features * torch.rsqrt(features.square().mean(dim=1, keepdim=True) + self.EPS)
+        # a norm is one pass over the features, and its gradient another; squares and their mean
+        # take several
+        norm = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=_statistics(features))
+        scale = torch.rsqrt(norm.square() / features.shape[1] + self.EPS)
+        return features * scale.to(features.dtype)
 
 
 class Blur(nn.Module):
@@ -173,7 +206,9 @@ class Blur(nn.Module):
         """Filter each channel of ``(B, C, H, W)``, H and W at least 2."""
         channels = features.shape[1]
         kernel = self.kernel.to(features.dtype).expand(channels, 1, 3, 3)
-        return F.conv2d(F.pad(features, (1, 1, 1, 1), mode="reflect"), kernel, groups=channels)
+        with _as_they_are(features.device.type):
+            padded = F.pad(features, (1, 1, 1, 1), mode="reflect")
+            return F.conv2d(padded, kernel, groups=channels)
 
 
 class MinibatchStdDev(nn.Module):

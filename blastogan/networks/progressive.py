@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from blastogan.errors import UserError
@@ -102,6 +103,10 @@ class ProgressiveNetwork(nn.Module):
         if not 0.0 <= alpha <= 1.0:
             raise UserError(f"alpha is {alpha}: expected a number from 0 to 1")
         return resolution
+
+    def use_channels_last(self) -> None:
+        """Hold the weights, and so the features, in the channels-last memory format."""
+        self.to(memory_format=torch.channels_last)
 
     def extra_repr(self) -> str:
         """Settings, for `print`."""

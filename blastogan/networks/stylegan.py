@@ -119,6 +119,9 @@ class StyleGANGenerator(ProgressiveNetwork):
         )
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
+    def use_channels_last(self) -> None:
+        """Do nothing: AdaIN goes over the pixels of one channel, which are to lie together."""
+
     @torch.no_grad()
     def update_w_avg(self, w: Tensor) -> None:
         """Move the running mean of w towards the mean of ``(B, w_dim)``."""

@@ -1,0 +1,239 @@
+"""What a trained generator does: samples, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from blastogan.data.stream import ImageBatch
+from blastogan.errors import UserError
+from blastogan.grades import CLASSES, LABEL_SIZES, Grade
+from blastogan.metrics import ImageSetMetrics, to_uint8
+from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
+from blastogan.modules.requests import Request, grade_labels, numbered_latents
+from blastogan.networks.layers import upsample
+from blastogan.networks.progressive import ProgressiveNetwork
+
+Self = TypeVar("Self", bound="GeneratingModule")
+
+
+class GeneratingModule(LightningModule):
+    """Holds a generator with its moving average, and where growth stands.
+
+    `resolution` and `alpha` say what the next step works on; they are set by the growing callbacks,
+    and without them are those of the fully grown network. Time is `images_shown`, summed over
+    devices.
+
+    Args:
+        generator: Network to train; it has a ``latent_dim``.
+
+    Attributes:
+        generator_ema: Moving average of `generator`; samples, metrics and exports use it.
+        grade_counts: int64 ``(4, 4)``, reals seen by ICM and TE letter: the law of the data.
+    """
+
+    generator: ProgressiveNetwork
+    generator_ema: ProgressiveNetwork
+    grade_counts: Tensor
+
+    def __init__(self, generator: ProgressiveNetwork) -> None:
+        super().__init__()
+        self.generator = generator
+        self.generator_ema = copy.deepcopy(generator).requires_grad_(False)
+        self.images_shown = 0
+        self.resolution = generator.resolution
+        self.alpha = 1.0
+        self.register_buffer("grade_counts", torch.zeros(LABEL_SIZES, dtype=torch.int64))
+        self.configure_metrics()
+
+    @property
+    def final_resolution(self) -> int:
+        """Highest resolution of the networks in pixels."""
+        return self.generator.resolution
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the networks get the grade."""
+        return bool(self.generator.label_sizes)
+
+    def configure_metrics(self) -> None:
+        """Set the metrics of validation and test."""
+        self.val_metrics = ImageSetMetrics()
+        self.test_metrics = ImageSetMetrics()
+
+    # -- sampling ---------------------------------------------------------------------------------
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of the latent z."""
+        return int(self.generator.latent_dim)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def sample(
+        self, indices: Sequence[int], labels: Tensor, *, seed: int, truncation_psi: float = 1.0
+    ) -> Tensor:
+        """Images of the averaged generator at the current resolution.
+
+        Args:
+            indices: Numbers of the B samples.
+            labels: int64 ``(B, 2)``; ignored by an unconditional module.
+            seed: Seed of the latents.
+            truncation_psi: 1 for none; only where the architecture has a truncation.
+
+        Returns:
+            uint8 ``(B, C, resolution, resolution)`` on the module's device.
+        """
+        if truncation_psi != 1.0:
+            raise UserError(
+                f"truncation_psi is {truncation_psi}: {type(self).__name__} normalises its latents "
+                "and has no truncation; use 1"
+            )
+        z, _ = numbered_latents(indices, seed, self.latent_dim)
+        given = labels.to(self.device) if self.conditional else None
+        average = self.generator_ema
+        return to_uint8(
+            average(z.to(self.device), given, resolution=self.resolution, alpha=self.alpha)
+        )
+
+    def sample_enlarged(self, indices: Sequence[int], labels: Tensor, *, seed: int) -> Tensor:
+        """As `sample`, enlarged to the final resolution, so that stages can be compared."""
+        images = self.sample(indices, labels, seed=seed)
+        while images.shape[-1] < self.final_resolution:
+            images = upsample(images)
+        return images
+
+    def generate(
+        self,
+        count: int,
+        grade: str | Grade | Sequence[str | Grade] | None = None,
+        *,
+        truncation_psi: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> Tensor:
+        """Synthetic images, for a seed and grade the same whatever `count`.
+
+        Another `batch_size` or device may round a pixel to the next grey level.
+
+        Args:
+            count: Number of images.
+            grade: One grade for all, such as ``AB``, or one for each; ``None`` draws them by the
+                law of the training data.
+            truncation_psi: 1 for none, towards 0 for less variety (StyleGAN only).
+            seed: Seed of latents and grades.
+            batch_size: Images to a forward pass.
+
+        Returns:
+            uint8 ``(count, C, resolution, resolution)`` on the CPU.
+
+        Raises:
+            UserError: If the number of grades is not `count`, or a grade is unknown.
+        """
+        if count < 1 or batch_size < 1:
+            raise UserError(f"cannot generate {count} images in batches of {batch_size}")
+        labels = grade_labels(count, grade, seed, self.class_weights())
+        parts = [
+            self.sample(
+                range(start, min(start + batch_size, count)),
+                labels[start : start + batch_size],
+                seed=seed,
+                truncation_psi=truncation_psi,
+            ).cpu()
+            for start in range(0, count, batch_size)
+        ]
+        return torch.cat(parts)
+
+    def class_weights(self) -> dict[str, float]:
+        """How often each class was seen in training; equal weights before any training."""
+        counts = {name: float(self.grade_counts[Grade.parse(name).labels]) for name in CLASSES}
+        return counts if sum(counts.values()) else dict.fromkeys(CLASSES, 1.0)
+
+    # -- evaluation -------------------------------------------------------------------------------
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Compare reals with as many samples of the same grades, at the final resolution."""
+        self._update_metrics(self.val_metrics, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation set."""
+        self._log_metrics(self.val_metrics)
+
+    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """As `validation_step`, on the test set."""
+        self._update_metrics(self.test_metrics, batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test set."""
+        self._log_metrics(self.test_metrics)
+
+    def _update_metrics(self, metrics: ImageSetMetrics, batch: ImageBatch) -> None:
+        fakes = self.sample_enlarged(batch["index"].tolist(), batch["labels"], seed=0)
+        metrics.update(batch["image"], fakes)
+
+    def _log_metrics(self, metrics: ImageSetMetrics) -> None:
+        # in a fit, `TrainingLog` tells the loggers, against images shown; else Lightning prints
+        to_logger = self.trainer.state.fn != TrainerFn.FITTING
+        self.log_dict(metrics.compute(), logger=to_logger, batch_size=1)
+        metrics.reset()
+
+    def predict_step(self, batch: Request, batch_idx: int) -> dict[str, Tensor]:
+        """Generate the samples that a prediction batch asks for.
+
+        Returns:
+            ``image`` uint8 ``(B, C, R, R)``, with the ``labels`` and ``index`` of the batch.
+        """
+        seed = int(batch["seed"][0])
+        images = self.sample(batch["index"].tolist(), batch["labels"], seed=seed)
+        return {"image": images, "labels": batch["labels"], "index": batch["index"]}
+
+    # -- checkpoints ------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the architecture and the state of growth, as plain values."""
+        checkpoint["blastogan"] = {
+            "architecture": type(self).__name__,
+            "images_shown": self.images_shown,
+            "resolution": self.resolution,
+            "alpha": self.alpha,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state of growth.
+
+        Raises:
+            UserError: If the checkpoint is of another architecture or other sizes.
+        """
+        check_checkpoint(checkpoint, type(self).__name__, dict(self.hparams))
+        state = checkpoint["blastogan"]
+        self.images_shown = int(state["images_shown"])
+        self.resolution = int(state["resolution"])
+        self.alpha = float(state["alpha"])
+
+    @classmethod
+    def load_from_checkpoint(
+        cls: type[Self],
+        checkpoint_path: Any,
+        map_location: Any = "cpu",
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a module from a checkpoint, tensors and plain values only, on the CPU by default.
+
+        Raises:
+            UserError: If the file is missing, damaged, or of another architecture.
+        """
+        checkpoint = read_checkpoint(checkpoint_path)
+        check_checkpoint(checkpoint, cls.__name__, {})
+        module = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+        )
+        assert isinstance(module, cls)
+        return module.eval()
