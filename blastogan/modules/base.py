@@ -159,7 +159,7 @@ class BaseGANModule(GeneratingModule):
         generator_optimizer.zero_grad()
         with frozen(self.discriminator):
             with record_function("generator: score"):
-                logits = self._score(fakes, given).float()
+                logits = self._score(fakes, given)
             terms["loss_g"] = self.adversarial_loss.generator(logits)
             with record_function("generator: backward"):
                 self.manual_backward(terms["loss_g"])
@@ -212,7 +212,7 @@ class BaseGANModule(GeneratingModule):
         take_r1 = self.regularizer == "r1" and self.takes_r1(global_batch)
         with record_function("discriminator: forward"):
             if take_r1:
-                logits_fake = self._score(fakes, labels).float()
+                logits_fake = self._score(fakes, labels)
                 # one forward serves the loss and the penalty
                 logits_real = self._score_in_float32(reals.requires_grad_(), labels)
             else:
@@ -230,8 +230,8 @@ class BaseGANModule(GeneratingModule):
             with record_function("discriminator: gradient penalty"):
                 terms["gradient_penalty"] = gradient_penalty(
                     lambda images: self._score_in_float32(images, labels),
-                    reals.float(),
-                    fakes.float(),
+                    reals,
+                    fakes,
                 )
             total = total + self.gradient_penalty_weight * terms["gradient_penalty"]
         return terms, total
@@ -267,10 +267,9 @@ class BaseGANModule(GeneratingModule):
     ) -> tuple[Tensor, Tensor]:
         """Logits of reals and fakes in one pass, where no minibatch statistic would mix them."""
         if len(reals) % self.discriminator.stddev_group:
-            return self._score(reals, labels).float(), self._score(fakes, labels).float()
+            return self._score(reals, labels), self._score(fakes, labels)
         both = None if labels is None else labels.repeat(2, 1)
-        logits = self._score(torch.cat([reals.to(fakes.dtype), fakes]), both).float()
-        real, fake = logits.chunk(2)
+        real, fake = self._score(torch.cat([reals, fakes]), both).chunk(2)
         return real, fake
 
     def _count_grades(self, labels: Tensor) -> None:

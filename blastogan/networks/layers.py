@@ -37,15 +37,15 @@ def activation(features: Tensor) -> Tensor:
     return F.leaky_relu(features, LEAKY_SLOPE, inplace=True)
 
 
-def _statistics(features: Tensor) -> torch.dtype:
-    """Type in which sums over features are taken: at least float32."""
+def full_precision(features: Tensor) -> torch.dtype:
+    """Type of statistics over features and of what networks return: float32 or above."""
     return torch.promote_types(features.dtype, torch.float32)
 
 
-def _as_they_are(device_type: str) -> AbstractContextManager[Any]:
-    """Without autocast, which turns features into float32 to pad them."""
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Compute in the types of the operands."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
@@ -183,7 +183,9 @@ class PixelNorm(nn.Module):
         """Normalise ``(B, C, ...)`` over dimension 1."""
         # a norm is one pass over the features, and its gradient another; squares and their mean
         # take several
-        norm = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=_statistics(features))
+        norm = torch.linalg.vector_norm(
+            features, dim=1, keepdim=True, dtype=full_precision(features)
+        )
         scale = torch.rsqrt(norm.square() / features.shape[1] + self.EPS)
         return features * scale.to(features.dtype)
 
@@ -206,7 +208,8 @@ class Blur(nn.Module):
         """Filter each channel of ``(B, C, H, W)``, H and W at least 2."""
         channels = features.shape[1]
         kernel = self.kernel.to(features.dtype).expand(channels, 1, 3, 3)
-        with _as_they_are(features.device.type):
+        # autocast would turn them into float32 to pad them
+        with without_autocast(features.device):
             padded = F.pad(features, (1, 1, 1, 1), mode="reflect")
             return F.conv2d(padded, kernel, groups=channels)
 

@@ -22,7 +22,9 @@ from blastogan.networks.layers import (
     activation,
     downsample,
     fade,
+    full_precision,
     upsample,
+    without_autocast,
 )
 
 BASE_RESOLUTION = 4
@@ -136,7 +138,7 @@ class ToRGB(nn.ModuleDict):
     def forward(
         self, features: Tensor, previous: Tensor | None, resolution: int, alpha: float
     ) -> Tensor:
-        """Images ``(B, img_channels, resolution, resolution)``.
+        """Images ``(B, img_channels, resolution, resolution)``, in float32 under autocast too.
 
         Args:
             features: Of the last block, ``(B, C, resolution, resolution)``.
@@ -144,10 +146,16 @@ class ToRGB(nn.ModuleDict):
             resolution: In pixels.
             alpha: Weight of the last block; at 0 the image of the block below, pixels doubled.
         """
-        images: Tensor = self[str(resolution)](features)
-        if alpha == 1.0 or resolution == self.start_resolution:
+        images = self._convert(features, resolution)
+        if previous is None or alpha == 1.0 or resolution == self.start_resolution:
             return images
-        return fade(upsample(self[str(resolution // 2)](previous)), images, alpha)
+        return fade(upsample(self._convert(previous, resolution // 2)), images, alpha)
+
+    def _convert(self, features: Tensor, resolution: int) -> Tensor:
+        # bfloat16 has fewer levels near white than an image
+        with without_autocast(features.device):
+            images: Tensor = self[str(resolution)](features.to(full_precision(features)))
+        return images
 
 
 class DiscriminatorBlock(nn.Module):
@@ -254,7 +262,7 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
             alpha: Weight of the newest resolution, 0 to 1: at 0 only the halved images are seen.
 
         Returns:
-            Logits ``(B,)``; higher means more likely real.
+            Logits ``(B,)``, in float32 under autocast too; higher means more likely real.
 
         Raises:
             UserError: If an argument does not fit the network.
@@ -271,6 +279,10 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
                 old = activation(self.from_rgb[str(r // 2)](downsample(images)))
                 features = fade(old, features, alpha)
         features = self.head(features)
+        with without_autocast(features.device):
+            return self._logits(features.to(full_precision(features)), labels)
+
+    def _logits(self, features: Tensor, labels: Tensor | None) -> Tensor:
         logits: Tensor = self.score(features).squeeze(1)
         if self.embedding is not None:
             scale = 1.0 / math.sqrt(features.shape[1])

@@ -125,7 +125,8 @@ class StyleGANGenerator(ProgressiveNetwork):
     @torch.no_grad()
     def update_w_avg(self, w: Tensor) -> None:
         """Move the running mean of w towards the mean of ``(B, w_dim)``."""
-        self.w_avg.lerp_(w.detach().float().mean(dim=0), 1.0 - self.W_AVG_BETA)
+        mean = w.detach().to(self.w_avg.dtype).mean(dim=0)
+        self.w_avg.lerp_(mean, 1.0 - self.W_AVG_BETA)
 
     def truncate(
         self, ws: Tensor, psi: float, cutoff: int | None = None, center: Tensor | None = None

@@ -30,7 +30,7 @@ DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Contestant:
-    """A training step to measure.
+    """A training step to measure, or a batch of samples.
 
     `period` is the number of steps after which their cost repeats, that of lazy regularisation.
     """

@@ -1,4 +1,4 @@
-"""One training step of public GAN code, for ``training_step.py`` to time beside ours.
+"""Training steps and samples of public GAN code, for the benchmarks to time beside ours.
 
 Every adapter imports the code from a checkout whose path the user gives, builds its networks with
 the widths of a `Setting`, and runs its own training step. Nothing of that code is in this file; it
@@ -82,8 +82,8 @@ class Peer:
     discriminator: nn.Module
     period: int
     """Steps after which the cost repeats: 1, or 16 where regularisation is lazy."""
-    average: nn.Module
-    """The generator of averaged weights."""
+    sample: Callable[[], Tensor]
+    """A batch of images of the averaged generator; to be called without gradients."""
 
 
 @contextmanager
@@ -153,7 +153,11 @@ def huangzh13(path: Path, setting: Setting) -> Peer:
         model.optimize_discriminator(latents, images, model.depth - 1, 1)
         model.optimize_generator(latents, images, model.depth - 1, 1)
 
-    return Peer(step, model.gen, model.dis, 1, model.gen_shadow)
+    def sample() -> Tensor:
+        images: Tensor = model.gen_shadow.eval()(setting.latents(), model.depth - 1, 1)
+        return images
+
+    return Peer(step, model.gen, model.dis, 1, sample)
 
 
 def rosinality_networks(code: Any, setting: Setting) -> tuple[Any, Any]:
@@ -217,7 +221,7 @@ def rosinality(path: Path, setting: Setting) -> Peer:
             for mean, value in zip(average.parameters(), generator.parameters(), strict=True):
                 mean.mul_(0.999).add_(value, alpha=0.001)
 
-    return Peer(step, generator, discriminator, 1, average)
+    return Peer(step, generator, discriminator, 1, lambda: average([setting.latents()], **grown))
 
 
 @contextmanager
@@ -260,7 +264,9 @@ def akanimax(path: Path, setting: Setting) -> Peer:
         gan.update_average(model.gen_shadow, model.gen, beta=model.ema_beta)
         model.optimize_generator(loss, g_optimizer, latents, images, depth, 1)
 
-    return Peer(step, model.gen, model.dis, 1, model.gen_shadow)
+    return Peer(
+        step, model.gen, model.dis, 1, lambda: model.gen_shadow(setting.latents(), depth, 1)
+    )
 
 
 def gan_zoo(path: Path, setting: Setting) -> Peer:
@@ -287,7 +293,7 @@ def gan_zoo(path: Path, setting: Setting) -> Peer:
         model.optimizeParameters(images)
 
     networks = model.getOriginalG(), model.getOriginalD()
-    return Peer(step, *networks, 1, model.getOriginalAvgG())
+    return Peer(step, *networks, 1, lambda: model.getOriginalAvgG()(setting.latents()))
 
 
 def lazy_adam(network: nn.Module, interval: int) -> torch.optim.Adam:
@@ -346,7 +352,7 @@ def stylegan2(path: Path, setting: Setting) -> Peer:
             mean.copy_(value)
         done += 1
 
-    return Peer(step, generator, discriminator, 16, average)
+    return Peer(step, generator, discriminator, 16, lambda: average(setting.latents(), labels))
 
 
 PEERS: dict[str, Callable[[Path, Setting], Peer]] = {

@@ -1,0 +1,75 @@
+"""Images per second of a trained generator, beside public code.
+
+    python examples/benchmarks/sampling.py [--resolutions 32 64 128 256] [--batch 32]
+        [--peer rosinality=CHECKOUT]
+
+Ours are the numbered samples of the averaged generator, as grey levels: what `generate` and the
+evaluations draw. A peer's are the outputs of its averaged generator. All run in turn in one
+process, on the same number of threads and under the same settings of the memory allocator.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from measuring import (
+    Contestant,
+    add_setting,
+    in_turn,
+    median,
+    own_step,
+    peer_step,
+    peers_of,
+    settings_of,
+)
+from peers import Setting, load_peer
+
+from blastogan.allocator import keep_freed_memory
+
+
+def own_samples(architecture: str, setting: Setting) -> Contestant:
+    contestant, module = own_step(architecture, "32-true", setting)
+    module.eval()
+    labels = torch.zeros(setting.batch, 2, dtype=torch.int64)
+
+    def step() -> None:
+        module.sample(range(setting.batch), labels, seed=0)
+
+    return replace(contestant, name=architecture, step=step, period=1)
+
+
+def peer_samples(name: str, path: Path, setting: Setting) -> Contestant:
+    peer = load_peer(name, path, setting)
+    contestant = peer_step(name, path, setting)
+    return replace(contestant, step=torch.no_grad()(peer.sample), period=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_setting(parser)
+    parser.set_defaults(batch=32)
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    for resolution in options.resolutions:
+        setting = settings_of(options, resolution)
+        contestants = [own_samples(name, setting) for name in options.architectures]
+        contestants += [
+            peer_samples(name, path, setting) for name, path in peers_of(options).items()
+        ]
+        rates = in_turn(contestants, options.rounds, options.seconds)
+        print(f"{resolution}x{resolution}, batch {options.batch}")
+        for name, each in rates.items():
+            print(
+                f"  {name:12s} {median(each):9.1f} images/s  ({min(each):.1f} to {max(each):.1f})"
+            )
+
+
+if __name__ == "__main__":
+    main()
