@@ -125,7 +125,7 @@ def in_turn(
     for _ in range(rounds):
         for each in contestants:
             steps, took = 0, 0.0
-            while took < seconds:
+            while not steps or took < seconds:
                 took += seconds_of(each.step, each.period)
                 steps += each.period
             rates[each.name].append(steps * each.batch / took)
