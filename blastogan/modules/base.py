@@ -141,7 +141,7 @@ class BaseGANModule(GeneratingModule):
         reals, labels = self.prepare_reals(batch["image"]), batch["labels"]
         global_batch = len(reals) * self.trainer.world_size
         self._count_grades(labels)
-        self._compiler.begin_step((self.resolution, len(reals)))
+        self._compiler.begin_step((self.resolution, self.alpha < 1.0, len(reals)))
         given = labels if self.conditional else None
         generator_optimizer, discriminator_optimizer = self._optimizers()
 

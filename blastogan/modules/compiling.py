@@ -20,10 +20,10 @@ CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
 class NetworkCompiler:
     """Calls networks compiled, until that fails; then it says why and calls them as they are.
 
-    A stage is what the compiled code holds for: a resolution and a batch size. Code of the stage
-    before is dropped, that of other users of `torch.compile` in the process with it, which is then
-    compiled again. During a fade alpha is an input, not a constant: one compilation serves all of
-    it.
+    A stage is what the compiled code holds for: a resolution, fading in or held, and a batch size.
+    Code of the stage before is dropped, that of other users of `torch.compile` in the process with
+    it, which is then compiled again. During a fade alpha is an input, not a constant: the code of
+    its second step serves the rest of it.
 
     Args:
         mode: Of `torch.compile`, or ``off``.
