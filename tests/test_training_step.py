@@ -236,7 +236,7 @@ def test_fakes_are_made_once_for_both_networks_or_anew(reuse, passes, make_modul
 
 
 def test_both_networks_see_the_same_fakes_when_they_are_reused(make_module):
-    module = make_module(r1_interval=100)
+    module = make_module(r1_interval=100, reuse_fakes=True)
     module.images_shown = 4  # not R1's turn: reals and fakes are scored together
     seen = []
     module.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))

@@ -51,7 +51,7 @@ class BaseGANModule(GeneratingModule):
             `torch.optim`; ``None`` is Adam with 0.001, betas 0.0 and 0.99, eps 1e-8.
         discriminator_optimizer: As `generator_optimizer`.
         reuse_fakes: Whether the generator learns from the fakes that the discriminator has just
-            learnt from, for a pass less; else both get their own, as in the papers.
+            learnt from, which saves a pass; else both get their own, as in the papers.
         channels_last: Whether networks that gain by it hold their features channel by channel at
             each pixel: both of ProGAN, StyleGAN's discriminator.
         compile_mode: Whether, and in which mode, networks run through `torch.compile`; passes that

@@ -37,8 +37,8 @@ class ProGANModule(BaseGANModule):
         ema_rampup: The half-life is at most this share of the images shown.
         generator_optimizer: Class path and arguments; ``None`` is the paper's Adam.
         discriminator_optimizer: Class path and arguments; ``None`` is the paper's Adam.
-        reuse_fakes: Whether both networks learn from the same fakes, for a pass less; the papers'
-            get their own.
+        reuse_fakes: Whether both networks learn from the same fakes, which saves a pass of the
+            generator; in the demo it cost some of the variety of samples.
         channels_last: Whether networks that gain by it take the channels-last memory format.
         compile_mode: Mode of `torch.compile`: ``default``, ``reduce-overhead`` (CUDA graphs),
             ``max-autotune``, or ``off``.
@@ -64,7 +64,7 @@ class ProGANModule(BaseGANModule):
         ema_rampup: float = 0.05,
         generator_optimizer: dict[str, Any] | None = None,
         discriminator_optimizer: dict[str, Any] | None = None,
-        reuse_fakes: bool = True,
+        reuse_fakes: bool = False,
         channels_last: bool = True,
         compile_mode: CompileMode = "off",
     ) -> None:

@@ -2,7 +2,7 @@
 
     python examples/benchmarks/training_step.py [--resolutions 32 64 128 256] [--batch 8]
         [--channel-base 2048 --channel-cap 128] [--precisions 32-true bf16-mixed]
-        [--profile] [--memory] [--peer akanimax=CHECKOUT] [--peer stylegan2=CHECKOUT]
+        [--reuse-fakes] [--profile] [--memory] [--peer akanimax=CHECKOUT] [--peer stylegan2=CHECKOUT]
 
 A step is D, G, lazy R1 and the moving average on fully grown networks. All contestants run in turn
 in one process, on the same number of threads and under the same settings of the memory allocator.
@@ -45,8 +45,13 @@ from torch.profiler import profile
 from blastogan.allocator import keep_freed_memory
 
 
+def own_options(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("compile_mode", "channels_last", "reuse_fakes")
+    return {name: getattr(options, name) for name in names}
+
+
 def contestants_of(options: argparse.Namespace, setting: Setting) -> list[Contestant]:
-    own = {"compile_mode": options.compile_mode, "channels_last": options.channels_last}
+    own = own_options(options)
     return [
         *(
             own_step(architecture, precision, setting, **own)[0]
@@ -69,7 +74,7 @@ def memory_of(
 
 
 def print_memory(options: argparse.Namespace, setting: Setting) -> None:
-    own = {"compile_mode": options.compile_mode, "channels_last": options.channels_last}
+    own = own_options(options)
     names: dict[str, Path | None] = {
         f"{architecture} {precision}": None
         for architecture, precision in product(options.architectures, options.precisions)
@@ -119,6 +124,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=["32-true"])
     parser.add_argument("--compile-mode", default="off")
     parser.add_argument("--contiguous", dest="channels_last", action="store_false")
+    parser.add_argument("--reuse-fakes", action="store_true", help="one set for both networks")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
