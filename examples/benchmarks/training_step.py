@@ -2,7 +2,7 @@
 
     python examples/benchmarks/training_step.py [--resolutions 32 64 128 256] [--batch 8]
         [--channel-base 2048 --channel-cap 128] [--precisions 32-true bf16-mixed]
-        [--reuse-fakes] [--profile] [--memory] [--peer akanimax=CHECKOUT] [--peer stylegan2=CHECKOUT]
+        [--reuse-fakes] [--profile] [--memory] [--peer akanimax=CHECKOUT] [--peer ...]
 
 A step is D, G, lazy R1 and the moving average on fully grown networks. All contestants run in turn
 in one process, on the same number of threads and under the same settings of the memory allocator.
