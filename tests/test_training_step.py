@@ -245,6 +245,12 @@ def test_both_networks_see_the_same_fakes_when_they_are_reused(make_module):
     assert torch.equal(both[len(fakes) :], fakes)
 
 
+def test_the_smallest_networks_train(make_module):
+    module = make_module(resolution=4, start_resolution=4)
+    run_steps(module, 2, resolution=4)
+    assert module.images_shown == 8
+
+
 def test_the_generators_step_leaves_the_discriminator_alone(make_module):
     module = make_module(discriminator_optimizer={"class_path": "SGD", "init_args": {"lr": 0.0}})
     taken = []

@@ -32,7 +32,8 @@ def ema_decay(batch_size: int, images_shown: int, half_life_kimg: float, rampup:
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the parameters of `average` towards those of `network`; copy its buffers."""
     torch._foreach_lerp_(_data(average.parameters()), _data(network.parameters()), 1.0 - decay)
-    torch._foreach_copy_(list(average.buffers()), list(network.buffers()))
+    if buffers := list(average.buffers()):
+        torch._foreach_copy_(buffers, list(network.buffers()))
 
 
 def _data(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
