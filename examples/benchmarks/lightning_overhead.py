@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import ARCHITECTURES, own_step, peer_step, peers_of, synchronize
+from measuring import ARCHITECTURES, own_step, peer_step, peers_of, prepare, synchronize
 from peers import Setting
 from pytorch_lightning import Callback, Trainer
 
 from blastogan import BlastocystDataModule, FadeIn, GrowthSchedule, ProgressiveGrowing
-from blastogan.allocator import keep_freed_memory
 from blastogan.callbacks import (
     GracefulInterrupt,
     GrowthCheckpoint,
@@ -115,8 +114,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=CHECKOUT")
     options = parser.parse_args()
-    keep_freed_memory()
-    torch.set_num_threads(options.threads)
+    prepare(options.threads)
     setting = Setting(
         resolution=options.resolution,
         batch=options.batch,

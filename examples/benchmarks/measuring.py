@@ -19,6 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from blastogan import ProGANModule, StyleGANModule
+from blastogan.allocator import keep_freed_memory
 from blastogan.modules import BaseGANModule
 
 ARCHITECTURES: dict[str, type[BaseGANModule]] = {
@@ -221,6 +222,13 @@ def _resident_peak() -> int:
     """Most bytes that this process has held, on Linux."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def prepare(threads: int) -> None:
+    """The same for all contestants: allocator, threads of the CPU, seed."""
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
 
 
 def add_setting(parser: argparse.ArgumentParser) -> None:

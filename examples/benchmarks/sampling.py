@@ -23,11 +23,10 @@ from measuring import (
     own_step,
     peer_step,
     peers_of,
+    prepare,
     settings_of,
 )
 from peers import Setting, load_peer
-
-from blastogan.allocator import keep_freed_memory
 
 
 def own_samples(architecture: str, setting: Setting) -> Contestant:
@@ -54,9 +53,7 @@ def main() -> None:
     add_setting(parser)
     parser.set_defaults(batch=32)
     options = parser.parse_args()
-    keep_freed_memory()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    prepare(options.threads)
     for resolution in options.resolutions:
         setting = settings_of(options, resolution)
         contestants = [own_samples(name, setting) for name in options.architectures]

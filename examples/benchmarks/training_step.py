@@ -23,7 +23,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from measuring import (
     DTYPES,
     Contestant,
@@ -37,12 +36,11 @@ from measuring import (
     own_step,
     peer_step,
     peers_of,
+    prepare,
     settings_of,
 )
 from peers import Setting
 from torch.profiler import profile
-
-from blastogan.allocator import keep_freed_memory
 
 
 def own_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -65,8 +63,7 @@ def memory_of(
     name: str, setting: Setting, own: dict[str, Any], path: Path | None, threads: int
 ) -> Memory:
     """Run in a process of its own."""
-    keep_freed_memory()
-    torch.set_num_threads(threads)
+    prepare(threads)
     if path is not None:
         return measure_memory(peer_step(name, path, setting))
     architecture, precision = name.split()
@@ -128,9 +125,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
-    keep_freed_memory()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    prepare(options.threads)
     for resolution in options.resolutions:
         setting = settings_of(options, resolution)
         contestants = contestants_of(options, setting)
