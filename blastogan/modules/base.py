@@ -21,7 +21,7 @@ from blastogan.modules.ema import ema_decay, update_ema
 from blastogan.modules.freezing import frozen
 from blastogan.modules.generating import GeneratingModule
 from blastogan.modules.optimizers import apply_settings, build_optimizer
-from blastogan.networks.layers import downsample, fade, upsample
+from blastogan.networks.layers import downsample, fade, upsample, without_autocast
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
 
 Regularizer = Literal["r1", "gradient_penalty", "none"]
@@ -251,7 +251,7 @@ class BaseGANModule(GeneratingModule):
 
     def _score_in_float32(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Logits to be differentiated twice: in float32, and not compiled, which cannot be."""
-        with torch.autocast(self.device.type, enabled=False):
+        with without_autocast(self.device):
             logits: Tensor = self.discriminator(
                 images, labels, resolution=self.resolution, alpha=self.alpha
             )
