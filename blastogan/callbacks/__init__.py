@@ -1,10 +1,6 @@
 """Lightning callbacks: growth, fade-in, and all side effects of a run."""
 
-from blastogan.callbacks.checkpoints import (
-    GracefulInterrupt,
-    GrowthCheckpoint,
-    StopOnDivergence,
-)
+from blastogan.callbacks.checkpoints import GrowthCheckpoint
 from blastogan.callbacks.fade_in import FadeIn
 from blastogan.callbacks.fidelity import FidelityCallback
 from blastogan.callbacks.float32 import Float32Products
@@ -13,7 +9,9 @@ from blastogan.callbacks.progress import GrowthProgress
 from blastogan.callbacks.random_state import RandomState
 from blastogan.callbacks.sample_grid import SampleGrid
 from blastogan.callbacks.split_record import SplitRecord
+from blastogan.callbacks.stopping import GracefulInterrupt
 from blastogan.callbacks.training_log import TrainingLog
+from blastogan.callbacks.watch import StopOnDivergence
 
 __all__ = [
     "FadeIn",
