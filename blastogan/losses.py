@@ -68,7 +68,7 @@ def r1(real_logits: Tensor, reals: Tensor) -> Tensor:
 
 
 def gradient_penalty(
-    discriminator: Callable[[Tensor], Tensor], reals: Tensor, fakes: Tensor
+    discriminator: Callable[[Tensor], Tensor], reals: Tensor, fakes: Tensor, weight: Tensor
 ) -> Tensor:
     """One-centred gradient penalty between reals and fakes, ``E[(|grad D(x)| - 1)^2]``.
 
@@ -78,11 +78,11 @@ def gradient_penalty(
         discriminator: Maps images ``(B, C, H, W)`` to logits ``(B,)``.
         reals: ``(B, C, H, W)``.
         fakes: ``(B, C, H, W)``.
+        weight: ``(B, 1, 1, 1)``, uniform on [0, 1): where between fake and real to look.
 
     Returns:
         Scalar, differentiable in the parameters of D.
     """
-    weight = torch.rand(reals.shape[0], 1, 1, 1, device=reals.device)
     mixed = torch.lerp(fakes.detach(), reals.detach(), weight).requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(mixed).sum(), mixed, create_graph=True)
     return (gradient.square().sum(dim=(1, 2, 3)).sqrt() - 1.0).square().mean()

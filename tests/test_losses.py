@@ -45,7 +45,7 @@ def test_penalties_of_a_linear_discriminator_have_their_closed_form_at_any_batch
 
     reals = torch.randn(batch, 3, 4, 4, requires_grad=True)
     assert r1(score(reals), reals) == pytest.approx(float(norm) / 2, rel=1e-5)
-    penalty = gradient_penalty(score, reals, torch.randn_like(reals))
+    penalty = gradient_penalty(score, reals, torch.randn_like(reals), torch.rand(batch, 1, 1, 1))
     assert penalty == pytest.approx((float(norm.sqrt()) - 1) ** 2, rel=1e-4)
 
 

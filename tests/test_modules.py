@@ -8,7 +8,9 @@ from blastogan import Grade, ProGANModule, StyleGANModule
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES
 from blastogan.modules import load_module
+from blastogan.modules.draws import SampleDraws
 from blastogan.modules.optimizers import build_optimizer
+from blastogan.modules.passes import Pass
 from blastogan.modules.requests import grade_labels
 
 BOTH = pytest.mark.parametrize("name", list(MODULES))
@@ -91,18 +93,6 @@ def test_sampling_moves_everything_to_the_device_of_the_module(name, make_module
     assert images.shape == (2, 1, 16, 16)
 
 
-def test_ranks_draw_slices_of_one_global_draw(make_module):
-    from types import SimpleNamespace
-
-    module, drawn = make_module(), []
-    for rank in (0, 1):
-        module._trainer = SimpleNamespace(global_rank=rank, world_size=2)
-        torch.manual_seed(0)
-        drawn.append(module.global_draw(torch.randn, 3, 5))
-    torch.manual_seed(0)
-    assert torch.equal(torch.cat(drawn), torch.randn(6, 5))
-
-
 def test_an_unconditional_module_needs_no_grade(make_module):
     module = make_module(conditional=False)
     assert torch.equal(module.generate(2, "AA"), module.generate(2, "DD"))
@@ -142,7 +132,7 @@ def test_lazy_r1_weighs_the_same_on_average(interval, make_module, make_data, ma
     module = make_module(r1_interval=interval, r1_gamma=3.0)
     reals = torch.rand(4, 1, 16, 16)
     fakes, labels = torch.rand(4, 1, 16, 16), torch.zeros(4, 2, dtype=torch.int64)
-    terms, total = module._discriminator_loss(reals, fakes, labels, 4)
+    terms, total = module._discriminator_loss(Pass(reals, labels, 0), fakes, 4)
     penalty = (total - terms["loss_d"]).item()
     assert penalty == pytest.approx(3.0 * interval * terms["r1"].item(), rel=1e-4)
 
@@ -171,7 +161,8 @@ def test_style_mixing_uses_two_latents_as_often_as_asked(make_module, monkeypatc
     monkeypatch.setattr(home, "mix_styles", lambda *args: seen.append(args) or mix(*args))
     for prob, expected in ((0.0, 0.0), (1.0, 1.0), (0.5, 0.5)):
         module = make_module("stylegan", style_mixing_prob=prob)
-        module.generate_fakes(torch.zeros(400, 2, dtype=torch.int64), 400)
+        draws = SampleDraws(0, (), 0, 400, torch.device("cpu"))
+        module.generate_fakes(torch.zeros(400, 2, dtype=torch.int64), draws)
         _, _, crossover, layers = seen[-1]
         share = (crossover < layers).float().mean().item()
         assert share == pytest.approx(expected, abs=0.1)

@@ -64,8 +64,8 @@ class Order(pl.Callback):
         self.seen[module.images_shown] = batch["index"].tolist()
 
 
-def fit(make_module, make_data, make_trainer, *callbacks, name, workers, ckpt=None):
-    pl.seed_everything(1)
+def fit(make_module, make_data, make_trainer, *callbacks, name, workers, ckpt=None, seed=1):
+    pl.seed_everything(seed)
     module, order = make_module(name), Order()
     trainer = make_trainer(*callbacks, order)
     data = make_data(num_workers=workers, augment="dihedral")
@@ -159,10 +159,12 @@ def test_a_finished_run_has_nothing_left_to_do(run, alone):
     assert same_weights(again.lightning_module, whole.lightning_module)
 
 
-def test_the_test_would_see_a_lost_random_state(run, alone, monkeypatch):
-    from blastogan.callbacks import RandomState
-
+def test_what_is_random_in_the_steps_comes_with_the_checkpoint(run, alone, tmp_path):
     whole, _, _, saved = alone("progan", 0)
-    monkeypatch.setattr(RandomState, "load_state_dict", lambda self, state: None)
-    resumed, _ = run(name="progan", workers=0, ckpt=saved["mid-fade", "batch"])
-    assert not same_weights(resumed.lightning_module, whole.lightning_module)
+    resumed, _ = run(name="progan", workers=0, ckpt=saved["mid-fade", "batch"], seed=2)
+    assert same_weights(resumed.lightning_module, whole.lightning_module)
+    checkpoint = torch.load(saved["mid-fade", "batch"], weights_only=True)
+    checkpoint["blastogan"]["draw_seed"] += 1
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    other, _ = run(name="progan", workers=0, ckpt=tmp_path / "other.ckpt", seed=2)
+    assert not same_weights(other.lightning_module, whole.lightning_module)

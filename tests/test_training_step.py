@@ -13,6 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blastogan.callbacks import Float32Products
+from blastogan.modules.draws import SampleDraws
 from blastogan.modules.freezing import frozen
 from blastogan.networks import layers, progan, progressive, stylegan, synthesis
 
@@ -171,7 +172,7 @@ def test_networks_return_float32_under_autocast(name, make_module):
     module = make_module(name)
     labels = torch.zeros(4, 2, dtype=torch.int64)
     with torch.autocast("cpu", torch.bfloat16):
-        images = module.generate_fakes(labels, 4)
+        images = module.generate_fakes(labels, SampleDraws(0, (), 0, 4, labels.device))
         logits = module.discriminator(images, labels)
     assert images.dtype == logits.dtype == torch.float32
     # with the eight bits of bfloat16 they would not change

@@ -11,6 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import BaseGANModule
+from blastogan.modules.passes import size_of_passes
 
 _log = logging.getLogger(__name__)
 
@@ -60,23 +61,46 @@ class ProgressiveGrowing(Callback):
     def _check_batches(self, module: BaseGANModule, world_size: int) -> None:
         group = module.discriminator.stddev_group
         for phase in self.schedule.phases:
-            share = phase.batch_size // world_size
-            if share < 1 or share % min(group, share):
+            share, rest = divmod(phase.batch_size, world_size)
+            if rest:
                 raise UserError(
-                    f"batch_size at {phase.resolution} is {phase.batch_size}, {share} on each of "
-                    f"{world_size} devices: no multiple of the minibatch-stddev group of {group}; "
-                    "change schedule.batch_size or model.init_args.stddev_group"
+                    f"batch_size at {phase.resolution} is {phase.batch_size}, which does not "
+                    f"divide among {world_size} devices: change schedule.batch_size or the number "
+                    "of devices"
                 )
+            try:
+                size_of_passes(share, module.micro_batch, group)
+            except UserError as error:
+                where = f"batch_size at {phase.resolution} is {phase.batch_size}"
+                raise UserError(f"{where}, on {world_size} devices: {error}") from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the weight that R1 has at each resolution."""
+        """Tell how batches are divided, and the weight that R1 has at each resolution."""
         module = as_gan(pl_module)
+        self._describe_passes(trainer, module)
         if module.regularizer != "r1":
             return
         sizes = {phase.resolution: phase.batch_size for phase in self.schedule.phases}
         gammas = ", ".join(f"{module.gamma_at(r, b):.3g} at {r}" for r, b in sizes.items())
         source = "rule by resolution and batch" if module.r1_gamma is None else "as given"
         _log.info("R1 gamma (%s): %s; every %d steps", source, gammas, module.r1_interval)
+
+    def _describe_passes(self, trainer: Trainer, module: BaseGANModule) -> None:
+        ranks, group = trainer.world_size, module.discriminator.stddev_group
+        if ranks == 1 and module.micro_batch is None:
+            return
+        sizes = {phase.resolution: phase.batch_size for phase in self.schedule.phases}
+        passes = {
+            r: size_of_passes(b // ranks, module.micro_batch, group) for r, b in sizes.items()
+        }
+        _log.info(
+            "%d device(s), %s; images of a pass on each: %s; the minibatch standard deviation is "
+            "over %d images of a pass",
+            ranks,
+            type(trainer.strategy).__name__,
+            ", ".join(f"{size} of a batch of {sizes[r]} at {r}" for r, size in passes.items()),
+            group,
+        )
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

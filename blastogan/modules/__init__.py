@@ -5,9 +5,17 @@ from blastogan.modules.base import BaseGANModule
 from blastogan.modules.checkpoints import read_checkpoint
 from blastogan.modules.grade_classifier import GradeClassifier
 from blastogan.modules.progan import ProGANModule
+from blastogan.modules.strategy import GrowingDDPStrategy
 from blastogan.modules.stylegan import StyleGANModule
 
-__all__ = ["BaseGANModule", "GradeClassifier", "ProGANModule", "StyleGANModule", "load_module"]
+__all__ = [
+    "BaseGANModule",
+    "GradeClassifier",
+    "GrowingDDPStrategy",
+    "ProGANModule",
+    "StyleGANModule",
+    "load_module",
+]
 
 ARCHITECTURES: dict[str, type[BaseGANModule]] = {
     "ProGANModule": ProGANModule,

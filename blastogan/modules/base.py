@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,12 +16,17 @@ from blastogan.grades import LETTERS
 from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, r1_gamma_rule
 from blastogan.metrics import to_float
 from blastogan.modules.compiling import CompileMode, NetworkCompiler
+from blastogan.modules.draws import SampleDraws
 from blastogan.modules.ema import ema_decay, update_ema
 from blastogan.modules.freezing import frozen
 from blastogan.modules.generating import GeneratingModule
-from blastogan.modules.optimizers import apply_settings, build_optimizer
+from blastogan.modules.optimizers import apply_gradients, apply_settings, build_optimizer
+from blastogan.modules.passes import Pass, add_mean, split_share
+from blastogan.modules.ranks import agreed, rank_and_size, sum_over_ranks
+from blastogan.modules.strategy import wrapped_by_ddp
 from blastogan.networks.layers import downsample, fade, upsample, without_autocast
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
+from blastogan.seeding import derive_seed
 
 Regularizer = Literal["r1", "gradient_penalty", "none"]
 
@@ -31,9 +35,14 @@ class BaseGANModule(GeneratingModule):
     """Owns the step of a progressively grown GAN: D, lazy R1, G, EMA, images shown.
 
     Optimisation is manual. A step never waits for the device: nothing in it reads a value of a
-    tensor.
+    tensor. All that is random in it follows from `draw_seed` and the images shown.
 
-    Subclasses hand over their networks and may override `generate_fakes` and `sample`.
+    A step takes the global batch of the stage, on however many devices; each device sends it
+    through the networks in one pass or several, and a network steps once by the mean gradient.
+    The minibatch standard deviation is that of a pass.
+
+    Subclasses hand over their networks and may override `generate_fakes`, `end_of_fakes` and
+    `sample`.
 
     Args:
         generator: Network to train; it has a ``latent_dim``.
@@ -56,6 +65,15 @@ class BaseGANModule(GeneratingModule):
             each pixel: both of ProGAN, StyleGAN's discriminator.
         compile_mode: Whether, and in which mode, networks run through `torch.compile`; passes that
             are differentiated twice do not.
+        micro_batch: Most images of a pass on one device; a larger share of a batch goes through in
+            several, and gradients accumulate. ``None`` for no limit.
+        generator_clip: Largest norm of the generator's gradient, larger ones are scaled down to it;
+            ``None`` for no limit.
+        discriminator_clip: As `generator_clip`.
+
+    Attributes:
+        draw_seed: Seed of all that is random in the steps. Follows from that of PyTorch's global
+            generator at the first step, unless it is set or comes with a checkpoint.
     """
 
     discriminator: ProgressiveDiscriminator
@@ -78,6 +96,9 @@ class BaseGANModule(GeneratingModule):
         reuse_fakes: bool,
         channels_last: bool,
         compile_mode: CompileMode,
+        micro_batch: int | None,
+        generator_clip: float | None,
+        discriminator_clip: float | None,
     ) -> None:
         super().__init__(generator)
         if loss not in LOSSES:
@@ -87,6 +108,11 @@ class BaseGANModule(GeneratingModule):
             raise UserError(f"regularizer is {regularizer!r}: expected one of {expected}")
         if r1_interval < 1:
             raise UserError(f"r1_interval is {r1_interval}: expected 1 or more")
+        if micro_batch is not None and micro_batch < 1:
+            raise UserError(f"micro_batch is {micro_batch}: expected 1 or more, or null")
+        for side, clip in (("generator", generator_clip), ("discriminator", discriminator_clip)):
+            if clip is not None and not clip > 0:
+                raise UserError(f"{side}_clip is {clip}: expected a norm above 0, or null")
         self.automatic_optimization = False
         self.discriminator = discriminator
         self.adversarial_loss = LOSSES[loss]
@@ -101,6 +127,9 @@ class BaseGANModule(GeneratingModule):
         self.ema_rampup = ema_rampup
         self.optimizer_settings = (generator_optimizer, discriminator_optimizer)
 
+        self.micro_batch = micro_batch
+        self.clips = (generator_clip, discriminator_clip)
+        self.draw_seed: int | None = None
         self.reuse_fakes = reuse_fakes
         self._compiler = NetworkCompiler(compile_mode)
         if channels_last:
@@ -116,9 +145,23 @@ class BaseGANModule(GeneratingModule):
         )
 
     def on_fit_start(self) -> None:
-        """Keep freed memory for the next step, where that is left to the C library."""
+        """Keep freed memory for the next step, where that is left to the C library.
+
+        Raises:
+            UserError: If gradients are to be clipped that are scaled.
+        """
+        if any(self.clips) and self._scales_gradients():
+            raise UserError(
+                "generator_clip and discriminator_clip need unscaled gradients: use the precision "
+                "bf16-mixed or 32-true instead of 16-mixed"
+            )
         if self.device.type == "cpu":
             keep_freed_memory()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a resumed run needs, as plain values."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["blastogan"]["draw_seed"] = self.draw_seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the state of growth; optimisers keep the settings of this module.
@@ -127,49 +170,87 @@ class BaseGANModule(GeneratingModule):
             UserError: If the checkpoint is of another architecture or other sizes.
         """
         super().on_load_checkpoint(checkpoint)
+        self.draw_seed = checkpoint["blastogan"].get("draw_seed")
         apply_settings(self.optimizer_settings, checkpoint.get("optimizer_states", []))
 
     # -- the step ---------------------------------------------------------------------------------
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
-        """One step of D and of G on a batch of reals.
+        """One step of D and of G on this device's part of a global batch.
 
         Returns:
-            Detached scalars: ``loss_d``, ``loss_g``, ``logits_real``, ``logits_fake``, and the
-            unweighted ``r1`` or ``gradient_penalty`` where it was taken.
+            Detached scalars, means over the part: ``loss_d``, ``loss_g``, ``logits_real``,
+            ``logits_fake``, the unweighted ``r1`` or ``gradient_penalty`` where it was taken; and
+            ``grad_norm_d``, ``grad_norm_g``, norms of the global gradients before they are clipped,
+            unless gradients are scaled (16-mixed).
         """
-        reals, labels = self.prepare_reals(batch["image"]), batch["labels"]
-        global_batch = len(reals) * self.trainer.world_size
-        self._count_grades(labels)
-        self._compiler.begin_step((self.resolution, self.alpha < 1.0, len(reals)))
-        given = labels if self.conditional else None
-        generator_optimizer, discriminator_optimizer = self._optimizers()
-
-        with torch.set_grad_enabled(self.reuse_fakes):
-            fakes = self._fakes(given, len(reals))
-        discriminator_optimizer.zero_grad()
-        terms, total = self._discriminator_loss(reals, fakes.detach(), given, global_batch)
-        with record_function("discriminator: backward"):
-            self.manual_backward(total)
-        with record_function("discriminator: optimizer"):
-            discriminator_optimizer.step()
-
-        if not self.reuse_fakes:
-            fakes = self._fakes(given, len(reals))
-        generator_optimizer.zero_grad()
-        with frozen(self.discriminator):
-            with record_function("generator: score"):
-                logits = self._score(fakes, given)
-            terms["loss_g"] = self.adversarial_loss.generator(logits)
-            with record_function("generator: backward"):
-                self.manual_backward(terms["loss_g"])
-        with record_function("generator: optimizer"):
-            generator_optimizer.step()
+        passes = self._passes(batch)
+        global_batch = len(batch["image"]) * rank_and_size()[1]
+        self._count_grades(batch["labels"])
+        self._compiler.begin_step((self.resolution, self.alpha < 1.0, len(passes[0].reals)))
+        terms: dict[str, Tensor] = {}
+        kept = self._step_discriminator(passes, global_batch, terms)
+        self._step_generator(passes, kept, terms)
         with record_function("generator: average"):
             decay = ema_decay(global_batch, self.images_shown, self.ema_kimg, self.ema_rampup)
             update_ema(self.generator_ema, self.generator, decay)
         self.images_shown += global_batch
-        return {name: term.detach() for name, term in terms.items()}
+        return terms
+
+    def _step_discriminator(
+        self, passes: list[Pass], global_batch: int, terms: dict[str, Tensor]
+    ) -> list[Tensor]:
+        """Step D, and note its terms; gives the fakes if G is to learn from them too."""
+        optimizer, kept = self._optimizers()[1], []
+        optimizer.zero_grad()
+        for part in passes:
+            with torch.set_grad_enabled(self.reuse_fakes):
+                fakes = self._fakes("discriminator", part)
+            found, total = self._discriminator_loss(part, fakes.detach(), global_batch)
+            with record_function("discriminator: backward"):
+                self.manual_backward(total / len(passes))
+            add_mean(terms, found, len(passes))
+            if self.reuse_fakes:
+                kept.append(fakes)
+        self.end_of_fakes()
+        with record_function("discriminator: optimizer"):
+            terms |= self._update("d", self.discriminator, optimizer, self.clips[1])
+        return kept
+
+    def _step_generator(
+        self, passes: list[Pass], kept: list[Tensor], terms: dict[str, Tensor]
+    ) -> None:
+        """Step G, and note its terms."""
+        optimizer = self._optimizers()[0]
+        optimizer.zero_grad()
+        with frozen(self.discriminator):
+            for n, part in enumerate(passes):
+                fakes = kept[n] if kept else self._fakes("generator", part)
+                with record_function("generator: score"):
+                    logits = self._score(fakes, part.labels)
+                loss = self.adversarial_loss.generator(logits)
+                with record_function("generator: backward"):
+                    self.manual_backward(loss / len(passes))
+                add_mean(terms, {"loss_g": loss}, len(passes))
+        if not kept:
+            self.end_of_fakes()
+        with record_function("generator: optimizer"):
+            terms |= self._update("g", self.generator, optimizer, self.clips[0])
+
+    def _update(
+        self, side: str, network: ProgressiveNetwork, optimizer: Any, clip: float | None
+    ) -> dict[str, Tensor]:
+        """Step by the mean gradient over the ranks; gives its norm, where it is not scaled."""
+        scaled = self._scales_gradients()
+        averaged = wrapped_by_ddp(self)
+        norm = apply_gradients(network, optimizer, clip, averaged=averaged)
+        return {} if scaled else {f"grad_norm_{side}": norm}
+
+    def _passes(self, batch: ImageBatch) -> list[Pass]:
+        reals, labels = self.prepare_reals(batch["image"]), batch["labels"]
+        given = labels if self.conditional else None
+        group = self.discriminator.stddev_group
+        return split_share(reals, given, rank_and_size()[0], self.micro_batch, group)
 
     def prepare_reals(self, images: Tensor) -> Tensor:
         """Floats in [-1, 1] of uint8 images ``(B, C, R, R)``, cross-faded as D fades.
@@ -182,33 +263,34 @@ class BaseGANModule(GeneratingModule):
             reals = fade(upsample(downsample(reals)), reals, self.alpha)
         return reals
 
-    def _fakes(self, labels: Tensor | None, count: int) -> Tensor:
+    def _fakes(self, purpose: str, part: Pass) -> Tensor:
         with record_function("generator: forward"):
-            return self.generate_fakes(labels, count)
+            return self.generate_fakes(part.labels, self._draws(purpose, part))
 
-    def generate_fakes(self, labels: Tensor | None, count: int) -> Tensor:
-        """Fakes of the generator in training, ``(count, C, R, R)``."""
-        z = self.global_draw(torch.randn, count, self.latent_dim)
-        return self.run(self.generator, z, labels)
+    def _draws(self, purpose: str, part: Pass) -> SampleDraws:
+        """What is random about a pass, for a purpose of its own."""
+        if self.draw_seed is None:
+            self.draw_seed = agreed(derive_seed(torch.initial_seed(), "steps"))
+        key = (self.images_shown, purpose)
+        return SampleDraws(self.draw_seed, key, part.first, len(part.reals), self.device)
 
-    def run(self, network: ProgressiveNetwork, *args: Any) -> Tensor:
+    def generate_fakes(self, labels: Tensor | None, draws: SampleDraws) -> Tensor:
+        """Fakes of the generator in training, one for each draw, ``(B, C, R, R)``."""
+        return self.run(self.generator, draws.randn(self.latent_dim), labels)
+
+    def end_of_fakes(self) -> None:
+        """Called when all passes of a step have their fakes, once for D and once for G."""
+
+    def run(self, network: ProgressiveNetwork, *args: Any, **kwargs: Any) -> Tensor:
         """Call a network at the step's resolution and alpha, compiled if asked for."""
-        return self._compiler(network, *args, resolution=self.resolution, alpha=self.alpha)
-
-    def global_draw(self, draw: Callable[..., Tensor], count: int, *shape: int) -> Tensor:
-        """This rank's ``(count, *shape)`` of a draw over the global batch.
-
-        All ranks have the same random state: without slicing they would draw the same latents.
-        """
-        trainer = self._trainer
-        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        drawn = draw(count * ranks, *shape, device=self.device)
-        return drawn[rank * count : (rank + 1) * count]
+        growth = {"resolution": self.resolution, "alpha": self.alpha}
+        return self._compiler(network, *args, **growth, **kwargs)
 
     def _discriminator_loss(
-        self, reals: Tensor, fakes: Tensor, labels: Tensor | None, global_batch: int
+        self, part: Pass, fakes: Tensor, global_batch: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Terms to be logged, and the sum to be minimised."""
+        reals, labels, _ = part
         take_r1 = self.regularizer == "r1" and self.takes_r1(global_batch)
         with record_function("discriminator: forward"):
             if take_r1:
@@ -232,6 +314,7 @@ class BaseGANModule(GeneratingModule):
                     lambda images: self._score_in_float32(images, labels),
                     reals,
                     fakes,
+                    self._draws("gradient penalty", part).rand(1, 1, 1),
                 )
             total = total + self.gradient_penalty_weight * terms["gradient_penalty"]
         return terms, total
@@ -272,6 +355,12 @@ class BaseGANModule(GeneratingModule):
         real, fake = self._score(torch.cat([reals, fakes]), both).chunk(2)
         return real, fake
 
+    def _scales_gradients(self) -> bool:
+        precision = getattr(getattr(self._trainer, "strategy", None), "precision_plugin", None)
+        return getattr(precision, "scaler", None) is not None
+
     def _count_grades(self, labels: Tensor) -> None:
         flat = labels[:, 0] * len(LETTERS) + labels[:, 1]
-        self.grade_counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
+        counts = torch.zeros_like(self.grade_counts)
+        counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
+        self.grade_counts += sum_over_ranks(counts)

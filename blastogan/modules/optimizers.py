@@ -1,4 +1,4 @@
-"""Optimisers from plain settings, as they stand in a configuration and in a checkpoint."""
+"""Optimisers from plain settings, as they stand in a configuration, and their steps."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from blastogan.errors import UserError
+from blastogan.modules.ranks import mean_over_ranks
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +70,31 @@ def apply_settings(
                 if (tuple(saved) if name == "betas" else saved) != value:
                     _log.info("optimizer: %s changes from %s to %s", name, saved, value)
                     group[name] = value
+
+
+def apply_gradients(
+    network: nn.Module, optimizer: Any, clip: float | None, *, averaged: bool
+) -> Tensor:
+    """Average the gradients of a network over the ranks, clip them, and step.
+
+    Args:
+        network: Whose weights have gradients, or some of them.
+        optimizer: Of its weights.
+        clip: Largest norm of all gradients together; larger ones are scaled down to it.
+        averaged: Whether the gradients are averaged already.
+
+    Returns:
+        Scalar, the norm of the averaged gradients before they were clipped.
+    """
+    trained = [weight for weight in network.parameters() if weight.grad is not None]
+    gradients = [weight.grad for weight in trained if weight.grad is not None]
+    if not averaged:
+        mean_over_ranks(gradients)
+    norm = get_total_norm(gradients)
+    if clip is not None:
+        clip_grads_with_norm_(trained, clip, norm)
+    optimizer.step()
+    return norm
 
 
 def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,10 @@ class ProGANModule(BaseGANModule):
         channels_last: Whether networks that gain by it take the channels-last memory format.
         compile_mode: Mode of `torch.compile`: ``default``, ``reduce-overhead`` (CUDA graphs),
             ``max-autotune``, or ``off``.
+        micro_batch: Most images of a pass on one device; a larger share of a batch goes through in
+            several, whose gradients accumulate.
+        generator_clip: Largest norm of the generator's gradient; ``None`` for no limit.
+        discriminator_clip: Largest norm of the discriminator's gradient.
     """
 
     def __init__(
@@ -67,6 +71,9 @@ class ProGANModule(BaseGANModule):
         reuse_fakes: bool = False,
         channels_last: bool = True,
         compile_mode: CompileMode = "off",
+        micro_batch: int | None = None,
+        generator_clip: float | None = None,
+        discriminator_clip: float | None = None,
     ) -> None:
         networks: dict[str, Any] = {
             "start_resolution": start_resolution,
@@ -91,5 +98,8 @@ class ProGANModule(BaseGANModule):
             reuse_fakes=reuse_fakes,
             channels_last=channels_last,
             compile_mode=compile_mode,
+            micro_batch=micro_batch,
+            generator_clip=generator_clip,
+            discriminator_clip=discriminator_clip,
         )
         self.save_hyperparameters()

@@ -13,6 +13,8 @@ from blastogan.losses import LossName
 from blastogan.metrics import to_uint8
 from blastogan.modules.base import BaseGANModule, Regularizer
 from blastogan.modules.compiling import CompileMode
+from blastogan.modules.draws import SampleDraws
+from blastogan.modules.ranks import mean_over_ranks
 from blastogan.modules.requests import numbered_latents
 from blastogan.networks import StyleGANDiscriminator, StyleGANGenerator
 from blastogan.networks.stylegan import mix_styles
@@ -52,6 +54,10 @@ class StyleGANModule(BaseGANModule):
         channels_last: Whether networks that gain by it take the channels-last memory format.
         compile_mode: Mode of `torch.compile`: ``default``, ``reduce-overhead`` (CUDA graphs),
             ``max-autotune``, or ``off``.
+        micro_batch: Most images of a pass on one device; a larger share of a batch goes through in
+            several, whose gradients accumulate.
+        generator_clip: Largest norm of the generator's gradient; ``None`` for no limit.
+        discriminator_clip: Largest norm of the discriminator's gradient.
     """
 
     def __init__(
@@ -81,6 +87,9 @@ class StyleGANModule(BaseGANModule):
         reuse_fakes: bool = False,
         channels_last: bool = True,
         compile_mode: CompileMode = "off",
+        micro_batch: int | None = None,
+        generator_clip: float | None = None,
+        discriminator_clip: float | None = None,
     ) -> None:
         networks: dict[str, Any] = {
             "start_resolution": start_resolution,
@@ -112,24 +121,39 @@ class StyleGANModule(BaseGANModule):
             reuse_fakes=reuse_fakes,
             channels_last=channels_last,
             compile_mode=compile_mode,
+            micro_batch=micro_batch,
+            generator_clip=generator_clip,
+            discriminator_clip=discriminator_clip,
         )
         self.style_mixing_prob = style_mixing_prob
+        self._mean_w: list[Tensor] = []
         self.save_hyperparameters()
 
-    def generate_fakes(self, labels: Tensor | None, count: int) -> Tensor:
-        """Fakes with style mixing, ``(count, C, R, R)``; moves the running mean of w."""
+    def generate_fakes(self, labels: Tensor | None, draws: SampleDraws) -> Tensor:
+        """Fakes with style mixing, one for each draw, ``(B, C, R, R)``."""
         generator = self.generator
         assert isinstance(generator, StyleGANGenerator)
         layers = generator.synthesis.num_layers(self.resolution)
-        z = self.global_draw(torch.randn, count, 2, self.latent_dim)
-        u = self.global_draw(torch.rand, count, 2)
+        z = draws.randn(2, self.latent_dim)
+        u = draws.rand(2)
         crossover = (1 + u[:, 0] * (layers - 1)).long()  # uniform on 1 to layers - 1
         unmixed = u[:, 1] >= self.style_mixing_prob
         given = None if labels is None else labels.repeat(2, 1)
         w, other = generator.mapping(torch.cat([z[:, 0], z[:, 1]]), given).chunk(2)
-        generator.update_w_avg(w)
+        self._mean_w.append(w.detach().float().mean(dim=0))
         ws = mix_styles(w, other, crossover.masked_fill(unmixed, layers), layers)
-        return self.run(generator.synthesis, ws)
+        shapes = generator.synthesis.noise_shapes(self.resolution)
+        noise = [draws.randn(1, *shape) for shape in shapes]
+        return self.run(generator.synthesis, ws, noise=noise)
+
+    def end_of_fakes(self) -> None:
+        """Move the running mean of w towards the mean over all passes and ranks."""
+        generator = self.generator
+        assert isinstance(generator, StyleGANGenerator)
+        mean = torch.stack(self._mean_w).mean(dim=0)
+        self._mean_w.clear()
+        mean_over_ranks([mean])
+        generator.update_w_avg(mean[None])
 
     @torch.no_grad()
     def sample(

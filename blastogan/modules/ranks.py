@@ -1,0 +1,55 @@
+"""What processes that train together tell each other: means and sums over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Rank of this process and number of processes; 0 and 1 where there is only one."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def agreed(number: int) -> int:
+    """The number of rank 0."""
+    if rank_and_size()[1] == 1:
+        return number
+    numbers = [number]
+    dist.broadcast_object_list(numbers)
+    return numbers[0]
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of a contiguous tensor over all ranks, in its place."""
+    if rank_and_size()[1] > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def mean_over_ranks(tensors: Sequence[Tensor]) -> None:
+    """Put the mean over all ranks into each of several float tensors, in one exchange."""
+    _, size = rank_and_size()
+    if size == 1 or not tensors:
+        return
+    flat = sum_over_ranks(torch.cat([tensor.reshape(-1) for tensor in tensors])).div_(size)
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    means = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+    torch._foreach_copy_(list(tensors), means)
+
+
+@torch.no_grad()
+def copy_from_first_rank(module: nn.Module) -> None:
+    """Give all ranks the weights and buffers of rank 0."""
+    if rank_and_size()[1] == 1:
+        return
+    for tensor in module.state_dict().values():
+        # neither backend sends what is laid out channel by channel
+        sent = tensor.contiguous()
+        dist.broadcast(sent, 0)
+        tensor.copy_(sent)
