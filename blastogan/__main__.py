@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from blastogan.allocator import keep_freed_memory
-from blastogan.errors import DivergenceError, UserError, printable
+from blastogan.errors import DivergenceError, Requeue, UserError, printable
+from blastogan.run_lock import is_first_process
 
 USAGE = """\
 usage: blastogan COMMAND [OPTIONS]
@@ -30,6 +31,9 @@ tools:
   evaluate    FID, KID and more between real images and generated ones
 
 presets for --config: {presets}
+
+exit codes: 0 done, 1 failure, 2 wrong use, 75 stopped by a scheduler (SIGTERM, SIGUSR1): start the
+same command again with --resume, 130 interrupted
 """
 
 
@@ -37,7 +41,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        Exit code: 0 done, 1 failure, 2 wrong use, 130 interrupted.
+        Exit code: 0 done, 1 failure, 2 wrong use, 75 to be started again with ``--resume``, 130
+        interrupted.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
@@ -60,9 +65,12 @@ def main(args: Sequence[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"blastogan: {printable(str(error))}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("blastogan: interrupted\n")
-        return 130
+    except KeyboardInterrupt as error:
+        requeued = isinstance(error, Requeue)
+        if is_first_process():
+            told = "stopped by a scheduler" if requeued else "interrupted"
+            sys.stderr.write(f"blastogan: {told}\n")
+        return 75 if requeued else 130
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
@@ -108,7 +116,9 @@ def _be_quiet() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Printable("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("blastogan").setLevel(logging.INFO)
+    # of several processes the first speaks for all
+    level = logging.INFO if is_first_process() else logging.ERROR
+    logging.getLogger("blastogan").setLevel(level)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=r".*does not have many workers.*")

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from blastogan import run_cli
 from blastogan.callbacks import (
+    DivergenceWatch,
     FadeIn,
     FidelityCallback,
     Float32Products,
@@ -25,19 +26,21 @@ from blastogan.callbacks import (
     RandomState,
     SampleGrid,
     SplitRecord,
-    StopOnDivergence,
     TrainingLog,
 )
 from blastogan.callbacks.image_writer import ImageWriter
 from blastogan.data import BlastocystDataModule
-from blastogan.errors import UserError
+from blastogan.errors import Requeue, RollBack, UserError
 from blastogan.growth import GrowthSchedule
-from blastogan.modules import BaseGANModule
-from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
+from blastogan.modules import BaseGANModule, GrowingDDPStrategy
+from blastogan.modules.checkpoints import check_checkpoint
 from blastogan.modules.optimizers import DEFAULT
 from blastogan.presets import find_config
+from blastogan.rollback import roll_back
 from blastogan.run_cli import RunCLI, RunConfig
 from blastogan.run_folder import newest_config, run_of_checkpoint
+from blastogan.run_lock import is_first_process
+from blastogan.run_resume import config_to_resume, read_to_resume
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +48,11 @@ CALLBACKS = {
     "growing": ProgressiveGrowing,
     "fade_in": FadeIn,
     "checkpoints": GrowthCheckpoint,
-    "divergence": StopOnDivergence,
-    "interrupt": GracefulInterrupt,
+    "watch": DivergenceWatch,
     "training_log": TrainingLog,
     "progress": GrowthProgress,
+    # after those that have a row to write
+    "interrupt": GracefulInterrupt,
 }
 """Callbacks that take the schedule, by the key of their options."""
 
@@ -71,6 +75,15 @@ CONTRADICTIONS: dict[str, Any] = {
     "fast_dev_run": False,
 }
 """Options of the trainer that would cut growth short, with their values when unset."""
+
+REPLACED: dict[str, tuple[Any, str]] = {
+    "accumulate_grad_batches": (1, "--model.init_args.micro_batch"),
+    "gradient_clip_val": (
+        None,
+        "--model.init_args.generator_clip and --model.init_args.discriminator_clip",
+    ),
+}
+"""Options that Lightning has not for two networks: their values when unset, and what to use."""
 
 
 class BlastoganCLI(RunCLI):
@@ -108,16 +121,24 @@ class BlastoganCLI(RunCLI):
         if any(arg.partition("=")[0] in ("--config", "-c", "--help", "-h") for arg in args):
             return resolved
         config = newest_config(run_of_checkpoint(checkpoint)) if checkpoint else None
+        config = config or config_to_resume(args)
         if config is None:
             raise UserError(
-                "no configuration given: add --config NAME, for instance --config demo, or the "
-                "--ckpt_path of a checkpoint in its run folder"
+                "no configuration given: add --config NAME, for instance --config demo, the "
+                "--ckpt_path of a checkpoint in its run folder, or --resume and its --run_dir"
             )
         return [resolved[0], f"--config={config}", *resolved[1:]]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add schedule, optimisers and callbacks, and link what belongs together."""
         super().add_arguments_to_parser(parser)
+        parser.add_argument(
+            "--scale_batch",
+            type=bool,
+            default=False,
+            help="Take schedule.batch_size for that of one device, and multiply it by their "
+            "number; else it is that of all devices together.",
+        )
         parser.add_class_arguments(GrowthSchedule, "schedule")
         parser.link_arguments("schedule", "data.schedule", apply_on="instantiate")
         for key, callback in CALLBACKS.items():
@@ -138,13 +159,8 @@ class BlastoganCLI(RunCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuse settings that contradict the schedule, and checkpoints that do not fit."""
-        trainer = self._get(self.config, "trainer")
-        for name, unset in CONTRADICTIONS.items():
-            if self.subcommand == "fit" and trainer.get(name, unset) != unset:
-                raise UserError(
-                    f"trainer.{name} contradicts the schedule, which alone says how long a run is: "
-                    "change --schedule.hold_kimg and --schedule.fade_kimg instead"
-                )
+        self._check_trainer()
+        self._scale_batch()
         # what lies in a checkpoint is never run
         self.config[self.subcommand].weights_only = True
         if self.subcommand == "predict":
@@ -156,10 +172,38 @@ class BlastoganCLI(RunCLI):
         if not path and self.subcommand != "fit":
             _log.warning("no --ckpt_path: these are the metrics of an untrained network")
         if path:
-            self.checkpoint = read_checkpoint(path)
+            self.checkpoint = read_to_resume(path)
             name = self._get(self.config, "model").class_path.rpartition(".")[2]
             settings = self._get(self.config, "model").init_args.as_dict()
             check_checkpoint(self.checkpoint, name, settings)
+
+    def _check_trainer(self) -> None:
+        trainer = self._get(self.config, "trainer")
+        for name, unset in CONTRADICTIONS.items():
+            if self.subcommand == "fit" and trainer.get(name, unset) != unset:
+                raise UserError(
+                    f"trainer.{name} contradicts the schedule, which alone says how long a run is: "
+                    "change --schedule.hold_kimg and --schedule.fade_kimg instead"
+                )
+        for name, (unset, instead) in REPLACED.items():
+            if trainer.get(name, unset) != unset:
+                raise UserError(f"trainer.{name} does not work for a GAN: use {instead} instead")
+
+    def _scale_batch(self) -> None:
+        """Multiply the batches of the configuration, so that a resumed run finds the product."""
+        config = self.config[self.subcommand]
+        if not config.scale_batch:
+            return
+        devices = _device_count(config.trainer)
+        sizes = config.schedule.batch_size
+        scaled = (
+            {resolution: size * devices for resolution, size in sizes.items()}
+            if isinstance(sizes, dict)
+            else sizes * devices
+        )
+        config.schedule.batch_size = scaled
+        config.scale_batch = False
+        _log.info("batch sizes, scaled to %d devices: %s", devices, scaled)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer for the schedule's length, in the run's folder."""
@@ -181,8 +225,7 @@ class BlastoganCLI(RunCLI):
             "logger": self._loggers(folder, settings.get("logger")),
         }
         if settings.get("strategy", "auto") == "auto" and _device_count(settings) > 1:
-            # a growing network has blocks that do not run yet
-            own["strategy"] = "ddp_find_unused_parameters_true"
+            own["strategy"] = GrowingDDPStrategy.strategy_name
         return super().instantiate_trainer(**{**own, **kwargs})
 
     def before_fit(self) -> None:
@@ -194,6 +237,19 @@ class BlastoganCLI(RunCLI):
         shown = (self.checkpoint or {}).get("blastogan", {}).get("images_shown", 0)
         if shown >= self.datamodule.schedule.total_images:
             _log.info("this run has shown all %d images of its schedule: nothing is left", shown)
+        super().before_fit()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Set a run back that has gone wrong, if that is asked for."""
+        try:
+            super()._run_subcommand(subcommand)
+        except RollBack as error:
+            error.folder = Path(self.trainer.default_root_dir)
+            error.several = self.trainer.world_size > 1
+            if is_first_process():
+                watch: DivergenceWatch = self._get(self.config_init, "watch")
+                roll_back(error.folder, error, watch.max_rollbacks)
+            raise
 
     def after_fit(self) -> None:
         """Say what there is to look at."""
@@ -222,5 +278,30 @@ def _device_count(settings: Any) -> int:
 
 
 def run(args: Sequence[str]) -> int:
-    """Run ``fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
-    return run_cli.run(BlastoganCLI, args)
+    """Run ``fit``, ``validate``, ``test`` or ``predict`` and return the exit code.
+
+    A run that was set back goes on in this process; one on several devices is to be started again.
+
+    Raises:
+        Requeue: If the run is to be started again.
+    """
+    while True:
+        try:
+            return run_cli.run(BlastoganCLI, args)
+        except RollBack as error:
+            if error.several:
+                raise Requeue from error
+            args = [*_without(args, ("--run_dir", "--ckpt_path", "--resume"))]
+            args += ["--run_dir", str(error.folder), "--resume", "true"]
+
+
+def _without(args: Sequence[str], options: tuple[str, ...]) -> list[str]:
+    """A command line without some options and their values."""
+    kept: list[str] = []
+    dropped = False
+    for arg in args:
+        is_value = dropped and not arg.startswith("-")
+        dropped = arg.partition("=")[0] in options and "=" not in arg
+        if not (is_value or arg.partition("=")[0] in options):
+            kept.append(arg)
+    return kept

@@ -16,12 +16,13 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from blastogan import run_cli
 from blastogan.callbacks import RandomState, SplitRecord
+from blastogan.callbacks.checkpoints import write_whole_checkpoints
 from blastogan.data import GradeDataModule
 from blastogan.errors import UserError
-from blastogan.modules.checkpoints import read_checkpoint
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
 from blastogan.run_cli import RunCLI, RunConfig
 from blastogan.run_folder import newest_config, run_of_checkpoint
+from blastogan.run_resume import config_to_resume, read_to_resume
 
 _log = logging.getLogger(__name__)
 
@@ -62,17 +63,18 @@ class GradeCLI(RunCLI):
         return {name: every[name] for name in ("fit", "validate", "test")}
 
     def _resolve_configs(self, args: list[str]) -> list[str]:
-        """With a checkpoint and no configuration, take that of its run."""
+        """With a checkpoint or a run to resume and no configuration, take that of the run."""
         values = [arg.partition("=") for arg in args]
         if any(option in ("--config", "-c") for option, _, _ in values):
             return args
         for n, (option, _, value) in enumerate(values):
             path = value or "".join(args[n + 1 : n + 2])
             if option == "--ckpt_path" and path:
-                check_grader(read_checkpoint(path), {})
+                check_grader(read_to_resume(path), {})
                 config = newest_config(run_of_checkpoint(path))
                 return args if config is None else [args[0], f"--config={config}", *args[1:]]
-        return args
+        config = config_to_resume(args)
+        return args if config is None else [args[0], f"--config={config}", *args[1:]]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what belongs together."""
@@ -89,17 +91,17 @@ class GradeCLI(RunCLI):
             raise UserError(
                 f"{self.subcommand} needs a grader: add --ckpt_path RUN/checkpoints/best.ckpt"
             )
-        self.checkpoint = read_checkpoint(path) if path else None
+        self.checkpoint = read_to_resume(path) if path else None
         if self.checkpoint is not None:
             check_grader(self.checkpoint, self._get(self.config, "model").as_dict())
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer in the run's folder, with checkpoints, loggers and random state."""
+        folder = self._run_folder()
         # what is wrong with the data is told before anything is written
         data: GradeDataModule = self._get(self.config_init, "data")
         if self.subcommand == "fit":
             data.setup("fit")
-        folder = self._run_folder()
         settings = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = [
             RandomState(),
@@ -130,6 +132,8 @@ class GradeCLI(RunCLI):
                 "--trainer.max_epochs with more",
                 done,
             )
+        write_whole_checkpoints(self.trainer)
+        super().before_fit()
 
     def after_fit(self) -> None:
         """Say where the grader is and what it is good for."""

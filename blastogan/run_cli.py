@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, Optional
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from blastogan.errors import UserError
-from blastogan.files import written_whole
+from blastogan.callbacks.stopping import SCHEDULERS
+from blastogan.errors import ProblemList, Requeue, UserError
+from blastogan.files import DISK_FULL, copy_whole, link_whole, written_whole
 from blastogan.loggers import CSVLog, WandbLog
-from blastogan.modules.checkpoints import read_checkpoint
-from blastogan.run_folder import fresh_folder, run_of_checkpoint, unused_folder
+from blastogan.modules.checkpoints import newest_whole
+from blastogan.run_folder import (
+    checkpoints_in,
+    fresh_folder,
+    is_run,
+    newest_run,
+    run_of_checkpoint,
+    unused_folder,
+    unused_folders,
+)
+from blastogan.run_lock import RunInUse, claim, claimed_folder, is_first_process, release
+from blastogan.run_resume import option
+
+_log = logging.getLogger(__name__)
 
 
 class RunConfig(SaveConfigCallback):
@@ -25,7 +43,8 @@ class RunConfig(SaveConfigCallback):
         if stage != "fit" or not trainer.is_global_zero:
             return
         config = self.config.clone()
-        for key in ("ckpt_path", "config"):
+        # a run that is resumed has the same configuration
+        for key in ("ckpt_path", "config", "resume"):
             config.pop(key, None)
         text = self.parser.dump(config, skip_none=False)
         folder = Path(trainer.default_root_dir)
@@ -43,10 +62,14 @@ class RunCLI(LightningCLI):
     Attributes:
         run_name: Name of a new folder under ``runs/``.
         checkpoint: What ``--ckpt_path`` holds, read safely; ``None`` without.
+        resumed: Folder that ``--resume`` has found; ``None`` for a new one.
+        restored: The checkpoint to go on from where ``last.ckpt`` is damaged.
     """
 
     run_name = "run"
     checkpoint: dict[str, Any] | None = None
+    resumed: Path | None = None
+    restored: Path | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add run folder and W&B."""
@@ -55,6 +78,15 @@ class RunCLI(LightningCLI):
             type=Optional[str],  # noqa: UP045
             default=None,
             help="Folder of the run, new or empty; by default a new one under runs/.",
+        )
+        parser.add_argument(
+            "--resume",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=False,
+            help="With fit: go on with the run in --run_dir, or the newest of this name under "
+            "runs/, from its newest whole checkpoint; begin it if there is none.",
         )
         parser.add_argument(
             "--wandb",
@@ -69,6 +101,43 @@ class RunCLI(LightningCLI):
         seed = self.config[self.config.subcommand].seed_everything
         if not 0 <= seed < 2**32:
             raise UserError(f"seed_everything is {seed}: expected 0 to {2**32 - 1}")
+        if self.config.subcommand == "fit":
+            self._resume(self.config.fit)
+        elif option(args, "resume") is not None:
+            raise UserError("--resume is of fit: elsewhere, give --ckpt_path")
+
+    def _resume(self, config: Any) -> None:
+        """Find run and checkpoint, if asked to; where there is no run, a new one is begun."""
+        if not config.resume:
+            return
+        if config.ckpt_path:
+            raise UserError(
+                "--resume finds the checkpoint by itself: leave out --ckpt_path, or leave out "
+                "--resume to choose it"
+            )
+        asked = claimed_folder() or config.run_dir or config.trainer.default_root_dir
+        folder = Path(asked) if asked else newest_run(self.run_name)
+        if folder is None or not is_run(folder):
+            return
+        # before the checkpoint is chosen, no other process may write one
+        claim(folder)
+        self.resumed = folder
+        newest, damaged = newest_whole(checkpoints_in(folder / "checkpoints"))
+        if newest is None and damaged:
+            raise ProblemList(
+                f"none of the checkpoints of {folder} can be read",
+                list(damaged.values()),
+                "Restore one of them, or begin anew in another --run_dir",
+            )
+        if newest is None:
+            _log.info("%s has no checkpoint yet: its run begins anew", folder)
+            return
+        for path in damaged:
+            _log.warning("%s is damaged; used instead: %s", path, newest)
+        if damaged:
+            self.restored = newest.path
+        _log.info("going on from %s", newest)
+        config.ckpt_path = str(newest.path)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: it is compared with the checkpoint, not replaced."""
@@ -91,27 +160,68 @@ class RunCLI(LightningCLI):
         here = run_of_checkpoint(checkpoint) if checkpoint else None
         if self.subcommand == "predict":
             assert here is not None
-            return fresh_folder(asked) if asked else unused_folder(f"{here.name}-generated")
-        if here is not None and (asked is None or Path(asked).resolve() == here.resolve()):
-            if self.subcommand == "fit":
-                self._refuse_to_rewind(here)
-            return here
-        if self.subcommand != "fit":
-            return Path(asked or ".")
-        return fresh_folder(asked) if asked else unused_folder(self.run_name)
+            name = here.resolve().name
+            return fresh_folder(asked) if asked else unused_folder(f"{name}-generated")
+        if here is not None and asked is not None and Path(asked).resolve() != here.resolve():
+            here = None
+        if self.subcommand == "fit":
+            return self._claimed_folder(asked, here)
+        return here or Path(asked or ".")
+
+    def _claimed_folder(self, asked: str | None, here: Path | None) -> Path:
+        """Folder of a fit, which no other process writes meanwhile.
+
+        Args:
+            asked: What the user wants.
+            here: Folder of the checkpoint, if the run goes on there.
+        """
+        folder = self.resumed or claimed_folder() or here
+        if folder is None and asked is None:
+            return self._new_folder()
+        folder = folder or fresh_folder(str(asked))
+        claim(folder)
+        if here is not None and self.resumed is None:
+            self._refuse_to_rewind(here)
+        return folder
+
+    def _new_folder(self) -> Path:
+        for folder in unused_folders(self.run_name):
+            try:
+                claim(folder)
+            except RunInUse:
+                # another process has just begun there
+                continue
+            return folder
+        raise AssertionError("names do not run out")
 
     def _refuse_to_rewind(self, folder: Path) -> None:
         """Keep a run that has gone on since the checkpoint was written."""
         assert self.checkpoint is not None
         last = folder / "checkpoints" / "last.ckpt"
+        if not last.exists():
+            return
         shown = self.checkpoint["blastogan"]["images_shown"]
-        reached = read_checkpoint(last)["blastogan"]["images_shown"] if last.exists() else shown
-        if reached > shown:
+        newest, damaged = newest_whole(checkpoints_in(last.parent))
+        if newest is not None and newest.images_shown > shown:
             raise UserError(
                 f"the checkpoint is at {shown / 1000:g} kimg, but its run has gone on to "
-                f"{reached / 1000:g} kimg, which would be lost: go on with {last}, or add "
-                "--run_dir NEW to branch off into a folder of its own"
+                f"{newest.images_shown / 1000:g} kimg, which would be lost: go on with "
+                f"{newest.path}, or add --run_dir NEW to branch off into a folder of its own"
             )
+        if last in damaged:
+            self.restored = Path(self._get(self.config_init, "ckpt_path"))
+
+    def before_fit(self) -> None:
+        """Put a whole checkpoint in the place of a damaged ``last.ckpt``, which is set aside.
+
+        To be called when nothing is left that might be refused.
+        """
+        if self.restored is None or not is_first_process():
+            return
+        last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        if last.exists():
+            link_whole(last, last.with_name(f"{last.name}.damaged"))
+        copy_whole(self.restored, last)
 
 
 def run(command_line: type[RunCLI], args: Sequence[str]) -> int:
@@ -119,14 +229,71 @@ def run(command_line: type[RunCLI], args: Sequence[str]) -> int:
 
     Raises:
         UserError: For wrong use, Lightning's own complaints included.
+        OSError: If a file cannot be written, with what is left of the run.
+        KeyboardInterrupt: If the run was interrupted; `Requeue` if by a scheduler.
     """
     try:
-        command_line(args)  # type: ignore[arg-type]
+        with requeued_by_signal():
+            command_line(args)  # type: ignore[arg-type]
     except SystemExit as error:
         # Lightning ends an interrupted run with exit code 1, out of the KeyboardInterrupt
         if isinstance(error.__context__, KeyboardInterrupt):
-            return 130
+            raise error.__context__ from None
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        folder = claimed_folder()
+        if folder is None:
+            raise
+        raise OSError(_of_stopped_run(folder, error)) from error
+    except RuntimeError as error:
+        # torch has no class for it
+        folder = claimed_folder()
+        if folder is None or not str(error).startswith("DataLoader worker"):
+            raise
+        raise ChildProcessError(_of_killed_worker(folder, error)) from error
+    finally:
+        release()
     return 0
+
+
+@contextmanager
+def requeued_by_signal() -> Iterator[None]:
+    """Outside of training too, a scheduler's signal ends in `Requeue`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Requeue
+
+    before = {number: signal.signal(number, stop) for number in SCHEDULERS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _of_stopped_run(folder: Path, error: OSError) -> str:
+    """What a run says that could not write, or read, a file."""
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = "make room" if error.errno in DISK_FULL else "mend that"
+    return (
+        f"{where}{error.strerror or error}. {_left_of(folder)}. To go on, {remedy} and add --resume"
+    )
+
+
+def _of_killed_worker(folder: Path, error: RuntimeError) -> str:
+    """What a run says one of whose processes for loading images has died."""
+    return (
+        f"{str(error).splitlines()[0].rstrip('. ')}: perhaps for lack of memory. "
+        f"{_left_of(folder)}. To go on, set fewer --data.num_workers and add --resume"
+    )
+
+
+def _left_of(folder: Path) -> str:
+    newest, _ = newest_whole(checkpoints_in(folder / "checkpoints"))
+    kept = f"its last whole checkpoint is {newest}" if newest else "it has no checkpoint yet"
+    return f"The run in {folder} stopped; {kept}"

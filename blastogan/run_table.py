@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blastogan.files import written_whole
+from blastogan.files import naming, written_whole
 
 
 class RunTable:
@@ -33,7 +33,7 @@ class RunTable:
         """Add a row."""
         columns = self._columns()
         if columns and set(row) <= set(columns):
-            with self.path.open("a", newline="", encoding="utf-8") as file:
+            with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns, restval="").writerow(row)
             return
         new = [name for name in row if name not in columns]

@@ -20,10 +20,10 @@ from blastogan import (
     SampleGrid,
 )
 from blastogan.callbacks import (
+    DivergenceWatch,
     GrowthCheckpoint,
     GrowthProgress,
     RandomState,
-    StopOnDivergence,
     TrainingLog,
 )
 from blastogan.loggers import CSVLog
@@ -62,7 +62,7 @@ def main(
             SampleGrid(),
             GrowthCheckpoint(schedule),
             RandomState(),
-            StopOnDivergence(schedule),
+            DivergenceWatch(schedule),
             TrainingLog(schedule),
             GrowthProgress(schedule),
         ],

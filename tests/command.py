@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -40,7 +42,13 @@ def start(*args, **settings):
         **{"stdout": subprocess.PIPE, **settings},
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            # for callbacks of these tests
+            "PYTHONPATH": str(Path(__file__).parent),
+        },
     )
 
 
@@ -72,14 +80,14 @@ def assert_same_run(first, second):
 
 
 class StopAt(pl.Callback):
-    """Presses Ctrl-C in the batch that begins at so many images."""
+    """Sends a signal, that of Ctrl-C, in the batch that begins at so many images."""
 
-    def __init__(self, images: int):
-        self.images = images
+    def __init__(self, images: int, number: int = int(signal.SIGINT)):
+        self.images, self.number = images, number
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         if module.images_shown == self.images:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
 
 
 class StopTwiceAt(StopAt):
@@ -91,8 +99,79 @@ class StopTwiceAt(StopAt):
 
 
 class StopInValidation(pl.Callback):
-    """Presses Ctrl-C in the first batch of a validation."""
+    """Sends a signal in the first batch of a validation."""
+
+    def __init__(self, number: int = int(signal.SIGINT)):
+        self.number = number
 
     def on_validation_batch_start(self, trainer, module, *args):
         if trainer.state.fn == "fit":
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
+
+
+class StopInSetup(pl.Callback):
+    """Sends a signal before anything is trained."""
+
+    def setup(self, trainer, module, stage):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class StopInSaving(pl.Callback):
+    """Sends a signal while a checkpoint is gathered, after so many images."""
+
+    def __init__(self, images: int):
+        self.images = images
+
+    def on_save_checkpoint(self, trainer, module, checkpoint):
+        if module.images_shown == self.images:
+            self.images = 0
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class KillWorkerAt(StopAt):
+    """Kills a process that loads images."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if module.images_shown == self.images:
+            for process in multiprocessing.active_children():
+                process.kill()
+                process.join()
+
+
+class Order(pl.Callback):
+    """Writes which images each batch held, by images shown and rank."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        path = Path(trainer.default_root_dir) / f"order-{trainer.global_rank}.csv"
+        index = " ".join(map(str, batch["index"].tolist()))
+        with path.open("a") as file:
+            file.write(f"{module.images_shown},{trainer.global_rank},{index}\n")
+
+
+class OtherSeed(pl.Callback):
+    """Gives each rank other weights before the strategy is set up; writes those it stops with."""
+
+    def setup(self, trainer, module, stage):
+        torch.manual_seed(trainer.global_rank)
+        for weight in module.parameters():
+            torch.nn.init.normal_(weight)
+
+    def on_exception(self, trainer, module, exception):
+        path = Path(trainer.default_root_dir) / f"rank-{trainer.global_rank}.pt"
+        torch.save(module.state_dict(), path)
+
+
+class NaNAt(pl.Callback):
+    """Spoils a weight in the batch that begins at so many images, the first times in a run."""
+
+    def __init__(self, images: int, times: int):
+        self.images, self.times = images, times
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        marks = Path(trainer.default_root_dir) / "spoilt"
+        spoilt = marks.stat().st_size if marks.exists() else 0
+        if module.images_shown == self.images and spoilt < self.times:
+            with marks.open("a") as file:
+                file.write("x")
+            with torch.no_grad():
+                next(module.discriminator.parameters()).fill_(float("nan"))

@@ -101,8 +101,14 @@ def test_the_learning_rate_of_the_schedule_reaches_both_optimisers(
 def test_schedule_and_module_must_fit(make_module, make_data, make_trainer, schedule):
     with pytest.raises(UserError, match=r"grows from 8 to 16 pixels, the networks from 8 to 32"):
         make_trainer().fit(make_module(resolution=32), make_data())
-    with pytest.raises(UserError, match="no multiple of the minibatch-stddev group of 3"):
+    with pytest.raises(UserError, match="multiple of the minibatch-stddev group of 3"):
         make_trainer().fit(make_module(stddev_group=3), make_data())
+    growing = ProgressiveGrowing(GrowthSchedule(**{**TINY, "batch_size": 9, "hold_kimg": 0.072}))
+    with pytest.raises(UserError, match="is 9, which does not divide among 2 devices"):
+        growing._check_batches(make_module(), 2)
+    growing = ProgressiveGrowing(GrowthSchedule(**{**TINY, "batch_size": 12, "hold_kimg": 0.072}))
+    with pytest.raises(UserError, match="share of 6 images cannot go through in equal passes"):
+        growing._check_batches(make_module(), 2)
     with pytest.raises(UserError, match="FadeIn needs ProgressiveGrowing"):
         make_trainer(callbacks=[FadeIn(schedule)]).fit(make_module(), make_data())
 
@@ -252,7 +258,9 @@ def test_a_checkpoint_is_written_when_it_is_time(
 ):
     timed = GrowthCheckpoint(schedule, every_minutes=1e-9 if due else 60.0)
     written = []
-    timed._save_last = lambda trainer: written.append(trainer.lightning_module.images_shown)
+    timed.save_last = lambda trainer, **kwargs: written.append(
+        trainer.lightning_module.images_shown
+    )
     timed.keep_phases = False
     callbacks = [ProgressiveGrowing(schedule), FadeIn(schedule), timed]
     make_trainer(callbacks=callbacks, max_epochs=1).fit(make_module(), make_data())
@@ -263,12 +271,14 @@ def test_phases_and_the_last_state_are_kept(make_module, make_data, make_trainer
     make_trainer().fit(make_module(), make_data())
     names = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
     assert names == [
+        "best.ckpt",
+        "last-1.ckpt",
         "last.ckpt",
         "phase-00-hold-0008.ckpt",
         "phase-01-fade-0016.ckpt",
         "phase-02-hold-0016.ckpt",
     ]
-    state = torch.load(tmp_path / "run/checkpoints" / names[1], weights_only=True)["blastogan"]
+    state = torch.load(tmp_path / "run/checkpoints" / names[3], weights_only=True)["blastogan"]
     assert (state["images_shown"], state["resolution"], state["alpha"]) == (32, 8, 1.0)
 
 

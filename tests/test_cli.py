@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 def test_fit_test_resume_and_generate_from_a_preset_like_file(trained, capfd):
     run = trained / "runs/tiny"
     assert {path.name for path in run.iterdir()} == {
+        ".lock",
         "checkpoints",
         "config.yaml",
         "fidelity.csv",

@@ -33,6 +33,7 @@ def test_fit_and_test_without_a_config(here, capfd, caplog):
     run = here / "runs/grader"
     best, last = run / "checkpoints/best.ckpt", run / "checkpoints/last.ckpt"
     assert {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()} == {
+        ".lock",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "config.yaml",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
-from command import start, weights
-from test_training_step import batches, run_steps
+from test_training_step import run_steps
 
 from blastogan.errors import UserError
 from blastogan.modules.draws import CHUNK, SampleDraws
@@ -84,7 +81,9 @@ def stepped(make_module, name, **settings):
 
 
 @BOTH
-@pytest.mark.parametrize("settings", [{}, {"regularizer": "gradient_penalty"}, {"reuse_fakes": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"regularizer": "gradient_penalty"}, {"reuse_fakes": True}]
+)
 def test_passes_add_up_to_the_whole_batch(name, settings, make_module, monkeypatch):
     torch.set_default_dtype(torch.float64)
     monkeypatch.setattr("blastogan.modules.base.to_float", lambda x: x.double() / 127.5 - 1)

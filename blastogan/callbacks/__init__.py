@@ -11,9 +11,10 @@ from blastogan.callbacks.sample_grid import SampleGrid
 from blastogan.callbacks.split_record import SplitRecord
 from blastogan.callbacks.stopping import GracefulInterrupt
 from blastogan.callbacks.training_log import TrainingLog
-from blastogan.callbacks.watch import StopOnDivergence
+from blastogan.callbacks.watch import DivergenceWatch
 
 __all__ = [
+    "DivergenceWatch",
     "FadeIn",
     "FidelityCallback",
     "Float32Products",
@@ -24,6 +25,5 @@ __all__ = [
     "RandomState",
     "SampleGrid",
     "SplitRecord",
-    "StopOnDivergence",
     "TrainingLog",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from blastogan.callbacks.checkpoints import checkpoint_folder, save_checkpoint
+from blastogan.callbacks.checkpoints import save_last
 from blastogan.callbacks.fidelity_sides import FidelitySides
 from blastogan.callbacks.fidelity_table import print_held_out
 from blastogan.callbacks.growing import as_gan
@@ -183,8 +183,7 @@ class FidelityCallback(Callback):
             pl_module.log_dict(dict.fromkeys(self._monitored(), math.nan), logger=False)
             return
         # whatever happens in an evaluation, no tick of training is lost
-        path = checkpoint_folder(trainer) / "last.ckpt"
-        save_checkpoint(trainer, path)
+        save_last(trainer)
         values = self._evaluate(trainer, module)
         pl_module.log_dict(_of_features(values), logger=False)
 

@@ -10,19 +10,32 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from blastogan.callbacks.checkpoints import checkpoint_folder, save_checkpoint
+from blastogan.callbacks.checkpoints import checkpoint_folder, save_last
 from blastogan.callbacks.growing import as_gan
+from blastogan.errors import Requeue
 from blastogan.growth import GrowthSchedule
+from blastogan.modules import BaseGANModule
+from blastogan.modules.ranks import any_rank
 
 _log = logging.getLogger(__name__)
 
+SCHEDULERS = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+"""Signals by which schedulers tell a job that its time is up."""
+
+LOOK_EVERY = 16
+"""Steps on a GPU from one agreement between ranks to the next, which waits for the device."""
+
 
 class GracefulInterrupt(Callback):
-    """On Ctrl-C, finish the batch, write ``last.ckpt`` and say how to go on.
+    """Stop after the batch, with ``last.ckpt`` written, and say how to go on.
 
-    At the end of a tick its validation is finished too, so that nothing is missing from the log
-    of the resumed run. A second Ctrl-C stops at once, with the last checkpoint as it was. Sets
-    `interrupted`, by which a command line knows that it should exit with 130.
+    On Ctrl-C, at the end of a tick, its validation is finished too, so that nothing is missing
+    from the log of the resumed run; a second Ctrl-C stops at once, with the last checkpoint as it
+    was. On SIGTERM or SIGUSR1 nothing is waited for, not for the end of a validation either. A
+    signal to any of several processes stops them all, after the same batch.
+
+    Ends in a KeyboardInterrupt or, for a scheduler, `Requeue`, by which a command line knows
+    whether to exit with 130 or 75.
 
     Args:
         schedule: Tells where ticks end.
@@ -31,25 +44,44 @@ class GracefulInterrupt(Callback):
     def __init__(self, schedule: GrowthSchedule) -> None:
         self.schedule = schedule
         self.interrupted = False
-        self._before: Any = None
-        self._taken = False
+        self.requeued = False
+        self._alone = True
+        self._in_batches = False
+        self._over = True
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signal; only the main thread may."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals, some of them from Lightning, which gives all of them back."""
+        self.interrupted = self.requeued = self._in_batches = self._over = False
+        self._alone = trainer.world_size == 1
+        # only the main thread may
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-            self._taken = True
+            for number in (signal.SIGINT, *SCHEDULERS):
+                signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._taken and callable(self._before):
-            # Lightning's own teardown, which comes later, puts back what it found
-            signal.signal(signal.SIGINT, self._before)
-            self._before(number, frame)
+        if self._over:
             return
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
-        _log.warning("interrupted: stopping after this batch; Ctrl-C again stops at once")
+        if number == signal.SIGINT:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            _log.warning("interrupted: stopping after this batch; Ctrl-C again stops at once")
+            return
+        if self.requeued:
+            return
+        self.requeued = True
+        _log.warning("%s: stopping, to be started again", signal.Signals(number).name)
+        if self._alone and not self._in_batches:
+            raise Requeue
+
+    # -- within the batches -----------------------------------------------------------------------
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop if asked to during the tick before."""
+        device = as_gan(pl_module).device
+        if any_rank(self.interrupted or self.requeued, device):
+            self._stop(trainer, pl_module)
+        self._in_batches = True
 
     def on_train_batch_end(
         self,
@@ -59,42 +91,48 @@ class GracefulInterrupt(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save and stop if asked to, within a tick."""
-        if self.interrupted and as_gan(pl_module).images_shown % self.schedule.tick_images:
-            self._save(trainer)
+        """Save and stop if asked to; at the end of a tick only a scheduler is obeyed at once."""
+        module = as_gan(pl_module)
+        ends_tick = module.images_shown % self.schedule.tick_images == 0
+        if ends_tick:
+            self._in_batches = False
+        elif not self._looks(module, batch_idx):
+            return
+        asked = self.requeued or (self.interrupted and not ends_tick)
+        if any_rank(asked, module.device):
+            save_last(trainer)
             self._stop(trainer, pl_module)
+
+    def _looks(self, module: BaseGANModule, batch_idx: int) -> bool:
+        return self._alone or module.device.type == "cpu" or batch_idx % LOOK_EVERY == 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if asked to stop; the callbacks after this one are still to have their turn."""
-        if self.interrupted:
-            self._save(trainer)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop if asked to during the tick before."""
-        if self.interrupted:
-            self._stop(trainer, pl_module)
-
-    def _save(self, trainer: Trainer) -> None:
-        save_checkpoint(trainer, checkpoint_folder(trainer) / "last.ckpt")
+        if any_rank(self.interrupted or self.requeued, as_gan(pl_module).device):
+            save_last(trainer)
 
     def _stop(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = checkpoint_folder(trainer) / "last.ckpt"
         kimg = as_gan(pl_module).images_shown / 1000
+        self._over = True
+        if any_rank(self.requeued, as_gan(pl_module).device):
+            _log.warning("stopped at %.3f kimg; the same command with --resume goes on", kimg)
+            raise Requeue
         _log.warning("stopped at %.3f kimg; to go on, add --ckpt_path %s", kimg, path)
         raise KeyboardInterrupt
+
+    # -- afterwards -------------------------------------------------------------------------------
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let a run that has ended end."""
+        self._over = True
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Note an interrupt that came at another time, or a second one; give the signal back."""
+        """Save what a scheduler has cut short between two batches."""
         self.interrupted = self.interrupted or isinstance(exception, KeyboardInterrupt)
-        self._give_back()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signal back."""
-        self._give_back()
-
-    def _give_back(self) -> None:
-        if self._taken:
-            signal.signal(signal.SIGINT, self._before)
-            self._taken = False
+        cut_short = isinstance(exception, Requeue) and not self._over
+        self._over = True
+        if cut_short and self._alone and not self._in_batches:
+            save_last(trainer)

@@ -13,6 +13,7 @@ from blastogan.callbacks.growing import as_gan
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.loggers import CSVLog
+from blastogan.modules.ranks import mean_over_ranks
 
 
 class TrainingLog(Callback):
@@ -77,6 +78,7 @@ class TrainingLog(Callback):
             return
         names = sorted(self._sums)
         means = torch.stack([self._sums[name].float() / self._counts[name] for name in names])
+        mean_over_ranks([means])
         seconds = time.perf_counter() - began
         row = position(self.schedule, shown) | dict(zip(names, means.tolist(), strict=True))
         row["images_per_second"] = (shown - first) / seconds

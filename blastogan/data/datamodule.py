@@ -21,7 +21,7 @@ from blastogan.data.balance import (
     sampling_law,
     settle_rare_classes,
 )
-from blastogan.data.batches import StoredImages, loader_in_order
+from blastogan.data.batches import StoredImages, loader_in_order, share_of
 from blastogan.data.framing import Crop, CropKind
 from blastogan.data.phantoms.plan import PhantomStyle
 from blastogan.data.phantoms.view import Framing
@@ -301,18 +301,24 @@ class BlastocystDataModule(LightningDataModule):
         weights = [law[name] * len(names) / counts[name] for name in names]
         return torch.tensor(weights, dtype=torch.float64)
 
-    def images(self, part: str, index: Tensor | Sequence[int] | None = None) -> Tensor:
-        """Images uint8 ``(N, C, R, R)`` of a part at the final resolution; after `setup`.
+    def images(
+        self,
+        part: str,
+        index: Tensor | Sequence[int] | None = None,
+        resolution: int | None = None,
+    ) -> Tensor:
+        """Images uint8 ``(N, C, R, R)`` of a part; after `setup`.
 
         Args:
             part: ``train``, ``val`` or ``test``.
             index: Positions in the part; ``None`` for all of it.
+            resolution: R, in pixels; ``None`` for the final one.
         """
         assert self._store is not None
         positions = torch.tensor(self.split[part], dtype=torch.int64)
         if index is not None:
             positions = positions[torch.as_tensor(index, dtype=torch.int64)]
-        return self._store.images(positions, self.schedule.final_resolution)
+        return self._store.images(positions, resolution or self.schedule.final_resolution)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Stream of training batches from the images shown so far to the end of the tick."""
@@ -371,7 +377,9 @@ class BlastocystDataModule(LightningDataModule):
     def _evaluation_loader(self, part: str) -> DataLoader[Any]:
         assert self._store is not None
         level = self._store.levels[self.schedule.final_resolution]
-        stored = StoredImages(level, self._store.rows[self.split[part]], self.labels(part))
+        mine = share_of(len(self.split[part]), self.trainer)
+        rows, labels = self._store.rows[self.split[part]][mine], self.labels(part)[mine]
+        stored = StoredImages(level, rows, labels, mine)
         return loader_in_order(stored, ("image", "labels", "index"), self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[Any]:
@@ -382,9 +390,7 @@ class BlastocystDataModule(LightningDataModule):
         labels = [Grade.parse(name).labels for name, count in counts.items() for _ in range(count)]
         index = torch.arange(len(labels))
         seeds = torch.full_like(index, self.predict_seed)
-        # each device makes its own share
-        trainer = self.trainer
-        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        mine = share_of(len(index), self.trainer)
         columns = (torch.tensor(labels), index, seeds)
-        requests = TensorDataset(*(column[rank::ranks] for column in columns))
+        requests = TensorDataset(*(column[mine] for column in columns))
         return loader_in_order(requests, ("labels", "index", "seed"), self.eval_batch_size)

@@ -45,7 +45,7 @@ def write_image(root: Path, kind: Kind, index: int, grade: str, image: NDArray[n
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> Path:
     """Write an image uint8 ``(H, W)`` or ``(H, W, 3)``, whole or not at all."""
-    with written_whole(path) as part:
+    with written_whole(path, durable=False) as part:
         Image.fromarray(image).save(part, format="PNG")
     return path
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -15,8 +17,9 @@ from blastogan.metrics.sliced_wasserstein import COARSEST, image_swd
 class ImageSetMetrics(Metric):
     """Sliced Wasserstein distance and MS-SSIM of fakes against reals; no weights needed.
 
-    Images are gathered as uint8 on the CPU. `compute` gives ``swd`` (mean over levels, times
-    1000), ``swd_<resolution>`` per level, ``ms_ssim`` of the fakes and ``ms_ssim_real``.
+    Images are gathered as uint8 on the CPU, and may come in any order and from several processes
+    (`merge`): they are put in the order of their index. `compute` gives ``swd`` (mean over levels,
+    times 1000), ``swd_<resolution>`` per level, ``ms_ssim`` of the fakes and ``ms_ssim_real``.
 
     Args:
         seed: Seed of patches, directions and pairs: equal sets give equal values.
@@ -27,17 +30,24 @@ class ImageSetMetrics(Metric):
     is_differentiable = False
     reals: list[Tensor]
     fakes: list[Tensor]
+    index: list[Tensor]
 
     def __init__(self, seed: int = 0, swd_images: int = 2000) -> None:
-        # every process sees the whole set
+        # what processes have is merged by whoever runs them
         super().__init__(compute_on_cpu=True, sync_on_compute=False)
         self.seed = seed
         self.swd_images = swd_images
         self.add_state("reals", default=[], dist_reduce_fx=None)
         self.add_state("fakes", default=[], dist_reduce_fx=None)
+        self.add_state("index", default=[], dist_reduce_fx=None)
 
-    def update(self, reals: Tensor, fakes: Tensor) -> None:
+    def update(self, reals: Tensor, fakes: Tensor, index: Tensor | None = None) -> None:
         """Add uint8 images, both ``(B, C, R, R)``.
+
+        Args:
+            reals: Real images.
+            fakes: Generated ones.
+            index: int64 ``(B,)``, place of each in its set; by default as they come.
 
         Raises:
             UserError: If shape or dtype differ.
@@ -47,12 +57,32 @@ class ImageSetMetrics(Metric):
                 f"reals are {tuple(reals.shape)} {reals.dtype}, fakes {tuple(fakes.shape)} "
                 f"{fakes.dtype}: expected the same shape and torch.uint8"
             )
+        if index is None:
+            index = torch.arange(len(reals)) + sum(map(len, self.index))
         self.reals.append(reals.cpu())
         self.fakes.append(fakes.cpu())
+        self.index.append(index.cpu())
+
+    def share(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Reals, fakes and index so far; ``None`` before any."""
+        if not self.reals:
+            return None
+        return dim_zero_cat(self.reals), dim_zero_cat(self.fakes), dim_zero_cat(self.index)
+
+    def merge(self, shares: Sequence[tuple[Tensor, Tensor, Tensor] | None]) -> None:
+        """Take what the metrics of all processes have, instead of what this one has."""
+        self.reset()
+        for share in shares:
+            if share is not None:
+                self.update(*share)
 
     def compute(self) -> dict[str, Tensor]:
         """All metrics by name as scalars; empty below 16 pixels, where none is defined."""
-        reals, fakes = dim_zero_cat(self.reals), dim_zero_cat(self.fakes)
+        reals, fakes, index = (dim_zero_cat(each) for each in (self.reals, self.fakes, self.index))
+        order = index.argsort(stable=True)
+        # where there are fewer images than processes, several have the same
+        order = order[index[order].diff(prepend=torch.tensor([-1])) > 0]
+        reals, fakes = reals[order], fakes[order]
         if reals.shape[-1] < COARSEST or len(reals) < 2:
             return {}
         levels = image_swd(reals[: self.swd_images], fakes[: self.swd_images], seed=self.seed)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,6 +25,21 @@ NETWORK_SETTINGS = (
 """Hyper-parameters on which the shapes of the weights depend."""
 
 
+class Checkpoint(NamedTuple):
+    """A checkpoint that was read, and where."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def images_shown(self) -> int:
+        """Images shown to the networks before it was saved."""
+        return int(self.content["blastogan"].get("images_shown", 0))
+
+    def __str__(self) -> str:
+        return f"{self.path}, at {self.images_shown / 1000:g} kimg"
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint on the CPU, tensors and plain values only.
 
@@ -34,7 +50,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}: give the path of a .ckpt file")
     try:
+        _check_sums(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (PermissionError, MemoryError) as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error}") from error
     # on a damaged file the decoder raises nearly anything, IndexError and struct.error included
     except Exception as error:
         raise UserError(
@@ -44,6 +63,40 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "blastogan" not in checkpoint:
         raise UserError(f"{path} is no checkpoint of blastogan")
     return checkpoint
+
+
+def _check_sums(path: Path) -> None:
+    """Compare checksums, which torch does not: a bit that has flipped would train on."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(damaged)
+
+
+def newest_whole(paths: Iterable[Path]) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """The checkpoint that has come furthest of those that can be read.
+
+    Args:
+        paths: As of `blastogan.run_folder.checkpoints_in`; a ``last.ckpt`` that is whole is the
+            furthest, and the others are not read then.
+
+    Returns:
+        The checkpoint, if there is one, and what is wrong with each that cannot be read.
+    """
+    newest: Checkpoint | None = None
+    damaged: dict[Path, str] = {}
+    for path in paths:
+        try:
+            found = Checkpoint(path, read_checkpoint(path))
+        except UserError as error:
+            damaged[path] = str(error)
+            continue
+        if newest is None or found.images_shown > newest.images_shown:
+            newest = found
+        if path.name == "last.ckpt":
+            break
+    return newest, damaged
 
 
 def check_checkpoint(

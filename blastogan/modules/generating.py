@@ -16,6 +16,7 @@ from blastogan.errors import UserError
 from blastogan.grades import CLASSES, LABEL_SIZES, Grade
 from blastogan.metrics import ImageSetMetrics, to_uint8
 from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
+from blastogan.modules.ranks import agreed, gathered
 from blastogan.modules.requests import Request, grade_labels, numbered_latents
 from blastogan.networks.layers import upsample
 from blastogan.networks.progressive import ProgressiveNetwork
@@ -174,12 +175,15 @@ class GeneratingModule(LightningModule):
 
     def _update_metrics(self, metrics: ImageSetMetrics, batch: ImageBatch) -> None:
         fakes = self.sample_enlarged(batch["index"].tolist(), batch["labels"], seed=0)
-        metrics.update(batch["image"], fakes)
+        metrics.update(batch["image"], fakes, batch["index"])
 
     def _log_metrics(self, metrics: ImageSetMetrics) -> None:
         # in a fit, `TrainingLog` tells the loggers, against images shown; else Lightning prints
         to_logger = self.trainer.state.fn != TrainerFn.FITTING
-        self.log_dict(metrics.compute(), logger=to_logger, batch_size=1)
+        shares = gathered(metrics.share())
+        metrics.merge(shares)
+        values = agreed(metrics.compute() if shares else {})
+        self.log_dict(values, logger=to_logger, batch_size=1)
         metrics.reset()
 
     def predict_step(self, batch: Request, batch_idx: int) -> dict[str, Tensor]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -16,13 +19,32 @@ def rank_and_size() -> tuple[int, int]:
     return 0, 1
 
 
-def agreed(number: int) -> int:
-    """The number of rank 0."""
+def agreed(value: T) -> T:
+    """What rank 0 has, on all ranks: a plain value or a collection of them."""
     if rank_and_size()[1] == 1:
-        return number
-    numbers = [number]
-    dist.broadcast_object_list(numbers)
-    return numbers[0]
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank; waits for the device where there are several."""
+    if rank_and_size()[1] == 1:
+        return flag
+    raised = torch.tensor(int(flag), device=device)
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return bool(raised)
+
+
+def gathered(share: T) -> list[T]:
+    """What all ranks have, by rank, on rank 0; nothing on the others."""
+    rank, size = rank_and_size()
+    if size == 1:
+        return [share]
+    shares: list[Any] = [None] * size if rank == 0 else []
+    dist.gather_object(share, shares if rank == 0 else None)
+    return shares
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

@@ -24,11 +24,11 @@ from pytorch_lightning import Callback, Trainer
 
 from blastogan import BlastocystDataModule, FadeIn, GrowthSchedule, ProgressiveGrowing
 from blastogan.callbacks import (
+    DivergenceWatch,
     GracefulInterrupt,
     GrowthCheckpoint,
     GrowthProgress,
     RandomState,
-    StopOnDivergence,
     TrainingLog,
 )
 from blastogan.loggers import CSVLog
@@ -87,7 +87,7 @@ def run_fit(options: argparse.Namespace, module: BaseGANModule, turns: Turns, fo
             ProgressiveGrowing(schedule),
             FadeIn(schedule),
             GrowthCheckpoint(schedule),
-            StopOnDivergence(schedule),
+            DivergenceWatch(schedule),
             GracefulInterrupt(schedule),
             TrainingLog(schedule),
             GrowthProgress(schedule),

@@ -1,0 +1,71 @@
+"""Runs that a scheduler stops, or that lose a process which loads images, go on from there."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from command import assert_same_run, blastogan, read_table, weights
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+
+LAST = Path("cut/checkpoints/last.ckpt")
+
+
+def fit(*args):
+    return blastogan("fit", "--config", "tiny.yaml", "--run_dir", "cut", "--resume", *args)
+
+
+def add_callback(name, **settings):
+    Path("stop.yaml").write_text(
+        f"trainer: {{callbacks: [{{class_path: command.{name}, init_args: {settings}}}]}}"
+    )
+    return "--config", "stop.yaml"
+
+
+@pytest.mark.parametrize(
+    ("callback", "reached"),
+    [
+        (("StopAt", {"images": 88, "number": int(signal.SIGTERM)}), 96),
+        (("StopAt", {"images": 72, "number": int(signal.SIGUSR1)}), 80),
+        # the last batch of a tick: its validation is not waited for
+        (("StopAt", {"images": 56, "number": int(signal.SIGTERM)}), 64),
+        (("StopInValidation", {"number": int(signal.SIGTERM)}), 32),
+        (("StopInSaving", {"images": 96}), 96),
+    ],
+    ids=["end of a tick", "within a tick", "end of a phase", "validation", "saving"],
+)
+def test_a_run_that_a_scheduler_stops_exits_with_75_and_goes_on(callback, reached, trained, capfd):
+    name, settings = callback
+    handler = signal.getsignal(signal.SIGTERM)
+    assert fit(*add_callback(name, **settings)) == 75
+    said = capfd.readouterr().err
+    assert "stopped by a scheduler" in said
+    assert "Traceback" not in said
+    assert weights(LAST)["blastogan"]["images_shown"] == reached
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert not list(Path("cut").rglob("*.part"))
+    assert fit() == 0
+    assert_same_run(LAST, "runs/tiny/checkpoints/last.ckpt")
+    cut, whole = (read_table(Path(run, "fidelity.csv")) for run in ("cut", "runs/tiny"))
+    assert cut == whole
+
+
+def test_a_run_that_is_stopped_before_it_trains_can_begin_anew(trained):
+    assert fit(*add_callback("StopInSetup")) == 75
+    assert not LAST.exists()
+    assert fit() == 0
+    assert_same_run(LAST, "runs/tiny/checkpoints/last.ckpt")
+
+
+def test_a_killed_loader_ends_the_run_with_a_message_and_it_goes_on(trained, capfd):
+    workers = ("--data.num_workers", 1)
+    assert fit(*workers, *add_callback("KillWorkerAt", images=72)) == 1
+    said = capfd.readouterr().err
+    assert "is killed by signal: Killed: perhaps for lack of memory" in said
+    assert f"its last whole checkpoint is {LAST}, at 0.064 kimg" in said
+    assert "set fewer --data.num_workers and add --resume" in said
+    assert "Traceback" not in said
+    assert fit(*workers) == 0
+    assert_same_run(LAST, "runs/tiny/checkpoints/last.ckpt")
