@@ -273,12 +273,13 @@ def test_phases_and_the_last_state_are_kept(make_module, make_data, make_trainer
     assert names == [
         "best.ckpt",
         "last-1.ckpt",
+        "last-2.ckpt",
         "last.ckpt",
         "phase-00-hold-0008.ckpt",
         "phase-01-fade-0016.ckpt",
         "phase-02-hold-0016.ckpt",
     ]
-    state = torch.load(tmp_path / "run/checkpoints" / names[3], weights_only=True)["blastogan"]
+    state = torch.load(tmp_path / "run/checkpoints" / names[4], weights_only=True)["blastogan"]
     assert (state["images_shown"], state["resolution"], state["alpha"]) == (32, 8, 1.0)
 
 

@@ -87,10 +87,13 @@ def test_a_tick_that_is_saved_twice_pushes_nothing_out(
         paths = [folder / "last.ckpt", *sorted(folder.glob("last-*.ckpt"))]
         return [torch.load(path, weights_only=True)["blastogan"]["images_shown"] for path in paths]
 
-    assert shown() == [96, 64]
+    assert shown() == [96, 64, 32]
     keeper.save_last(trainer)
-    assert shown() == [96, 64]
-    keeper.keep_last = 3
+    assert shown() == [96, 64, 32]
+    resumed = GrowthCheckpoint(schedule)
+    resumed.on_train_start(trainer, trainer.lightning_module)
+    resumed.save_last(trainer)
+    assert shown() == [96, 64, 32]
     trainer.lightning_module.images_shown += 4
     keeper.save_last(trainer)
     assert shown() == [100, 96, 64]

@@ -64,10 +64,29 @@ class Order(pl.Callback):
         self.seen[module.images_shown] = batch["index"].tolist()
 
 
+# architecture, settings of the module, of the trainer
+KINDS = {
+    "progan": ("progan", {}, {}),
+    "stylegan": ("stylegan", {}, {}),
+    "accumulated": ("stylegan", {"micro_batch": 2, "stddev_group": 2, "generator_clip": 1.0}, {}),
+    "bfloat16": ("stylegan", {}, {"precision": "bf16-mixed"}),
+    "compiled": ("progan", {"compile_mode": "default"}, {}),
+    "gradient penalty": ("progan", {"regularizer": "gradient_penalty", "reuse_fakes": True}, {}),
+}
+
+
+@pytest.fixture(autouse=True)
+def _without_compiler(monkeypatch):
+    """`torch.compile` traces as always, but generates no code."""
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, mode: compile_(network, backend="eager"))
+
+
 def fit(make_module, make_data, make_trainer, *callbacks, name, workers, ckpt=None, seed=1):
     pl.seed_everything(seed)
-    module, order = make_module(name), Order()
-    trainer = make_trainer(*callbacks, order)
+    kind, settings, of_trainer = KINDS[name]
+    module, order = make_module(kind, **settings), Order()
+    trainer = make_trainer(*callbacks, order, **of_trainer)
     data = make_data(num_workers=workers, augment="dihedral")
     try:
         trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
@@ -122,7 +141,16 @@ CASES = [
     for name in ("progan", "stylegan")
     for point in POINTS
     for hook in (["batch", "validation", "tick"] if POINTS[point] % 32 == 0 else ["batch"])
-] + [("progan", "mid-fade", 2, "batch"), ("progan", "phase end", 2, "tick")]
+]
+CASES += [("progan", "mid-fade", 2, "batch"), ("progan", "phase end", 2, "tick")]
+CASES += [
+    (name, point, 0, hook)
+    for name in KINDS
+    if name not in ("progan", "stylegan")
+    for point, hook in (("mid-fade", "batch"), ("phase end", "batch"), ("fade end", "tick"))
+    # tracing takes its time
+    if name != "compiled" or point == "mid-fade"
+]
 
 
 @pytest.mark.parametrize(("name", "point", "workers", "hook"), CASES)

@@ -13,6 +13,7 @@ import pytest
 from command import blastogan
 from processes import CONTEXT
 
+from blastogan.errors import UserError
 from blastogan.run_folder import LOCK
 from blastogan.run_lock import RunInUse, claim, claimed_folder, release
 
@@ -56,12 +57,12 @@ def test_a_folder_is_held_until_its_process_dies(here, holder):
     holder.kill()
     holder.join()
     claim(Path("held"))
-    claim(Path("held"))
+    claim(Path("alias"))
     assert (here / "held" / LOCK).read_text().split()[0] == str(os.getpid())
 
 
 @pytest.mark.slow
-def test_a_fit_in_a_folder_in_use_is_refused(trained, holder, capfd):
+def test_a_fit_in_a_folder_in_use_is_refused(trained, holder, capfd, caplog):
     Path("runs/tiny").rename("mine")
     for path in Path("mine").iterdir():
         if path.name != LOCK:
@@ -72,6 +73,8 @@ def test_a_fit_in_a_folder_in_use_is_refused(trained, holder, capfd):
         assert blastogan(*FIT, *args) == 2
         assert f"held is in use by another process (pid {holder.pid}" in capfd.readouterr().err
     assert sorted(trained.rglob("*")) == before
+    # which checkpoint is the newest, the other process may still change
+    assert "going on from" not in caplog.text
     # others may look at it
     assert blastogan("validate", "--ckpt_path", last) == 0
 
@@ -101,6 +104,10 @@ def test_a_folder_in_which_nothing_was_written_is_as_before(here):
     release()
     assert not Path("new").exists()
     assert claimed_folder() is None
+    assert "BLASTOGAN_RUN_FOLDER" not in os.environ
+    with pytest.raises(UserError, match="File name too long"):
+        claim(Path("new", "n" * 300))
+    assert not Path("new").exists()
     Path("old").mkdir()
     claim(Path("old"))
     (Path("old") / "config.yaml").touch()

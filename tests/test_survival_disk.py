@@ -73,7 +73,7 @@ class TestFullDisk:
             subprocess.run(["umount", "small"], check=True)
 
 
-@pytest.mark.parametrize("where", ["write", "fsync", "best", "link"])
+@pytest.mark.parametrize("where", ["write", "torch", "fsync", "best", "link"])
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_ones(
     where, make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch
 ):
@@ -85,8 +85,16 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_ones(
     def fail(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def hide(*args):
+        try:
+            fail()
+        finally:
+            raise RuntimeError("unexpected pos 576 vs 534")
+
     names = {"write": "torch.save", "fsync": "os.fsync", "best": "shutil.copyfile"}
-    if where in names:
+    if where == "torch":
+        monkeypatch.setattr("torch.save", hide)
+    elif where in names:
         monkeypatch.setattr(names[where], fail)
     else:
         monkeypatch.setattr(files.os, "link", fail)

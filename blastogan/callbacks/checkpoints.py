@@ -134,7 +134,7 @@ class GrowthCheckpoint(Checkpoint):
         schedule: GrowthSchedule,
         every_minutes: float = 15.0,
         keep_phases: bool = True,
-        keep_last: int = 2,
+        keep_last: int = 3,
         keep_best: bool = True,
     ) -> None:
         if not every_minutes > 0:
