@@ -149,16 +149,17 @@ class Order(pl.Callback):
 
 
 class OtherSeed(pl.Callback):
-    """Gives each rank other weights before the strategy is set up; writes those it stops with."""
+    """Gives each rank other weights before the strategy is set up; writes those it begins with."""
 
     def setup(self, trainer, module, stage):
         torch.manual_seed(trainer.global_rank)
         for weight in module.parameters():
             torch.nn.init.normal_(weight)
 
-    def on_exception(self, trainer, module, exception):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
         path = Path(trainer.default_root_dir) / f"rank-{trainer.global_rank}.pt"
-        torch.save(module.state_dict(), path)
+        if module.images_shown == 0:
+            torch.save(module.state_dict(), path)
 
 
 class NaNAt(pl.Callback):

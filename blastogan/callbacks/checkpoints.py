@@ -205,6 +205,9 @@ class GrowthCheckpoint(Checkpoint):
         """Save at the end of a tick, after its validation."""
         is_best = self._is_best(trainer, as_gan(pl_module).images_shown)
         self.save_last(trainer, is_best=is_best)
+        if is_best:
+            place = self.best["name"], self.best["value"], self.best["kimg"], BEST
+            _log.info("best so far: %s %.4g at %g kimg, kept in %s", *place)
 
     # -- how --------------------------------------------------------------------------------------
 
@@ -248,7 +251,6 @@ class GrowthCheckpoint(Checkpoint):
             return False
         kimg = images_shown / 1000
         self.best = {"name": name, "value": number, "kimg": kimg, "resolution": resolution}
-        _log.info("best so far: %s %.4g at %g kimg, kept in %s", name, number, kimg, BEST)
         return True
 
     def _is_better(self, name: str, value: float, resolution: int) -> bool:
