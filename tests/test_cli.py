@@ -98,7 +98,7 @@ WRONG = {
     "no config": (["fit"], "no configuration given"),
     "max_epochs": (["fit", "--config", "tiny.yaml", "--trainer.max_epochs", "3"], "schedule"),
     "part": (["fit", "--config", "tiny.yaml", "--trainer.limit_train_batches", "3"], "schedule"),
-    "clipping": (["fit", "--config", "tiny.yaml", "--trainer.gradient_clip_val", "1"], "use --model"),
+    "clipping": (["fit", "--config", "tiny.yaml", "--trainer.gradient_clip_val", "1"], "use --m"),
     "bad data, wandb": (
         ["fit", "--config", "tiny.yaml", "--wandb", "offline", "--data.root", "absent"], "absent"),
     "junk checkpoint": (["generate", "junk.ckpt", "x"], "cannot read"),

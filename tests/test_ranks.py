@@ -9,6 +9,7 @@ from test_training_step import run_steps
 from blastogan.errors import UserError
 from blastogan.modules.draws import CHUNK, SampleDraws
 from blastogan.modules.passes import size_of_passes
+from blastogan.modules.ranks import _as_they_lie
 
 BOTH = pytest.mark.parametrize("name", ["progan", "stylegan"])
 CPU = torch.device("cpu")
@@ -48,6 +49,16 @@ def test_draws_have_their_law_and_leave_the_global_state_alone():
     assert uniform.mean().item() == pytest.approx(0.5, abs=0.01)
     # no two samples of a batch are alike in any way
     assert torch.corrcoef(normal).fill_diagonal_(0).abs().max() < 1.0 - 1e-3
+
+
+def test_tensors_are_laid_flat_as_they_lie_in_memory():
+    images = torch.randn(2, 3, 4, 5)
+    last = images.to(memory_format=torch.channels_last)
+    for tensor in (images, last, torch.randn(7), torch.randn(3, 1, 1, 1), torch.tensor(1.0)):
+        flat = _as_they_lie(tensor)
+        assert flat.data_ptr() == tensor.data_ptr()
+        flat.fill_(2.0)
+        assert (tensor == 2.0).all()
 
 
 # -- several passes ------------------------------------------------------------------------------

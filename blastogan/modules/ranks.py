@@ -55,14 +55,22 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def mean_over_ranks(tensors: Sequence[Tensor]) -> None:
-    """Put the mean over all ranks into each of several float tensors, in one exchange."""
+    """Put the mean over all ranks into each of several float tensors, in one exchange.
+
+    On all ranks they are to have the same shapes and memory formats.
+    """
     _, size = rank_and_size()
     if size == 1 or not tensors:
         return
-    flat = sum_over_ranks(torch.cat([tensor.reshape(-1) for tensor in tensors])).div_(size)
-    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-    means = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
-    torch._foreach_copy_(list(tensors), means)
+    flat = [_as_they_lie(tensor) for tensor in tensors]
+    means = sum_over_ranks(torch.cat(flat)).div_(size)
+    torch._foreach_copy_(flat, list(torch.split(means, [each.numel() for each in flat])))
+
+
+def _as_they_lie(tensor: Tensor) -> Tensor:
+    """The elements in their order in memory, whatever the memory format; no copy."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    return tensor.permute(order).view(-1)
 
 
 @torch.no_grad()
