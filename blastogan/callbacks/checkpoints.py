@@ -19,10 +19,15 @@ from blastogan.callbacks.growing import as_gan
 from blastogan.errors import UserError
 from blastogan.files import copy_whole, link_whole, naming, put_in_place, written_whole
 from blastogan.growth import GrowthSchedule
+from blastogan.modules import BaseGANModule
+from blastogan.modules.ranks import any_rank, rank_and_size
 
 _log = logging.getLogger(__name__)
 
 BEST = "best.ckpt"
+
+AGREE_EVERY = 16
+"""Steps on GPUs from one agreement between ranks to the next."""
 
 
 def checkpoint_folder(trainer: Trainer) -> Path:
@@ -104,6 +109,12 @@ def write_whole_checkpoints(trainer: Trainer) -> None:
         strategy.checkpoint_io = WholeCheckpointIO()
 
 
+def ranks_may_agree(module: BaseGANModule, batch_idx: int) -> bool:
+    """Whether ranks agree on what to do after a step: not after each where that waits for a GPU."""
+    alone = rank_and_size()[1] == 1
+    return alone or module.device.type == "cpu" or batch_idx % AGREE_EVERY == 0
+
+
 def is_finite(trainer: Trainer, outputs: Mapping[str, Tensor]) -> bool:
     """Whether all that a step returned is finite, on all ranks; waits for the device."""
     values = torch.stack([value.float() for value in outputs.values()])
@@ -182,14 +193,14 @@ class GrowthCheckpoint(Checkpoint):
 
         At the end of a tick, its validation comes first.
         """
+        module = as_gan(pl_module)
+        ends_tick = module.images_shown % self.schedule.tick_images == 0
+        if ends_tick or not ranks_may_agree(module, batch_idx):
+            return
         due = time.monotonic() - self._saved_at > self.every_minutes * 60
-        if trainer.world_size > 1:
-            due = bool(trainer.strategy.broadcast(due))
-        if due and not self._ends_tick(pl_module) and is_finite(trainer, outputs):
+        due = any_rank(due and trainer.is_global_zero, module.device)
+        if due and is_finite(trainer, outputs):
             self.save_last(trainer)
-
-    def _ends_tick(self, pl_module: LightningModule) -> bool:
-        return as_gan(pl_module).images_shown % self.schedule.tick_images == 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the metric of before, which Lightning keeps among those to come."""

@@ -10,20 +10,16 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from blastogan.callbacks.checkpoints import checkpoint_folder, save_last
+from blastogan.callbacks.checkpoints import checkpoint_folder, ranks_may_agree, save_last
 from blastogan.callbacks.growing import as_gan
 from blastogan.errors import Requeue
 from blastogan.growth import GrowthSchedule
-from blastogan.modules import BaseGANModule
 from blastogan.modules.ranks import any_rank
 
 _log = logging.getLogger(__name__)
 
 SCHEDULERS = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 """Signals by which schedulers tell a job that its time is up."""
-
-LOOK_EVERY = 16
-"""Steps on a GPU from one agreement between ranks to the next, which waits for the device."""
 
 
 class GracefulInterrupt(Callback):
@@ -96,15 +92,12 @@ class GracefulInterrupt(Callback):
         ends_tick = module.images_shown % self.schedule.tick_images == 0
         if ends_tick:
             self._in_batches = False
-        elif not self._looks(module, batch_idx):
+        elif not ranks_may_agree(module, batch_idx):
             return
         asked = self.requeued or (self.interrupted and not ends_tick)
         if any_rank(asked, module.device):
             save_last(trainer)
             self._stop(trainer, pl_module)
-
-    def _looks(self, module: BaseGANModule, batch_idx: int) -> bool:
-        return self._alone or module.device.type == "cpu" or batch_idx % LOOK_EVERY == 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if asked to stop; the callbacks after this one are still to have their turn."""
