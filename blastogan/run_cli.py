@@ -268,7 +268,9 @@ def requeued_by_signal() -> Iterator[None]:
     def stop(number: int, _: FrameType | None) -> None:
         raise Requeue
 
-    before = {number: signal.signal(number, stop) for number in SCHEDULERS}
+    # Lightning ignores Ctrl-C while it ends an interrupted run, and may leave it so
+    before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    before |= {number: signal.signal(number, stop) for number in SCHEDULERS}
     try:
         yield
     finally:

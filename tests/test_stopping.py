@@ -53,7 +53,9 @@ def test_a_run_that_a_scheduler_stops_exits_with_75_and_goes_on(callback, reache
 
 
 def test_a_run_that_is_stopped_before_it_trains_can_begin_anew(trained):
+    handler = signal.getsignal(signal.SIGINT)
     assert fit(*add_callback("StopInSetup")) == 75
+    assert signal.getsignal(signal.SIGINT) == handler
     assert not LAST.exists()
     assert fit() == 0
     assert_same_run(LAST, "runs/tiny/checkpoints/last.ckpt")
