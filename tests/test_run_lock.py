@@ -93,6 +93,7 @@ def test_workers_do_not_hold_what_a_dead_process_held(here):
     release()
     try:
         claim(Path("held"))
+        assert claimed_folder() == Path("held")
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
