@@ -132,7 +132,7 @@ def test_lazy_r1_weighs_the_same_on_average(interval, make_module, make_data, ma
     module = make_module(r1_interval=interval, r1_gamma=3.0)
     reals = torch.rand(4, 1, 16, 16)
     fakes, labels = torch.rand(4, 1, 16, 16), torch.zeros(4, 2, dtype=torch.int64)
-    terms, total = module._discriminator_loss(Pass(reals, labels, 0), fakes, 4)
+    terms, total = module._discriminator_loss(Pass(reals, labels, 0, labels), fakes, 4)
     penalty = (total - terms["loss_d"]).item()
     assert penalty == pytest.approx(3.0 * interval * terms["r1"].item(), rel=1e-4)
 
@@ -251,6 +251,6 @@ def test_scoring_both_at_once_mixes_no_statistics(batch, make_module):
     module = make_module()
     labels = torch.zeros(batch, 2, dtype=torch.int64)
     reals, fakes = torch.randn(2, batch, 1, 16, 16)
-    real, fake = module._score_both(reals, fakes, labels)
+    real, fake = module._score_both(reals, fakes, Pass(reals, labels, 0, labels))
     torch.testing.assert_close(real, module._score(reals, labels))
     torch.testing.assert_close(fake, module._score(fakes, labels))

@@ -93,11 +93,18 @@ def stepped(make_module, name, **settings):
 
 @BOTH
 @pytest.mark.parametrize(
-    "settings", [{}, {"regularizer": "gradient_penalty"}, {"reuse_fakes": True}]
+    "settings",
+    [
+        {},
+        {"regularizer": "gradient_penalty"},
+        {"reuse_fakes": True},
+        {"augment": "bgc", "augment_p": 0.7},
+        {"ramp_kimg": [0.0, 0.05], "fake_labels": "balanced"},
+    ],
 )
 def test_passes_add_up_to_the_whole_batch(name, settings, make_module, monkeypatch):
     torch.set_default_dtype(torch.float64)
-    monkeypatch.setattr("blastogan.modules.base.to_float", lambda x: x.double() / 127.5 - 1)
+    monkeypatch.setattr("blastogan.modules.scoring.to_float", lambda x: x.double() / 127.5 - 1)
     try:
         whole, log = stepped(make_module, name, **settings)
         parts, log_of_parts = stepped(make_module, name, micro_batch=4, **settings)

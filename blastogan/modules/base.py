@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,24 +15,26 @@ from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import LETTERS
 from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, r1_gamma_rule
-from blastogan.metrics import to_float
-from blastogan.modules.compiling import CompileMode, NetworkCompiler
+from blastogan.modules.compiling import CompileMode
 from blastogan.modules.draws import SampleDraws
 from blastogan.modules.ema import ema_decay, update_ema
 from blastogan.modules.freezing import frozen
-from blastogan.modules.generating import GeneratingModule
+from blastogan.modules.heads import mean_logit, over_heads
 from blastogan.modules.optimizers import apply_gradients, apply_settings, build_optimizer
 from blastogan.modules.passes import Pass, add_mean, split_share
-from blastogan.modules.ranks import agreed, rank_and_size, sum_over_ranks
+from blastogan.modules.ranks import rank_and_size, sum_over_ranks
+from blastogan.modules.requests import balanced_labels
+from blastogan.modules.scoring import Augment, ScoringModule
 from blastogan.modules.strategy import wrapped_by_ddp
-from blastogan.networks.layers import downsample, fade, upsample, without_autocast
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
-from blastogan.seeding import derive_seed
 
 Regularizer = Literal["r1", "gradient_penalty", "none"]
 
+FakeLabels = Literal["data", "balanced"]
+"""Law of the grades of fakes in training: that of the reals shown, or all grades seen alike."""
 
-class BaseGANModule(GeneratingModule):
+
+class BaseGANModule(ScoringModule):
     """Owns the step of a progressively grown GAN: D, lazy R1, G, EMA, images shown.
 
     Optimisation is manual. A step never waits for the device: nothing in it reads a value of a
@@ -70,13 +73,21 @@ class BaseGANModule(GeneratingModule):
         generator_clip: Largest norm of the generator's gradient, larger ones are scaled down to it;
             ``None`` for no limit.
         discriminator_clip: As `generator_clip`.
-
-    Attributes:
-        draw_seed: Seed of all that is random in the steps. Follows from that of PyTorch's global
-            generator at the first step, unless it is set or comes with a checkpoint.
+        augment: Augmentation of all that D sees: ``none``, ``grade-preserving``, ``bgc``,
+            ``diffaugment``, or the amplitudes of operations (`blastogan.augment.OPERATIONS`), such
+            as ``{flip: 1, turn: 1, brightness: 0.1}``.
+        augment_p: Probability of each operation; ``None`` adapts it, such that D does not overfit
+            (Karras et al. 2020, "Training generative adversarial networks with limited data").
+        augment_target: Share by which more reals than not should be taken for reals, which the
+            probability follows.
+        augment_kimg: Thousands of images over which the probability can rise from 0 to 1.
+        augment_max: Highest adaptive probability; above 0.8 samples may show the augmentation.
+        ramp_kimg: Thousands of images at which the grade begins to count, and from which on it
+            counts in full, such as ``[10, 30]``; D then also scores images without their grade
+            (Shahbazi et al. 2022). ``None`` for all of the run, without that.
+        fake_labels: Law of the grades of fakes in training: that of the reals shown (``data``), or
+            all that were seen alike (``balanced``).
     """
-
-    discriminator: ProgressiveDiscriminator
 
     def __init__(
         self,
@@ -99,13 +110,24 @@ class BaseGANModule(GeneratingModule):
         micro_batch: int | None,
         generator_clip: float | None,
         discriminator_clip: float | None,
+        augment: Augment,
+        augment_p: float | None,
+        augment_target: float,
+        augment_kimg: float,
+        augment_max: float,
+        ramp_kimg: Sequence[float] | None,
+        fake_labels: FakeLabels,
     ) -> None:
-        super().__init__(generator)
+        augmentation = (augment, augment_p, augment_target, augment_kimg, augment_max)
+        super().__init__(generator, discriminator, ramp_kimg, augmentation, compile_mode)
         if loss not in LOSSES:
             raise UserError(f"loss is {loss!r}: expected one of {', '.join(LOSSES)}")
         if regularizer not in get_args(Regularizer):
             expected = ", ".join(get_args(Regularizer))
             raise UserError(f"regularizer is {regularizer!r}: expected one of {expected}")
+        if fake_labels not in get_args(FakeLabels):
+            expected = ", ".join(get_args(FakeLabels))
+            raise UserError(f"fake_labels is {fake_labels!r}: expected one of {expected}")
         if r1_interval < 1:
             raise UserError(f"r1_interval is {r1_interval}: expected 1 or more")
         if micro_batch is not None and micro_batch < 1:
@@ -114,7 +136,6 @@ class BaseGANModule(GeneratingModule):
             if clip is not None and not clip > 0:
                 raise UserError(f"{side}_clip is {clip}: expected a norm above 0, or null")
         self.automatic_optimization = False
-        self.discriminator = discriminator
         self.adversarial_loss = LOSSES[loss]
         self.regularizer = regularizer
         self.r1_gamma = r1_gamma
@@ -129,9 +150,8 @@ class BaseGANModule(GeneratingModule):
 
         self.micro_batch = micro_batch
         self.clips = (generator_clip, discriminator_clip)
-        self.draw_seed: int | None = None
+        self.fake_labels: FakeLabels = fake_labels
         self.reuse_fakes = reuse_fakes
-        self._compiler = NetworkCompiler(compile_mode)
         if channels_last:
             for network in (self.generator, self.generator_ema, self.discriminator):
                 network.use_channels_last()
@@ -158,19 +178,13 @@ class BaseGANModule(GeneratingModule):
         if self.device.type == "cpu":
             keep_freed_memory()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a resumed run needs, as plain values."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["blastogan"]["draw_seed"] = self.draw_seed
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of growth; optimisers keep the settings of this module.
+        """Restore the state of the step; optimisers keep the settings of this module.
 
         Raises:
             UserError: If the checkpoint is of another architecture or other sizes.
         """
         super().on_load_checkpoint(checkpoint)
-        self.draw_seed = checkpoint["blastogan"].get("draw_seed")
         apply_settings(self.optimizer_settings, checkpoint.get("optimizer_states", []))
 
     # -- the step ---------------------------------------------------------------------------------
@@ -184,10 +198,11 @@ class BaseGANModule(GeneratingModule):
             ``grad_norm_d``, ``grad_norm_g``, norms of the global gradients before they are clipped,
             unless gradients are scaled (16-mixed).
         """
+        self._count_grades(batch["labels"])
         passes = self._passes(batch)
         global_batch = len(batch["image"]) * rank_and_size()[1]
-        self._count_grades(batch["labels"])
-        self._compiler.begin_step((self.resolution, self.alpha < 1.0, len(passes[0].reals)))
+        growing = self.alpha < 1.0, 0.0 < self.condition_weight < 1.0
+        self._compiler.begin_step((self.resolution, growing, len(passes[0].reals)))
         terms: dict[str, Tensor] = {}
         kept = self._step_discriminator(passes, global_batch, terms)
         self._step_generator(passes, kept, terms)
@@ -213,6 +228,10 @@ class BaseGANModule(GeneratingModule):
             if self.reuse_fakes:
                 kept.append(fakes)
         self.end_of_fakes()
+        if self.augmentation is not None:
+            signs = sum_over_ranks(self.augmentation.take_noted())
+            self.augmentation.observe(signs, self.images_shown // global_batch)
+            terms["augment_p"] = self.augmentation.p.clone()
         with record_function("discriminator: optimizer"):
             terms |= self._update("d", self.discriminator, optimizer, self.clips[1])
         return kept
@@ -227,8 +246,8 @@ class BaseGANModule(GeneratingModule):
             for n, part in enumerate(passes):
                 fakes = kept[n] if kept else self._fakes("generator", part)
                 with record_function("generator: score"):
-                    logits = self._score(fakes, part.labels)
-                loss = self.adversarial_loss.generator(logits)
+                    logits = self._score(self._seen("generator", fakes, part), part.fake_labels)
+                loss = over_heads(self.adversarial_loss.generator, self.condition_weight, logits)
                 with record_function("generator: backward"):
                     self.manual_backward(loss / len(passes))
                 add_mean(terms, {"loss_g": loss}, len(passes))
@@ -249,59 +268,45 @@ class BaseGANModule(GeneratingModule):
     def _passes(self, batch: ImageBatch) -> list[Pass]:
         reals, labels = self.prepare_reals(batch["image"]), batch["labels"]
         given = labels if self.conditional else None
-        group = self.discriminator.stddev_group
-        return split_share(reals, given, rank_and_size()[0], self.micro_batch, group)
-
-    def prepare_reals(self, images: Tensor) -> Tensor:
-        """Floats in [-1, 1] of uint8 images ``(B, C, R, R)``, cross-faded as D fades.
-
-        During a fade, reals move from the detail of half the resolution to their own by the same
-        resize as in the skip path of D, so that D cannot tell reals by their sharpness.
-        """
-        reals = to_float(images)
-        if self.alpha < 1.0 and self.resolution > self.generator.start_resolution:
-            reals = fade(upsample(downsample(reals)), reals, self.alpha)
-        return reals
+        share = Pass(reals, given, rank_and_size()[0] * len(reals), given)
+        if given is not None and self.fake_labels == "balanced":
+            drawn = self._draws("fake labels", share).rand()
+            share = share._replace(fake_labels=balanced_labels(self.grade_counts, drawn))
+        return split_share(share, self.micro_batch, self.discriminator.stddev_group)
 
     def _fakes(self, purpose: str, part: Pass) -> Tensor:
         with record_function("generator: forward"):
-            return self.generate_fakes(part.labels, self._draws(purpose, part))
-
-    def _draws(self, purpose: str, part: Pass) -> SampleDraws:
-        """What is random about a pass, for a purpose of its own."""
-        if self.draw_seed is None:
-            self.draw_seed = agreed(derive_seed(torch.initial_seed(), "steps"))
-        key = (self.images_shown, purpose)
-        return SampleDraws(self.draw_seed, key, part.first, len(part.reals), self.device)
+            return self.generate_fakes(part.fake_labels, self._draws(purpose, part))
 
     def generate_fakes(self, labels: Tensor | None, draws: SampleDraws) -> Tensor:
         """Fakes of the generator in training, one for each draw, ``(B, C, R, R)``."""
-        return self.run(self.generator, draws.randn(self.latent_dim), labels)
+        z, weight = draws.randn(self.latent_dim), self.condition_weight
+        return self.run(self.generator, z, labels, condition=weight)
 
     def end_of_fakes(self) -> None:
         """Called when all passes of a step have their fakes, once for D and once for G."""
-
-    def run(self, network: ProgressiveNetwork, *args: Any, **kwargs: Any) -> Tensor:
-        """Call a network at the step's resolution and alpha, compiled if asked for."""
-        growth = {"resolution": self.resolution, "alpha": self.alpha}
-        return self._compiler(network, *args, **growth, **kwargs)
 
     def _discriminator_loss(
         self, part: Pass, fakes: Tensor, global_batch: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Terms to be logged, and the sum to be minimised."""
-        reals, labels, _ = part
+        labels, weight = part.labels, self.condition_weight
         take_r1 = self.regularizer == "r1" and self.takes_r1(global_batch)
+        reals = part.reals.requires_grad_() if take_r1 else part.reals
+        seen, seen_fakes = self._seen("reals", reals, part), self._seen("fakes", fakes, part)
         with record_function("discriminator: forward"):
             if take_r1:
-                logits_fake = self._score(fakes, labels)
+                heads_fake = self._score(seen_fakes, part.fake_labels)
                 # one forward serves the loss and the penalty
-                logits_real = self._score_in_float32(reals.requires_grad_(), labels)
+                heads_real = self._score_in_float32(seen, labels)
             else:
-                logits_real, logits_fake = self._score_both(reals, fakes, labels)
-        loss = self.adversarial_loss.discriminator(logits_real, logits_fake)
+                heads_real, heads_fake = self._score_both(seen, seen_fakes, part)
+        loss = over_heads(self.adversarial_loss.discriminator, weight, heads_real, heads_fake)
+        logits_real = mean_logit(heads_real, weight)
+        if self.augmentation is not None:
+            self.augmentation.note(logits_real)
         terms = {"loss_d": loss, "logits_real": logits_real.mean()}
-        terms["logits_fake"] = logits_fake.mean()
+        terms["logits_fake"] = mean_logit(heads_fake, weight).mean()
         total = loss + self.drift_weight * drift(logits_real)
         if take_r1:
             with record_function("discriminator: R1"):
@@ -311,9 +316,9 @@ class BaseGANModule(GeneratingModule):
         elif self.regularizer == "gradient_penalty":
             with record_function("discriminator: gradient penalty"):
                 terms["gradient_penalty"] = gradient_penalty(
-                    lambda images: self._score_in_float32(images, labels),
-                    reals,
-                    fakes,
+                    lambda images: mean_logit(self._score_in_float32(images, labels), weight),
+                    seen,
+                    seen_fakes,
                     self._draws("gradient penalty", part).rand(1, 1, 1),
                 )
             total = total + self.gradient_penalty_weight * terms["gradient_penalty"]
@@ -329,31 +334,10 @@ class BaseGANModule(GeneratingModule):
             return self.r1_gamma
         return r1_gamma_rule(resolution, batch_size)
 
-    def _score(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return self.run(self.discriminator, images, labels)
-
-    def _score_in_float32(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Logits to be differentiated twice: in float32, and not compiled, which cannot be."""
-        with without_autocast(self.device):
-            logits: Tensor = self.discriminator(
-                images, labels, resolution=self.resolution, alpha=self.alpha
-            )
-        return logits
-
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()
         assert isinstance(optimizers, list)
         return optimizers
-
-    def _score_both(
-        self, reals: Tensor, fakes: Tensor, labels: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of reals and fakes in one pass, where no minibatch statistic would mix them."""
-        if len(reals) % self.discriminator.stddev_group:
-            return self._score(reals, labels), self._score(fakes, labels)
-        both = None if labels is None else labels.repeat(2, 1)
-        real, fake = self._score(torch.cat([reals, fakes]), both).chunk(2)
-        return real, fake
 
     def _scales_gradients(self) -> bool:
         precision = getattr(getattr(self._trainer, "strategy", None), "precision_plugin", None)

@@ -33,6 +33,8 @@ class GeneratingModule(LightningModule):
 
     Args:
         generator: Network to train; it has a ``latent_dim``.
+        ramp_kimg: Thousands of images at which the grade begins to count, and from which on it
+            counts in full; ``None`` for all of the run.
 
     Attributes:
         generator_ema: Moving average of `generator`; samples, metrics and exports use it.
@@ -43,8 +45,12 @@ class GeneratingModule(LightningModule):
     generator_ema: ProgressiveNetwork
     grade_counts: Tensor
 
-    def __init__(self, generator: ProgressiveNetwork) -> None:
+    def __init__(
+        self, generator: ProgressiveNetwork, ramp_kimg: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
+        check_ramp(ramp_kimg, bool(generator.label_sizes))
+        self.ramp_kimg = ramp_kimg
         self.generator = generator
         self.generator_ema = copy.deepcopy(generator).requires_grad_(False)
         self.images_shown = 0
@@ -62,6 +68,14 @@ class GeneratingModule(LightningModule):
     def conditional(self) -> bool:
         """Whether the networks get the grade."""
         return bool(self.generator.label_sizes)
+
+    @property
+    def condition_weight(self) -> float:
+        """How much the grade counts after the images shown, 0 to 1."""
+        if self.ramp_kimg is None:
+            return 1.0
+        begin, end = (1000 * kimg for kimg in self.ramp_kimg)
+        return min(max((self.images_shown - begin) / (end - begin), 0.0), 1.0)
 
     def configure_metrics(self) -> None:
         """Set the metrics of validation and test."""
@@ -98,8 +112,9 @@ class GeneratingModule(LightningModule):
         z, _ = numbered_latents(indices, seed, self.latent_dim)
         given = labels.to(self.device) if self.conditional else None
         average = self.generator_ema
+        growth = {"resolution": self.resolution, "alpha": self.alpha}
         return to_uint8(
-            average(z.to(self.device), given, resolution=self.resolution, alpha=self.alpha)
+            average(z.to(self.device), given, **growth, condition=self.condition_weight)
         )
 
     def sample_enlarged(self, indices: Sequence[int], labels: Tensor, *, seed: int) -> Tensor:
@@ -241,3 +256,23 @@ class GeneratingModule(LightningModule):
         )
         assert isinstance(module, cls)
         return module.eval()
+
+
+def check_ramp(ramp_kimg: Sequence[float] | None, conditional: bool) -> None:
+    """Refuse a ramp that cannot be.
+
+    Raises:
+        UserError: If it is none, or there is nothing that could be ramped in.
+    """
+    if ramp_kimg is None:
+        return
+    if len(ramp_kimg) != 2 or not 0 <= ramp_kimg[0] < ramp_kimg[1]:
+        raise UserError(
+            f"ramp_kimg is {list(ramp_kimg)}: expected two numbers of 0 or more, the second above "
+            "the first, such as [10, 30]"
+        )
+    if not conditional:
+        raise UserError(
+            "ramp_kimg ramps in the grade, which the networks do not get: leave it out, or set "
+            "conditional"
+        )

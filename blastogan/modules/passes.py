@@ -17,22 +17,27 @@ class Pass(NamedTuple):
         reals: Images ``(B, C, R, R)`` as D sees them.
         labels: int64 ``(B, 2)``; ``None`` for networks that get none.
         first: Place of the first image in the global batch.
+        fake_labels: Those of the fakes, likewise.
     """
 
     reals: Tensor
     labels: Tensor | None
     first: int
+    fake_labels: Tensor | None
 
 
-def split_share(
-    reals: Tensor, labels: Tensor | None, rank: int, limit: int | None, group: int
-) -> list[Pass]:
-    """The share of a rank in equal passes of `limit` images at most; see `size_of_passes`."""
-    size, begin = size_of_passes(len(reals), limit, group), rank * len(reals)
-    starts = range(0, len(reals), size)
-    parts = [slice(start, start + size) for start in starts]
+def split_share(share: Pass, limit: int | None, group: int) -> list[Pass]:
+    """A rank's share in equal passes of `limit` images at most; see `size_of_passes`."""
+    reals, labels, first, fake_labels = share
+    size = size_of_passes(len(reals), limit, group)
+    parts = [slice(start, start + size) for start in range(0, len(reals), size)]
     return [
-        Pass(reals[part], None if labels is None else labels[part], begin + part.start)
+        Pass(
+            reals[part],
+            None if labels is None else labels[part],
+            first + part.start,
+            None if fake_labels is None else fake_labels[part],
+        )
         for part in parts
     ]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from blastogan.grades import LABEL_SIZES
 from blastogan.losses import LossName
-from blastogan.modules.base import BaseGANModule, Regularizer
+from blastogan.modules.base import BaseGANModule, FakeLabels, Regularizer
 from blastogan.modules.compiling import CompileMode
+from blastogan.modules.scoring import Augment
 from blastogan.networks import ProGANDiscriminator, ProGANGenerator
 
 
@@ -23,6 +24,8 @@ class ProGANModule(BaseGANModule):
         start_resolution: Lowest resolution of images in pixels.
         img_channels: 1 (grey) or 3 (RGB).
         conditional: Whether the networks get the grade.
+        factorised: Whether ICM and TE letter have an embedding each, which are added; else each
+            pair of letters has.
         latent_dim: Size of the latent z.
         channel_base: Channels are ``channel_base / 2^(log2(resolution) - 1)``,
         channel_cap: but no more than this.
@@ -46,6 +49,20 @@ class ProGANModule(BaseGANModule):
             several, whose gradients accumulate.
         generator_clip: Largest norm of the generator's gradient; ``None`` for no limit.
         discriminator_clip: Largest norm of the discriminator's gradient.
+        augment: Augmentation of all that D sees: ``none``, ``grade-preserving``, ``bgc``,
+            ``diffaugment``, or the amplitudes of operations (`blastogan.augment.OPERATIONS`), such
+            as ``{flip: 1, turn: 1, brightness: 0.1}``.
+        augment_p: Probability of each operation; ``None`` adapts it, such that D does not overfit
+            (Karras et al. 2020, "Training generative adversarial networks with limited data").
+        augment_target: Share by which more reals than not should be taken for reals, which the
+            probability follows.
+        augment_kimg: Thousands of images over which the probability can rise from 0 to 1.
+        augment_max: Highest adaptive probability; above 0.8 samples may show the augmentation.
+        ramp_kimg: Thousands of images at which the grade begins to count, and from which on it
+            counts in full, such as ``[10, 30]``; D then also scores images without their grade
+            (Shahbazi et al. 2022). ``None`` for all of the run, without that.
+        fake_labels: Law of the grades of fakes in training: that of the reals shown (``data``), or
+            all that were seen alike (``balanced``).
     """
 
     def __init__(
@@ -54,6 +71,7 @@ class ProGANModule(BaseGANModule):
         start_resolution: int = 4,
         img_channels: int = 1,
         conditional: bool = True,
+        factorised: bool = True,
         latent_dim: int = 512,
         channel_base: int = 8192,
         channel_cap: int = 512,
@@ -74,17 +92,30 @@ class ProGANModule(BaseGANModule):
         micro_batch: int | None = None,
         generator_clip: float | None = None,
         discriminator_clip: float | None = None,
+        augment: Augment = "none",
+        augment_p: float | None = None,
+        augment_target: float = 0.6,
+        augment_kimg: float = 500.0,
+        augment_max: float = 0.8,
+        ramp_kimg: list[float] | None = None,
+        fake_labels: FakeLabels = "data",
     ) -> None:
         networks: dict[str, Any] = {
             "start_resolution": start_resolution,
             "img_channels": img_channels,
             "label_sizes": LABEL_SIZES if conditional else (),
+            "factorised": factorised,
             "channel_base": channel_base,
             "channel_cap": channel_cap,
         }
         super().__init__(
             ProGANGenerator(resolution, latent_dim=latent_dim, **networks),
-            ProGANDiscriminator(resolution, stddev_group=stddev_group, **networks),
+            ProGANDiscriminator(
+                resolution,
+                stddev_group=stddev_group,
+                unconditional_head=ramp_kimg is not None,
+                **networks,
+            ),
             loss=loss,
             regularizer=regularizer,
             r1_gamma=r1_gamma,
@@ -101,5 +132,12 @@ class ProGANModule(BaseGANModule):
             micro_batch=micro_batch,
             generator_clip=generator_clip,
             discriminator_clip=discriminator_clip,
+            augment=augment,
+            augment_p=augment_p,
+            augment_target=augment_target,
+            augment_kimg=augment_kimg,
+            augment_max=augment_max,
+            ramp_kimg=ramp_kimg,
+            fake_labels=fake_labels,
         )
         self.save_hyperparameters()

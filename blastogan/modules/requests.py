@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
-from blastogan.grades import Grade
+from blastogan.grades import LETTERS, Grade
 from blastogan.seeding import derive_seed
 
 
@@ -73,6 +73,22 @@ def grade_labels(
     if len(grades) != count:
         raise UserError(f"{len(grades)} grades for {count} images: give one, or one for each")
     return torch.tensor([each.labels for each in grades])
+
+
+def balanced_labels(counts: Tensor, uniform: Tensor) -> Tensor:
+    """Labels drawn alike from all that were seen, without waiting for the device.
+
+    Args:
+        counts: int64 ``(4, 4)``, images by ICM and TE letter.
+        uniform: Uniform on [0, 1), ``(B,)``.
+
+    Returns:
+        int64 ``(B, 2)``.
+    """
+    number = (counts.view(-1) > 0).cumsum(0)
+    drawn = (uniform * number[-1]).floor().long() + 1
+    flat = torch.searchsorted(number, drawn)
+    return torch.stack([flat // len(LETTERS), flat % len(LETTERS)], dim=1)
 
 
 def _as_grade(grade: str | Grade) -> Grade:

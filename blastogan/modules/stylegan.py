@@ -11,11 +11,12 @@ from torch import Tensor
 from blastogan.grades import LABEL_SIZES
 from blastogan.losses import LossName
 from blastogan.metrics import to_uint8
-from blastogan.modules.base import BaseGANModule, Regularizer
+from blastogan.modules.base import BaseGANModule, FakeLabels, Regularizer
 from blastogan.modules.compiling import CompileMode
 from blastogan.modules.draws import SampleDraws
 from blastogan.modules.ranks import mean_over_ranks
 from blastogan.modules.requests import numbered_latents
+from blastogan.modules.scoring import Augment
 from blastogan.networks import StyleGANDiscriminator, StyleGANGenerator
 from blastogan.networks.stylegan import mix_styles
 
@@ -31,6 +32,8 @@ class StyleGANModule(BaseGANModule):
         start_resolution: Lowest resolution of images in pixels.
         img_channels: 1 (grey) or 3 (RGB).
         conditional: Whether the networks get the grade.
+        factorised: Whether ICM and TE letter have an embedding each, which are added; else each
+            pair of letters has.
         latent_dim: Size of the latent z.
         w_dim: Size of the intermediate latent w.
         mapping_layers: Layers of the mapping network.
@@ -58,6 +61,20 @@ class StyleGANModule(BaseGANModule):
             several, whose gradients accumulate.
         generator_clip: Largest norm of the generator's gradient; ``None`` for no limit.
         discriminator_clip: Largest norm of the discriminator's gradient.
+        augment: Augmentation of all that D sees: ``none``, ``grade-preserving``, ``bgc``,
+            ``diffaugment``, or the amplitudes of operations (`blastogan.augment.OPERATIONS`), such
+            as ``{flip: 1, turn: 1, brightness: 0.1}``.
+        augment_p: Probability of each operation; ``None`` adapts it, such that D does not overfit
+            (Karras et al. 2020, "Training generative adversarial networks with limited data").
+        augment_target: Share by which more reals than not should be taken for reals, which the
+            probability follows.
+        augment_kimg: Thousands of images over which the probability can rise from 0 to 1.
+        augment_max: Highest adaptive probability; above 0.8 samples may show the augmentation.
+        ramp_kimg: Thousands of images at which the grade begins to count, and from which on it
+            counts in full, such as ``[10, 30]``; D then also scores images without their grade
+            (Shahbazi et al. 2022). ``None`` for all of the run, without that.
+        fake_labels: Law of the grades of fakes in training: that of the reals shown (``data``), or
+            all that were seen alike (``balanced``).
     """
 
     def __init__(
@@ -66,6 +83,7 @@ class StyleGANModule(BaseGANModule):
         start_resolution: int = 8,
         img_channels: int = 1,
         conditional: bool = True,
+        factorised: bool = True,
         latent_dim: int = 512,
         w_dim: int = 512,
         mapping_layers: int = 8,
@@ -90,11 +108,19 @@ class StyleGANModule(BaseGANModule):
         micro_batch: int | None = None,
         generator_clip: float | None = None,
         discriminator_clip: float | None = None,
+        augment: Augment = "none",
+        augment_p: float | None = None,
+        augment_target: float = 0.6,
+        augment_kimg: float = 500.0,
+        augment_max: float = 0.8,
+        ramp_kimg: list[float] | None = None,
+        fake_labels: FakeLabels = "data",
     ) -> None:
         networks: dict[str, Any] = {
             "start_resolution": start_resolution,
             "img_channels": img_channels,
             "label_sizes": LABEL_SIZES if conditional else (),
+            "factorised": factorised,
             "channel_base": channel_base,
             "channel_cap": channel_cap,
         }
@@ -107,7 +133,12 @@ class StyleGANModule(BaseGANModule):
                 mapping_lr_multiplier=mapping_lr_multiplier,
                 **networks,
             ),
-            StyleGANDiscriminator(resolution, stddev_group=stddev_group, **networks),
+            StyleGANDiscriminator(
+                resolution,
+                stddev_group=stddev_group,
+                unconditional_head=ramp_kimg is not None,
+                **networks,
+            ),
             loss=loss,
             regularizer=regularizer,
             r1_gamma=r1_gamma,
@@ -124,6 +155,13 @@ class StyleGANModule(BaseGANModule):
             micro_batch=micro_batch,
             generator_clip=generator_clip,
             discriminator_clip=discriminator_clip,
+            augment=augment,
+            augment_p=augment_p,
+            augment_target=augment_target,
+            augment_kimg=augment_kimg,
+            augment_max=augment_max,
+            ramp_kimg=ramp_kimg,
+            fake_labels=fake_labels,
         )
         self.style_mixing_prob = style_mixing_prob
         self._mean_w: list[Tensor] = []
@@ -139,7 +177,8 @@ class StyleGANModule(BaseGANModule):
         crossover = (1 + u[:, 0] * (layers - 1)).long()  # uniform on 1 to layers - 1
         unmixed = u[:, 1] >= self.style_mixing_prob
         given = None if labels is None else labels.repeat(2, 1)
-        w, other = generator.mapping(torch.cat([z[:, 0], z[:, 1]]), given).chunk(2)
+        both = torch.cat([z[:, 0], z[:, 1]])
+        w, other = generator.mapping(both, given, self.condition_weight).chunk(2)
         self._mean_w.append(w.detach().float().mean(dim=0))
         ws = mix_styles(w, other, crossover.masked_fill(unmixed, layers), layers)
         shapes = generator.synthesis.noise_shapes(self.resolution)
@@ -168,7 +207,7 @@ class StyleGANModule(BaseGANModule):
             for shape in average.synthesis.noise_shapes(self.resolution)
         ]
         given = labels.to(self.device) if self.conditional else None
-        ws = average.mapping(z.to(self.device), given)[:, None]
+        ws = average.mapping(z.to(self.device), given, self.condition_weight)[:, None]
         ws = ws.expand(-1, average.synthesis.num_layers(self.resolution), -1)
         if truncation_psi != 1.0:
             center = None if given is None else self._mean_styles(given)
@@ -183,5 +222,8 @@ class StyleGANModule(BaseGANModule):
         assert isinstance(average, StyleGANGenerator)
         z = torch.randn(count, self.latent_dim, generator=torch.Generator().manual_seed(0))
         found, position = torch.unique(labels, dim=0, return_inverse=True)
-        means = [average.mapping(z.to(labels.device), label.expand(count, -1)) for label in found]
+        z = z.to(labels.device)
+        means = [
+            average.mapping(z, label.expand(count, -1), self.condition_weight) for label in found
+        ]
         return torch.stack([w.mean(dim=0) for w in means])[position]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,33 +12,80 @@ from blastogan.errors import UserError
 
 
 class LabelEmbedding(nn.Module):
-    """Sum of one learned embedding per part of the label.
+    """Learned embedding of a label.
 
-    Factorised: a rare combination borrows from all images that share one of its parts. The sum is
-    scaled to keep unit variance at the start.
+    Factorised, it is the sum of one embedding per part: a rare combination borrows from all images
+    that share one of its parts. The sum is scaled to keep unit variance at the start.
 
     Args:
         label_sizes: Number of values of each part, for instance ``(4, 4)`` for ICM and TE letters.
         dim: Size of the embedding.
+        factorised: Whether each part has an embedding; else each combination has.
     """
 
-    def __init__(self, label_sizes: Sequence[int], dim: int) -> None:
+    def __init__(self, label_sizes: Sequence[int], dim: int, *, factorised: bool = True) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(nn.Embedding(size, dim) for size in label_sizes)
-        self.scale = len(label_sizes) ** -0.5
+        self.label_sizes = tuple(label_sizes)
+        self.factorised = factorised
+        tables = self.label_sizes if factorised else (math.prod(self.label_sizes),)
+        self.parts = nn.ModuleList(nn.Embedding(size, dim) for size in tables)
+        self.scale = len(tables) ** -0.5
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Map labels ``(B, parts)`` of dtype int64 to ``(B, dim)``."""
-        embedded: list[Tensor] = [part(labels[:, i]) for i, part in enumerate(self.parts)]
+        """Embed labels, ``(B, dim)``.
+
+        Args:
+            labels: ``(B, parts)`` of dtype int64; or, between labels, the share of each
+                combination, ``(B, combinations)`` of floats, see `soft_labels`.
+        """
+        if labels.is_floating_point():
+            embedded = self._mixed(labels)
+        elif self.factorised:
+            embedded = [part(labels[:, i]) for i, part in enumerate(self.parts)]
+        else:
+            embedded = [self.parts[0](flat_labels(labels, self.label_sizes))]
         total: Tensor = torch.stack(embedded).sum(dim=0) * self.scale
         return total
+
+    def _mixed(self, shares: Tensor) -> list[Tensor]:
+        weights: list[Tensor] = [part.weight for part in self.parts]  # type: ignore[misc]
+        if not self.factorised:
+            return [shares.to(weights[0].dtype) @ weights[0]]
+        whole = shares.view(-1, *self.label_sizes)
+        dims = range(1, whole.dim())
+        of_part = [whole.sum(dim=[other for other in dims if other != i]) for i in dims]
+        return [
+            share.to(weight.dtype) @ weight for share, weight in zip(of_part, weights, strict=True)
+        ]
+
+
+def flat_labels(labels: Tensor, label_sizes: Sequence[int]) -> Tensor:
+    """Number ``(B,)`` of the combination that labels ``(B, parts)`` are."""
+    flat = torch.zeros_like(labels[:, 0])
+    for i, size in enumerate(label_sizes):
+        flat = flat * size + labels[:, i]
+    return flat
+
+
+def soft_labels(labels: Tensor, label_sizes: Sequence[int]) -> Tensor:
+    """Labels as shares of each combination, which may be mixed: an embedding follows linearly.
+
+    Args:
+        labels: ``(B, parts)`` of dtype int64.
+        label_sizes: Number of values of each part.
+
+    Returns:
+        float32 ``(B, combinations)``, 1 for that of the label and 0 for all others.
+    """
+    flat = flat_labels(labels, label_sizes)
+    return torch.nn.functional.one_hot(flat, math.prod(label_sizes)).float()
 
 
 def check_labels(labels: Tensor | None, label_sizes: Sequence[int], batch: int) -> None:
     """Refuse labels that do not fit a network.
 
     Args:
-        labels: ``(B, parts)`` of dtype int64, or ``None``.
+        labels: ``(B, parts)`` of dtype int64, shares of floats as of `soft_labels`, or ``None``.
         label_sizes: Number of values of each part; empty for an unconditional network.
         batch: B.
 
@@ -53,6 +101,8 @@ def check_labels(labels: Tensor | None, label_sizes: Sequence[int], batch: int) 
         raise UserError(
             f"a conditional network needs labels of shape ({batch}, {len(label_sizes)})"
         )
+    if labels.is_floating_point() and labels.shape == (batch, math.prod(label_sizes)):
+        return
     if labels.shape != (batch, len(label_sizes)) or labels.dtype != torch.int64:
         raise UserError(
             f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}: expected "

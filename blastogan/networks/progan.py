@@ -85,6 +85,7 @@ class ProGANGenerator(ProgressiveNetwork):
         img_channels: 1 (grey) or 3 (RGB).
         label_sizes: Number of values of each part of the label, ``(4, 4)`` for grades; empty for
             an unconditional network.
+        factorised: Whether each part of the label has an embedding, else each combination.
         latent_dim: Size of the latent.
         channel_base: Base of the channel rule.
         channel_cap: Cap of the channel rule.
@@ -97,6 +98,7 @@ class ProGANGenerator(ProgressiveNetwork):
         start_resolution: int = BASE_RESOLUTION,
         img_channels: int = 3,
         label_sizes: Sequence[int] = (),
+        factorised: bool = True,
         latent_dim: int = 512,
         channel_base: int = 8192,
         channel_cap: int = 512,
@@ -107,7 +109,11 @@ class ProGANGenerator(ProgressiveNetwork):
         self.latent_dim = latent_dim
         widths = Widths(channel_base, channel_cap)
         self.norm = PixelNorm()
-        self.embedding = LabelEmbedding(self.label_sizes, latent_dim) if self.label_sizes else None
+        self.embedding = (
+            LabelEmbedding(self.label_sizes, latent_dim, factorised=factorised)
+            if self.label_sizes
+            else None
+        )
         in_features = latent_dim * (2 if self.label_sizes else 1)
         self.input = GeneratorInput(in_features, widths(BASE_RESOLUTION))
         self.blocks = nn.ModuleDict(
@@ -122,15 +128,19 @@ class ProGANGenerator(ProgressiveNetwork):
         *,
         resolution: int | None = None,
         alpha: float = 1.0,
+        condition: Tensor | float = 1.0,
     ) -> Tensor:
         """Generate images.
 
         Args:
             z: Latents ``(B, latent_dim)``, standard normal; their length does not matter.
-            labels: ``(B, parts)`` of dtype int64; ``None`` for an unconditional network.
+            labels: ``(B, parts)`` of dtype int64, or shares of each combination, see
+                `blastogan.networks.conditioning.soft_labels`; ``None`` for an unconditional
+                network.
             resolution: Resolution in pixels; ``None`` for the highest.
             alpha: Weight of the newest resolution, 0 to 1: at 0 the image of half the resolution,
                 each pixel doubled.
+            condition: Weight of the label, 0 to 1: at 0 it makes no difference.
 
         Returns:
             Images ``(B, img_channels, resolution, resolution)``; real ones lie in [-1, 1], these
@@ -143,7 +153,7 @@ class ProGANGenerator(ProgressiveNetwork):
         check_labels(labels, self.label_sizes, z.shape[0])
         latent = self.norm(z)
         if self.embedding is not None:
-            latent = torch.cat([latent, self.norm(self.embedding(labels))], dim=1)
+            latent = torch.cat([latent, self.norm(self.embedding(labels)) * condition], dim=1)
         features = self.input(latent)
         previous = features
         for r in resolutions_between(2 * BASE_RESOLUTION, resolution):

@@ -210,6 +210,9 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         img_channels: 1 (grey) or 3 (RGB).
         label_sizes: Number of values of each part of the label, ``(4, 4)`` for grades; empty for
             an unconditional network.
+        factorised: Whether each part of the label has an embedding, else each combination.
+        unconditional_head: Whether it also scores images without their labels, by a head of its
+            own on the same features (Shahbazi et al. 2022, figure 3).
         channel_base: Base of the channel rule.
         channel_cap: Cap of the channel rule.
         stddev_group: Images to a group of the minibatch standard deviation.
@@ -223,12 +226,16 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         start_resolution: int = BASE_RESOLUTION,
         img_channels: int = 3,
         label_sizes: Sequence[int] = (),
+        factorised: bool = True,
+        unconditional_head: bool = False,
         channel_base: int = 8192,
         channel_cap: int = 512,
         stddev_group: int = 4,
         blur: bool = False,
     ) -> None:
         super().__init__(resolution, start_resolution, img_channels, label_sizes)
+        if unconditional_head and not label_sizes:
+            raise UserError("an unconditional head stands beside one for labels: give label_sizes")
         self.stddev_group = stddev_group
         widths = Widths(channel_base, channel_cap)
         self.from_rgb = nn.ModuleDict(
@@ -243,7 +250,14 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         features = widths(BASE_RESOLUTION)
         self.head = DiscriminatorHead(features, stddev_group)
         self.score = EqualizedLinear(features, 1, gain=1.0)
-        self.embedding = LabelEmbedding(self.label_sizes, features) if self.label_sizes else None
+        self.embedding = (
+            LabelEmbedding(self.label_sizes, features, factorised=factorised)
+            if self.label_sizes
+            else None
+        )
+        self.score_unconditional = (
+            EqualizedLinear(features, 1, gain=1.0) if unconditional_head else None
+        )
 
     def forward(
         self,
@@ -262,7 +276,8 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
             alpha: Weight of the newest resolution, 0 to 1: at 0 only the halved images are seen.
 
         Returns:
-            Logits ``(B,)``, in float32 under autocast too; higher means more likely real.
+            Logits ``(B,)``, in float32 under autocast too; higher means more likely real. With an
+            unconditional head ``(B, 2)``, its logits first.
 
         Raises:
             UserError: If an argument does not fit the network.
@@ -287,4 +302,6 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         if self.embedding is not None:
             scale = 1.0 / math.sqrt(features.shape[1])
             logits = logits + (self.embedding(labels) * features).sum(dim=1) * scale
+        if self.score_unconditional is not None:
+            return torch.cat([self.score_unconditional(features), logits[:, None]], dim=1)
         return logits

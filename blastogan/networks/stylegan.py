@@ -29,6 +29,7 @@ class MappingNetwork(nn.Module):
         num_layers: Fully connected layers; the paper has 8.
         lr_multiplier: Learning rate of this network relative to the others (appendix C).
         label_sizes: Number of values of each part of the label; empty for no conditioning.
+        factorised: Whether each part of the label has an embedding, else each combination.
     """
 
     def __init__(
@@ -38,21 +39,33 @@ class MappingNetwork(nn.Module):
         num_layers: int = 8,
         lr_multiplier: float = 0.01,
         label_sizes: Sequence[int] = (),
+        factorised: bool = True,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.w_dim = w_dim
         self.label_sizes = tuple(label_sizes)
         self.norm = PixelNorm()
-        self.embedding = LabelEmbedding(self.label_sizes, latent_dim) if self.label_sizes else None
+        self.embedding = (
+            LabelEmbedding(self.label_sizes, latent_dim, factorised=factorised)
+            if self.label_sizes
+            else None
+        )
         sizes = [latent_dim * (2 if self.label_sizes else 1), *[w_dim] * num_layers]
         self.layers = nn.ModuleList(
             EqualizedLinear(sizes[i], sizes[i + 1], lr_multiplier=lr_multiplier)
             for i in range(num_layers)
         )
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Map z ``(B, latent_dim)`` and labels ``(B, parts)`` to w ``(B, w_dim)``.
+    def forward(
+        self, z: Tensor, labels: Tensor | None = None, condition: Tensor | float = 1.0
+    ) -> Tensor:
+        """Map z ``(B, latent_dim)`` and labels to w ``(B, w_dim)``.
+
+        Args:
+            z: Latents.
+            labels: As of `StyleGANGenerator.forward`.
+            condition: Likewise.
 
         Raises:
             UserError: If the labels do not fit.
@@ -60,7 +73,7 @@ class MappingNetwork(nn.Module):
         check_labels(labels, self.label_sizes, z.shape[0])
         w: Tensor = self.norm(z)
         if self.embedding is not None:
-            w = torch.cat([w, self.norm(self.embedding(labels))], dim=1)
+            w = torch.cat([w, self.norm(self.embedding(labels)) * condition], dim=1)
         for layer in self.layers:
             w = activation(layer(w))
         return w
@@ -75,6 +88,7 @@ class StyleGANGenerator(ProgressiveNetwork):
         img_channels: 1 (grey) or 3 (RGB).
         label_sizes: Number of values of each part of the label, ``(4, 4)`` for grades; empty for
             an unconditional network.
+        factorised: Whether each part of the label has an embedding, else each combination.
         latent_dim: Size of z.
         w_dim: Size of w.
         mapping_layers: Layers of the mapping network.
@@ -95,6 +109,7 @@ class StyleGANGenerator(ProgressiveNetwork):
         start_resolution: int = BASE_RESOLUTION,
         img_channels: int = 3,
         label_sizes: Sequence[int] = (),
+        factorised: bool = True,
         latent_dim: int = 512,
         w_dim: int = 512,
         mapping_layers: int = 8,
@@ -107,7 +122,7 @@ class StyleGANGenerator(ProgressiveNetwork):
             raise UserError("latent_dim, w_dim and mapping_layers must be 1 or more")
         self.latent_dim = latent_dim
         self.mapping = MappingNetwork(
-            latent_dim, w_dim, mapping_layers, mapping_lr_multiplier, self.label_sizes
+            latent_dim, w_dim, mapping_layers, mapping_lr_multiplier, self.label_sizes, factorised
         )
         self.synthesis = SynthesisNetwork(
             resolution,
@@ -155,17 +170,21 @@ class StyleGANGenerator(ProgressiveNetwork):
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
         noise: Sequence[Tensor] | None = None,
+        condition: Tensor | float = 1.0,
     ) -> Tensor:
         """Generate images.
 
         Args:
             z: Latents ``(B, latent_dim)``, standard normal; their length does not matter.
-            labels: ``(B, parts)`` of dtype int64; ``None`` for an unconditional network.
+            labels: ``(B, parts)`` of dtype int64, or shares of each combination, see
+                `blastogan.networks.conditioning.soft_labels`; ``None`` for an unconditional
+                network.
             resolution: Resolution in pixels; ``None`` for the highest.
             alpha: Weight of the newest resolution, 0 to 1.
             truncation_psi: See `truncate`.
             truncation_cutoff: See `truncate`.
             noise: See `SynthesisNetwork.forward`.
+            condition: Weight of the label, 0 to 1: at 0 it makes no difference.
 
         Returns:
             Images ``(B, img_channels, resolution, resolution)``; real ones lie in [-1, 1], these
@@ -175,7 +194,7 @@ class StyleGANGenerator(ProgressiveNetwork):
             UserError: If an argument does not fit the network.
         """
         resolution = self.stage(resolution, alpha)
-        w = self.mapping(z, labels)
+        w = self.mapping(z, labels, condition)
         ws = w[:, None].expand(-1, self.synthesis.num_layers(resolution), -1)
         if truncation_psi != 1.0:
             ws = self.truncate(ws, truncation_psi, truncation_cutoff)
@@ -191,6 +210,8 @@ class StyleGANDiscriminator(ProgressiveDiscriminator):
         start_resolution: Lowest resolution of images in pixels.
         img_channels: 1 (grey) or 3 (RGB).
         label_sizes: Number of values of each part of the label; empty for no conditioning.
+        factorised: Whether each part of the label has an embedding, else each combination.
+        unconditional_head: Whether it also scores images without their labels.
         channel_base: Base of the channel rule.
         channel_cap: Cap of the channel rule.
         stddev_group: Images to a group of the minibatch standard deviation.
@@ -203,6 +224,8 @@ class StyleGANDiscriminator(ProgressiveDiscriminator):
         start_resolution: int = BASE_RESOLUTION,
         img_channels: int = 3,
         label_sizes: Sequence[int] = (),
+        factorised: bool = True,
+        unconditional_head: bool = False,
         channel_base: int = 8192,
         channel_cap: int = 512,
         stddev_group: int = 4,
@@ -212,6 +235,8 @@ class StyleGANDiscriminator(ProgressiveDiscriminator):
             start_resolution=start_resolution,
             img_channels=img_channels,
             label_sizes=label_sizes,
+            factorised=factorised,
+            unconditional_head=unconditional_head,
             channel_base=channel_base,
             channel_cap=channel_cap,
             stddev_group=stddev_group,

@@ -1,0 +1,65 @@
+"""How an augmented image is lit: one random affine map of its colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from blastogan.augment.chance import Chance
+
+PHOTOMETRIC = ("brightness", "contrast", "luma_flip", "hue", "saturation")
+"""Operations on the colours; the last three are for RGB."""
+
+
+def recolour(images: Tensor, chance: Chance, amplitudes: Mapping[str, float]) -> Tensor:
+    """Images ``(B, C, H, W)`` after all operations on colours that take place, composed.
+
+    In the order of Karras et al. 2020 ("Training generative adversarial networks with limited
+    data"), appendix B. For grey images, contrast and brightness alone.
+
+    Args:
+        images: 1 (grey) or 3 (RGB) channels, values about [-1, 1].
+        chance: Decides what takes place, and how.
+        amplitudes: By operation; absent ones do not take place.
+    """
+    if not any(name in amplitudes for name in PHOTOMETRIC):
+        return images
+    channels = images.shape[1]
+    shift = chance.normal("brightness", 1) * amplitudes.get("brightness", 0.0)
+    gain = torch.exp2(chance.normal("contrast", 1) * amplitudes.get("contrast", 0.0))
+    shift = shift * gain
+    if channels == 1:
+        shift, gain = shift.to(images.dtype), gain.to(images.dtype)
+        return images * gain[:, :, None, None] + shift[:, :, None, None]
+    matrix = gain[:, :, None] * torch.eye(channels, device=images.device)
+    matrix = _of_colour(chance, amplitudes, images.device) @ matrix
+    shift = (matrix / gain[:, :, None]).sum(dim=2) * shift
+    mixed = torch.einsum("bij,bjhw->bihw", matrix.to(images.dtype), images)
+    return mixed + shift[:, :, None, None].to(images.dtype)
+
+
+def _of_colour(chance: Chance, amplitudes: Mapping[str, float], device: torch.device) -> Tensor:
+    """What RGB images undergo beside light: matrices ``(B, 3, 3)`` about the grey axis."""
+    identity = torch.eye(3, device=device)
+    grey = torch.full((3, 3), 1.0 / 3.0, device=device)
+    matrix = identity.expand(chance.count, 3, 3)
+    if "luma_flip" in amplitudes:
+        flipped = chance.pick("luma_flip", 2)[:, None, None]
+        matrix = (identity - 2.0 * flipped * grey) @ matrix
+    if amplitude := amplitudes.get("hue", 0.0):
+        angle = chance.uniform("hue", 1)[:, :, None] * (amplitude * math.pi)
+        third = 1.0 / math.sqrt(3.0)
+        cross = third * torch.tensor(
+            [[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=device
+        )
+        turned = grey + angle.cos() * (identity - grey) + angle.sin() * cross
+        matrix = torch.where(chance.takes_place("hue")[:, None, None], turned, identity) @ matrix
+    if amplitude := amplitudes.get("saturation", 0.0):
+        factor = torch.exp2(chance.normal("saturation", 1)[:, :, None] * amplitude)
+        paled = grey + factor * (identity - grey)
+        gate = chance.takes_place("saturation")[:, None, None]
+        matrix = torch.where(gate, paled, identity) @ matrix
+    return matrix

@@ -1,0 +1,58 @@
+"""Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (2020)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blastogan.augment.chance import Chance, Draws
+from blastogan.augment.filters import cut_out
+
+DIFFAUGMENT = "diffaugment"
+"""Name of this augmentation among the ready-made sets."""
+
+_ORDER = ("brightness", "saturation", "contrast", "translation", "cutout")
+_FARTHEST = 1 / 8
+_CUT = 1 / 2
+
+
+def diff_augment(images: Tensor, p: Tensor | float, draws: Draws) -> Tensor:
+    """Colour, translation and cut-out (section 3.2), the cheap alternative to `augment_images`.
+
+    Each takes place with probability p, 1 in the paper. What lies beyond the edges is grey (0).
+
+    Args:
+        images: ``(B, C, R, R)``, values about [-1, 1].
+        p: Probability, 0 to 1; as a scalar tensor it is not read on the host.
+        draws: Random numbers, a row for each image.
+
+    Returns:
+        ``(B, C, R, R)``; at p = 0 the images to the bit.
+    """
+    chance = Chance(draws, torch.as_tensor(p), _ORDER)
+    images = _coloured(images, chance)
+    return cut_out(_translated(images, chance), chance, _CUT)
+
+
+def _coloured(images: Tensor, chance: Chance) -> Tensor:
+    def amount(name: str) -> Tensor:
+        return chance.uniform(name, 1)[:, :, None, None].to(images.dtype)
+
+    images = images + amount("brightness") / 2
+    if images.shape[1] == 3:
+        grey = images.mean(dim=1, keepdim=True)
+        images = images + (images - grey) * amount("saturation")
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return images + (images - mean) * amount("contrast") / 2
+
+
+def _translated(images: Tensor, chance: Chance) -> Tensor:
+    side = images.shape[-1]
+    shift = (chance.uniform("translation", 2) * (side * _FARTHEST)).round().long()
+    # a border of one pixel stands for all that lies beyond
+    places = torch.arange(1, side + 1, device=images.device) + shift[:, :, None]
+    x, y = places.clamp(0, side + 1).unbind(1)
+    padded = F.pad(images, (1, 1, 1, 1)).permute(0, 2, 3, 1)
+    image = torch.arange(len(images), device=images.device)
+    return padded[image[:, None, None], y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,80 @@
+"""Where an augmented image is seen from: one affine map of random turns, shifts and scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from blastogan.augment.chance import Chance
+
+GEOMETRIC = ("flip", "turn", "shift", "scale", "rotate", "stretch", "offset")
+"""Operations that move pixels."""
+
+
+def random_map(
+    chance: Chance, amplitudes: Mapping[str, float], count: int, resolution: int
+) -> Tensor:
+    """Affine maps ``(count, 3, 3)`` for `warp`, composed of all operations that take place.
+
+    In the order of Karras et al. 2020 ("Training generative adversarial networks with limited
+    data"), appendix B: flip, quarter turn, shift by whole pixels, scale, rotation, anisotropic
+    scale, rotation again, shift by fractions.
+
+    Args:
+        chance: Decides what takes place, and how.
+        amplitudes: By operation; absent ones do not take place.
+        count: Number of images.
+        resolution: Their side in pixels.
+    """
+    device = chance.device
+    inverse = torch.eye(3, device=device).expand(count, 3, 3)
+    one = torch.ones(count, device=device)
+    if "flip" in amplitudes:
+        sign = 1.0 - 2.0 * chance.pick("flip", 2)
+        inverse = inverse @ _scaling(sign, one)
+    if "turn" in amplitudes:
+        quarters = chance.pick("turn", 4).long()
+        # exact, which sine and cosine of pi / 2 are not
+        cosines = torch.tensor([1.0, 0.0, -1.0, 0.0], device=device)
+        inverse = inverse @ _rotation(cosines[quarters], cosines[(quarters - 1) % 4])
+    if amplitude := amplitudes.get("shift", 0.0):
+        moved = chance.uniform("shift", 2) * amplitude * resolution
+        inverse = inverse @ _translation(moved.round() * (2.0 / resolution))
+    if amplitude := amplitudes.get("scale", 0.0):
+        factor = torch.exp2(chance.normal("scale", 1)[:, 0] * amplitude)
+        inverse = inverse @ _scaling(factor, factor)
+    # two rotations about the stretch, together as likely as one operation
+    if amplitude := amplitudes.get("rotate", 0.0):
+        inverse = inverse @ _turned(chance, "rotate", amplitude)
+    if amplitude := amplitudes.get("stretch", 0.0):
+        factor = torch.exp2(chance.normal("stretch", 1)[:, 0] * amplitude)
+        inverse = inverse @ _scaling(factor, 1.0 / factor)
+    if amplitude := amplitudes.get("rotate", 0.0):
+        inverse = inverse @ _turned(chance, "rotate again", amplitude)
+    if amplitude := amplitudes.get("offset", 0.0):
+        inverse = inverse @ _translation(chance.normal("offset", 2) * (2.0 * amplitude))
+    return inverse
+
+
+def _turned(chance: Chance, name: str, amplitude: float) -> Tensor:
+    angle = chance.uniform(name, 1, half=True)[:, 0] * (amplitude * math.pi)
+    return _rotation(angle.cos(), angle.sin())
+
+
+def _scaling(x: Tensor, y: Tensor) -> Tensor:
+    return torch.diag_embed(torch.stack([x, y, torch.ones_like(x)], dim=1))
+
+
+def _rotation(cosine: Tensor, sine: Tensor) -> Tensor:
+    zero, one = torch.zeros_like(cosine), torch.ones_like(cosine)
+    rows = [[cosine, -sine, zero], [sine, cosine, zero], [zero, zero, one]]
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
+def _translation(shift: Tensor) -> Tensor:
+    matrix = torch.eye(3, device=shift.device).repeat(len(shift), 1, 1)
+    matrix[:, :2, 2] = shift
+    return matrix
