@@ -101,6 +101,21 @@ class Grade:
         return f"{digit}{self.icm}{self.icm_modifier}{self.te}{self.te_modifier}"
 
 
+def classes_of(text: str) -> tuple[str, ...]:
+    """Classes that a text names: a grade, or a letter with ``x`` in place of the other.
+
+    ``AB`` is that class, ``Ax`` are all of ICM A, ``xB`` all of TE B.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    name = text.strip().upper()
+    if len(name) == 2 and name.count("X") == 1 and name.strip("X") in LETTERS:
+        known = name.strip("X")
+        return tuple(each for each in CLASSES if each[name.index(known)] == known)
+    return (Grade.parse(text).name,)
+
+
 def apportion(count: int, weights: Mapping[str, float]) -> dict[str, int]:
     """Share out `count` images over classes in proportion to `weights`, to the last image.
 
@@ -130,9 +145,10 @@ def parse_grade_counts(
     """How many images of each class a user asks for.
 
     Args:
-        text: ``balanced``, ``like-data``, or counts such as ``AA:20,CC:5``.
+        text: ``balanced``, ``like-data``, or counts such as ``AA:20,CC:5``. Of a letter alone, such
+            as ``Ax:20`` or ``xB:20``, the classes are as frequent as in the data.
         count: Number of images; may be ``None`` where `text` gives counts.
-        data_weights: Weight of each class in the data, for ``like-data``.
+        data_weights: Weight of each class in the data.
 
     Returns:
         Number of images of each class that gets any, in the order of `CLASSES`.
@@ -145,10 +161,19 @@ def parse_grade_counts(
             raise UserError(f"grades {text!r} need a count of images of 1 or more: got {count}")
         weights = dict.fromkeys(CLASSES, 1.0) if text == "balanced" else data_weights
         return apportion(count, weights)
-    counts = parse_class_counts(text, ("balanced", "like-data"))
+    counts = dict.fromkeys(CLASSES, 0)
+    for names, number in _named_counts(text, ("balanced", "like-data"), "grades"):
+        for name, share in apportion(number, law_within(names, data_weights)).items():
+            counts[name] += share
     if count is not None and sum(counts.values()) != count:
         raise UserError(f"grades {text!r} sum to {sum(counts.values())}, but the count is {count}")
-    return counts
+    return {name: number for name, number in counts.items() if number}
+
+
+def law_within(names: Sequence[str], data_weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights of some classes as in the data; equal ones if the data have none of them."""
+    weights = {name: float(data_weights.get(name, 0.0)) for name in names}
+    return weights if any(weights.values()) else dict.fromkeys(names, 1.0)
 
 
 def parse_class_counts(
@@ -168,13 +193,25 @@ def parse_class_counts(
         UserError: If the text is no such list, or names a class twice.
     """
     counts: dict[str, int] = {}
+    for names, number in _named_counts(text, words, option):
+        if len(names) > 1:
+            raise UserError(f"{option} {text!r}: expected classes such as AA, not a letter alone")
+        counts[names[0]] = number
+    return {name: counts[name] for name in CLASSES if name in counts}
+
+
+def _named_counts(
+    text: str, words: Sequence[str], option: str
+) -> list[tuple[tuple[str, ...], int]]:
+    """What a text such as ``AA:20,xB:5`` names, and how many of it."""
+    found: dict[tuple[str, ...], int] = {}
     for part in text.split(","):
         name, _, number = part.partition(":")
         if not number.strip().isdecimal() or int(number) < 1:
             expected = ", ".join([*words, "or such as AA:20,CC:5"])
             raise UserError(f"{option} {text!r}: expected {expected.removeprefix('or ')}")
-        grade = Grade.parse(name).name
-        if grade in counts:
-            raise UserError(f"{option} {text!r} name {grade} twice")
-        counts[grade] = int(number)
-    return {name: counts[name] for name in CLASSES if name in counts}
+        names = classes_of(name)
+        if names in found:
+            raise UserError(f"{option} {text!r} name {name.strip()} twice")
+        found[names] = int(number)
+    return list(found.items())

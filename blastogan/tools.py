@@ -5,28 +5,61 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
 from blastogan.run_folder import fresh_folder
 from blastogan.terminal import choose_device, positive, track
+
+if TYPE_CHECKING:
+    from blastogan.modules import BaseGANModule
 
 _log = logging.getLogger(__name__)
 
 
 def generate(args: Sequence[str]) -> int:
     """Generate images from a checkpoint into a folder."""
+    options = _parser().parse_args(args)
+    between = None
+    if options.between:
+        between = tuple(Grade.parse(name).name for name in options.between)
+        if options.grades:
+            raise UserError("--grades and --between ask for two things: give one of them")
+    folder = fresh_folder(options.out)
+    from blastogan.modules import load_module
+
+    module = load_module(options.checkpoint).to(choose_device(options.device))
+    if between:
+        return _generate_between(module, folder, between, options)
+    return _generate_grades(module, folder, options)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="blastogan generate",
         description="Generate synthetic images from a checkpoint, as PNGs in class folders with "
-        "a metadata.csv.",
+        "a metadata.csv; or, with --between, images on the way from one grade to another.",
     )
     parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of a run")
     parser.add_argument("out", metavar="OUT", help="folder, new or empty")
-    parser.add_argument("--count", type=positive, help="number of images")
+    parser.add_argument(
+        "--count", type=positive, help="number of images; with --between, of latents"
+    )
     parser.add_argument(
         "--grades",
-        default="balanced",
-        help=f"balanced, like-data, or such as AA:20,CC:5; classes are {', '.join(CLASSES)}",
+        help="balanced (default), like-data, or such as AA:20,CC:5; Ax:20 is ICM A and xB:20 TE B "
+        f"with the other letter as in the data; classes are {', '.join(CLASSES)}",
+    )
+    parser.add_argument(
+        "--between",
+        nargs=2,
+        metavar="GRADE",
+        help="one latent through the grades from the first to the second",
+    )
+    parser.add_argument(
+        "--steps", type=positive, default=7, help="of --between, both grades included"
     )
     parser.add_argument("--seed", type=int, default=0, help="latent n of a seed is always the same")
     parser.add_argument(
@@ -34,21 +67,21 @@ def generate(args: Sequence[str]) -> int:
     )
     parser.add_argument("--batch-size", type=positive, default=32, help="images at a time")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    options = parser.parse_args(args)
+    return parser
 
-    folder = fresh_folder(options.out)
+
+def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Namespace) -> int:
     import torch
 
     from blastogan.callbacks.image_writer import write_predictions
     from blastogan.data.export import write_table
-    from blastogan.modules import load_module
 
-    module = load_module(options.checkpoint).to(choose_device(options.device))
-    count = options.count or (100 if ":" not in options.grades else None)
-    counts = parse_grade_counts(options.grades, count, module.class_weights())
+    asked = options.grades or "balanced"
+    count = options.count or (100 if ":" not in asked else None)
+    weights = module.class_weights()
+    counts = parse_grade_counts(asked, count, weights)
     if not module.conditional:
         _log.warning("this model was trained without grades: they are names of folders only")
-    weights = module.class_weights()
     unseen = [name for name in counts if not weights[name]]
     if module.conditional and unseen:
         _log.warning(
@@ -66,4 +99,21 @@ def generate(args: Sequence[str]) -> int:
         write_predictions(folder, {"image": images, "labels": labels[part], "index": part})
     write_table(folder, "generated")
     _log.info("%d generated images in %s", len(names), folder)
+    return 0
+
+
+def _generate_between(
+    module: BaseGANModule, folder: Path, grades: Sequence[str], options: argparse.Namespace
+) -> int:
+    from blastogan.data.export import write_between
+
+    images = module.interpolate(
+        *grades,
+        steps=options.steps,
+        count=options.count or 4,
+        seed=options.seed,
+        truncation_psi=options.truncation_psi,
+    )
+    sheet = write_between(folder, images, *grades)
+    _log.info("%d generated images in %s; all on %s", images[:, :, 0, 0, 0].numel(), folder, sheet)
     return 0

@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from blastogan.data.folder import TABLE
 from blastogan.files import written_whole
 from blastogan.grades import CLASSES
+from blastogan.grids import image_sheet, to_hwc
 
 COLUMNS = (
     "folder",
@@ -26,6 +28,8 @@ COLUMNS = (
     "grade",
 )
 """Columns of ``metadata.csv``, as the clinic's own table has them."""
+
+_BETWEEN = ("filename", "latent", "from", "to", "share")
 
 Kind = Literal["generated", "phantom"]
 
@@ -75,3 +79,36 @@ def _rows(root: Path, kind: Kind) -> Iterable[dict[str, str]]:
             "stage": kind,
             "grade": file.parent.name,
         }
+
+
+def write_between(root: Path, images: Tensor, start: str, end: str) -> Path:
+    """Write generated images on the way from one grade to another, a table, and all on a sheet.
+
+    Args:
+        root: Folder of the set.
+        images: uint8 ``(latents, steps, C, R, R)``.
+        start: Grade of the first step.
+        end: Grade of the last.
+
+    Returns:
+        Path of the sheet.
+    """
+    shares = [step / (images.shape[1] - 1) for step in range(images.shape[1])]
+    rows = []
+    for latent, path in enumerate(images):
+        for step, image in enumerate(path):
+            name = f"generated-{latent:06d}-step-{step:02d}.png"
+            write_png(root / name, to_hwc(image))
+            share = f"{shares[step]:.4g}"
+            rows.append(dict(zip(_BETWEEN, (name, latent, start, end, share), strict=True)))
+    write_rows(root / "between.csv", _BETWEEN, rows)
+    sheet = image_sheet(
+        images.flatten(0, 1),
+        len(shares),
+        caption=f"Generated, from {start} to {end}: a latent to each row",
+        titles=[f"{share:.0%} {end}" for share in shares],
+    )
+    path = root / f"from-{start}-to-{end}.png"
+    with written_whole(path, durable=False) as part:
+        sheet.save(part, format="PNG")
+    return path

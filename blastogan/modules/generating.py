@@ -17,7 +17,12 @@ from blastogan.grades import CLASSES, LABEL_SIZES, Grade
 from blastogan.metrics import ImageSetMetrics, to_uint8
 from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
 from blastogan.modules.ranks import agreed, gathered
-from blastogan.modules.requests import Request, grade_labels, numbered_latents
+from blastogan.modules.requests import (
+    Request,
+    grade_labels,
+    labels_between,
+    numbered_latents,
+)
 from blastogan.networks.layers import upsample
 from blastogan.networks.progressive import ProgressiveNetwork
 
@@ -97,7 +102,8 @@ class GeneratingModule(LightningModule):
 
         Args:
             indices: Numbers of the B samples.
-            labels: int64 ``(B, 2)``; ignored by an unconditional module.
+            labels: int64 ``(B, 2)``, or shares of each pair of letters, float ``(B, 16)``; ignored
+                by an unconditional module.
             seed: Seed of the latents.
             truncation_psi: 1 for none; only where the architecture has a truncation.
 
@@ -139,8 +145,9 @@ class GeneratingModule(LightningModule):
 
         Args:
             count: Number of images.
-            grade: One grade for all, such as ``AB``, or one for each; ``None`` draws them by the
-                law of the training data.
+            grade: One grade for all, such as ``AB``, or one for each; a letter such as ``Ax`` (ICM
+                A) or ``xB`` (TE B) draws from the classes that have it, and ``None`` from all, by
+                the law of the training data.
             truncation_psi: 1 for none, towards 0 for less variety (StyleGAN only).
             seed: Seed of latents and grades.
             batch_size: Images to a forward pass.
@@ -164,6 +171,48 @@ class GeneratingModule(LightningModule):
             for start in range(0, count, batch_size)
         ]
         return torch.cat(parts)
+
+    def interpolate(
+        self,
+        start: str | Grade,
+        end: str | Grade,
+        *,
+        steps: int = 7,
+        count: int = 1,
+        truncation_psi: float = 1.0,
+        seed: int = 0,
+    ) -> Tensor:
+        """Synthetic images between two grades: a latent stays, its label moves.
+
+        Args:
+            start: Grade at the first step.
+            end: Grade at the last.
+            steps: Number of steps, both ends included.
+            count: Number of latents.
+            truncation_psi: As of `generate`.
+            seed: Seed of the latents.
+
+        Returns:
+            uint8 ``(count, steps, C, resolution, resolution)`` on the CPU; the ends are the images
+            that `generate` makes of the latents.
+
+        Raises:
+            UserError: If the module was trained without grades, a grade is unknown, or there are
+                fewer than two steps or no latent.
+        """
+        if not self.conditional:
+            raise UserError(
+                "there is nothing between two grades for a model that was trained without them: "
+                "train one with conditional"
+            )
+        if count < 1:
+            raise UserError(f"cannot interpolate {count} latents: expected 1 or more")
+        labels = labels_between(start, end, steps)
+        parts = [
+            self.sample([n] * steps, labels, seed=seed, truncation_psi=truncation_psi).cpu()
+            for n in range(count)
+        ]
+        return torch.stack(parts)
 
     def class_weights(self) -> dict[str, float]:
         """How often each class was seen in training; equal weights before any training."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
-from blastogan.grades import LETTERS, Grade
+from blastogan.grades import LABEL_SIZES, LETTERS, Grade, classes_of, law_within
+from blastogan.networks.conditioning import soft_labels
 from blastogan.seeding import derive_seed
 
 
@@ -53,7 +54,8 @@ def grade_labels(
 
     Args:
         count: Number of images.
-        grade: One grade for all, one for each, or ``None`` to draw them.
+        grade: One grade for all, one for each, a letter such as ``Ax`` or ``xB`` to draw from the
+            classes that have it, or ``None`` to draw from all.
         seed: Seed of the draw.
         class_weights: Law of the draw, by class.
 
@@ -61,11 +63,9 @@ def grade_labels(
         UserError: If the number of grades is not `count`, or a grade is unknown.
     """
     if grade is None:
-        generator = torch.Generator().manual_seed(derive_seed(seed, "grades"))
-        names = list(class_weights)
-        weights = torch.tensor(list(class_weights.values()), dtype=torch.float64)
-        drawn = torch.multinomial(weights, count, replacement=True, generator=generator)
-        grades = [Grade.parse(names[n]) for n in drawn.tolist()]
+        grades = _drawn_grades(count, class_weights, seed)
+    elif isinstance(grade, str) and len(classes_of(grade)) > 1:
+        grades = _drawn_grades(count, law_within(classes_of(grade), class_weights), seed)
     elif isinstance(grade, (str, Grade)):
         grades = [_as_grade(grade)] * count
     else:
@@ -73,6 +73,33 @@ def grade_labels(
     if len(grades) != count:
         raise UserError(f"{len(grades)} grades for {count} images: give one, or one for each")
     return torch.tensor([each.labels for each in grades])
+
+
+def _drawn_grades(count: int, weights: Mapping[str, float], seed: int) -> list[Grade]:
+    generator = torch.Generator().manual_seed(derive_seed(seed, "grades"))
+    law = torch.tensor(list(weights.values()), dtype=torch.float64)
+    drawn = torch.multinomial(law, count, replacement=True, generator=generator)
+    names = list(weights)
+    return [Grade.parse(names[n]) for n in drawn.tolist()]
+
+
+def labels_between(start: str | Grade, end: str | Grade, steps: int) -> Tensor:
+    """Shares of each pair of letters on the way from one grade to another.
+
+    Returns:
+        float32 ``(steps, 16)``, see `blastogan.networks.conditioning.soft_labels`; the first and
+        the last row are the two grades.
+
+    Raises:
+        UserError: If there are fewer than two steps, or a grade is unknown.
+    """
+    if steps < 2:
+        raise UserError(f"steps is {steps}: expected 2 or more, the two grades included")
+    ends = torch.tensor([_as_grade(each).labels for each in (start, end)])
+    first, last = soft_labels(ends, LABEL_SIZES)
+    share = torch.linspace(0.0, 1.0, steps)[:, None]
+    between: Tensor = first * (1.0 - share) + last * share
+    return between
 
 
 def balanced_labels(counts: Tensor, uniform: Tensor) -> Tensor:
