@@ -13,7 +13,7 @@ import torch
 from stand_in import Pixels
 
 from blastogan import files
-from blastogan.callbacks import FidelityCallback, GrowthCheckpoint
+from blastogan.callbacks import FidelityCallback, GrowthCheckpoint, fidelity_sides
 from blastogan.callbacks.checkpoints import _move_up, save_checkpoint
 from blastogan.errors import UserError
 from blastogan.files import link_whole, written_whole
@@ -143,9 +143,22 @@ def test_where_kid_is_measured_it_alone_tells_the_best(schedule):
                            "resolution": 0}  # fmt: skip
 
 
+def test_kid_to_held_out_images_goes_before_that_to_training_images(schedule):
+    keeper = GrowthCheckpoint(schedule)
+    assert judge(keeper, 32, swd=0.3, kid=0.02, kid_held_out=0.05)
+    assert not judge(keeper, 64, kid=0.01, kid_held_out=0.06)
+    assert not judge(keeper, 96, kid=0.01, kid_held_out=float("nan"))
+    assert judge(keeper, 128, kid=0.03, kid_held_out=0.04)
+    assert keeper.best["name"] == "kid_held_out"
+
+
+# six of 60 phantoms are held out: with too few, the training images tell
+@pytest.mark.parametrize(("fewest", "name"), [(50, "kid"), (6, "kid_held_out")])
 def test_the_best_is_the_state_at_its_evaluation(
-    make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch, blank_plots, caplog
-):
+    fewest, name, make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch,
+    blank_plots, caplog,
+):  # fmt: skip
+    monkeypatch.setattr(fidelity_sides, "FEWEST_HELD_OUT", fewest)
     caplog.set_level("INFO", "blastogan")
     monkeypatch.setenv("BLASTOGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fidelity, "load_extractor", lambda *args, **kwargs: Pixels())
@@ -155,15 +168,16 @@ def test_the_best_is_the_state_at_its_evaluation(
     trainer = make_trainer(measured)
     trainer.fit(make_module(), datamodule=make_data())
     keeper = next(c for c in trainer.checkpoint_callbacks if isinstance(c, GrowthCheckpoint))
-    assert keeper.best["name"] == "kid"
-    kept = f"kid {keeper.best['value']:.4g} at {keeper.best['kimg']:g} kimg, kept in best.ckpt"
+    assert keeper.best["name"] == name
+    kept = f"{name} {keeper.best['value']:.4g} at {keeper.best['kimg']:g} kimg, kept in best.ckpt"
     assert f"best so far: {kept}" in caplog.text
     best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert best["blastogan"]["images_shown"] == keeper.best["kimg"] * 1000
     assert best["callbacks"]["GrowthCheckpoint"] == {"best": keeper.best}
     with (tmp_path / "run/fidelity.csv").open() as file:
         rows = [line.split(",") for line in file.read().splitlines()]
-    kid = {float(row[0]): float(row[rows[0].index("kid")]) for row in rows[1:]}
+    assert ("kid_held_out" in rows[0]) == (name == "kid_held_out")
+    kid = {float(row[0]): float(row[rows[0].index(name)]) for row in rows[1:]}
     assert keeper.best["value"] == pytest.approx(min(kid.values()))
     assert kid[keeper.best["kimg"]] == min(kid.values())
 

@@ -128,9 +128,9 @@ class GrowthCheckpoint(Checkpoint):
     """Write ``last.ckpt`` at every tick and by time, and keep the best and one per phase.
 
     All lie in ``checkpoints/`` of the run folder, ``trainer.default_root_dir``. ``last-1.ckpt`` is
-    the one before ``last.ckpt``, and so on. The best has the lowest KID where `FidelityCallback`
-    measures it; else, at the highest resolution so far, the lowest sliced Wasserstein distance
-    (SWD) of a validation.
+    the one before ``last.ckpt``, and so on. The best has the lowest KID to the validation images
+    where `FidelityCallback` measures it; else that to the training images; else, at the highest
+    resolution so far, the lowest sliced Wasserstein distance (SWD) of a validation.
 
     Args:
         schedule: Tells when a phase ends.
@@ -252,7 +252,9 @@ class GrowthCheckpoint(Checkpoint):
         # all ranks must ask, as Lightning may reduce over them
         metrics, swd = trainer.callback_metrics, self._swd
         self._swd = None
-        name, value = ("kid", metrics["kid"]) if "kid" in metrics else ("swd", swd)
+        of_fidelity = [name for name in ("kid_held_out", "kid") if name in metrics]
+        name = of_fidelity[0] if of_fidelity else "swd"
+        value = metrics[name] if of_fidelity else swd
         if not (self.keep_best and trainer.is_global_zero and value is not None):
             return False
         number = float(value)

@@ -34,6 +34,7 @@ _HALVES = "real half against real half"
 PANELS = (
     Panel("fid", "FID", reference="floor_fid", reference_title=_HALVES, logarithmic=True),
     Panel("kid", "KID x 1000", 1000.0, "floor_kid", _HALVES, logarithmic=True),
+    Panel("kid_held_out", "KID x 1000, held out", 1000.0, logarithmic=True),
     Panel("precision", "precision"),
     Panel("recall", "recall"),
     Panel("density", "density"),
@@ -62,10 +63,11 @@ TESTED = (
 class FidelityCallback(Callback):
     """Measure the averaged generator at the end of each phase, and now and then within long ones.
 
-    In a fit, a few fakes are compared with the training images: values go to the loggers against
-    kimg (``fid``, ``kid``, ...), to ``fidelity.csv`` and ``fidelity.png`` of the run folder, and
-    are there for Lightning's ``ModelCheckpoint(monitor="fid", save_on_train_epoch_end=True)``. In
-    a test, many fakes are compared with the training images and with the held-out ones.
+    In a fit, a few fakes are compared with the training images, and by KID with the validation
+    images (``kid_held_out``): values go to the loggers against kimg (``fid``, ``kid``, ...), to
+    ``fidelity.csv`` and ``fidelity.png`` of the run folder, and are there for Lightning's
+    ``ModelCheckpoint(monitor="fid", save_on_train_epoch_end=True)``. In a test, many fakes are
+    compared with the training images and with the held-out ones.
 
     Fakes have the law of grades of the reference and come at the final resolution, whatever the
     stage. Weights and random states of the run are left as they are. Processes share the work.
@@ -190,7 +192,8 @@ class FidelityCallback(Callback):
     def _monitored(self) -> list[str]:
         assert self._sides is not None
         apart = {"classes", *OF_PIXELS}
-        return [name for name in self._sides.evaluator.metrics if name not in apart]
+        names = [name for name in self._sides.evaluator.metrics if name not in apart]
+        return [*names, "kid_held_out"] if self._sides.measures_held_out else names
 
     def _is_due(self, images_shown: int) -> bool:
         if self.schedule.finished_phase(images_shown) is not None:
@@ -203,9 +206,12 @@ class FidelityCallback(Callback):
         """Measure, and write row, plot and log; gives the values on every process."""
         assert self._sides is not None
         real, fake = self._sides.real("train"), self._sides.fake(self.num_fakes)
+        # every process looks at its share of the validation images
+        held_out = self._sides.held_out_kid(fake)
         values: dict[str, float] = {}
         if trainer.is_global_zero:
             report = self._sides.evaluator.compare(real, fake)
+            report.values |= held_out
             values = report.values
             self._record(trainer, module, report)
         if trainer.world_size > 1:

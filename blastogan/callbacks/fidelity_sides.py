@@ -16,11 +16,15 @@ from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
 from blastogan.metrics.cache import fingerprint
 from blastogan.metrics.fidelity import FidelityEvaluator
+from blastogan.metrics.kernel import unbiased_kid
 from blastogan.metrics.statistics import Batch, SetStatistics
 from blastogan.modules.sampling import evaluation_fakes, labels_by_law
 from blastogan.terminal import track
 
 _log = logging.getLogger(__name__)
+
+FEWEST_HELD_OUT = 50
+"""With fewer validation images, KID to them says little."""
 
 
 class FidelitySides:
@@ -112,6 +116,35 @@ class FidelitySides:
             share = math.ceil(count / self.trainer.world_size / self.batch_size)
             batches = track(batches, share, description)
         return self._whole(self.evaluator.gather(batches))
+
+    @property
+    def measures_held_out(self) -> bool:
+        """Whether there are features for KID, and enough validation images."""
+        enough = len(self.data.split.get("val", ())) >= FEWEST_HELD_OUT
+        return enough and "kid" in self.evaluator.metrics and self.evaluator.extractor is not None
+
+    def held_out_kid(self, fake: SetStatistics) -> dict[str, float]:
+        """KID of samples to the validation images, if it can be measured.
+
+        Of the whole sets, without bias, which a few images allow (`unbiased_kid`).
+
+        Args:
+            fake: As of `fake`.
+
+        Returns:
+            ``kid_held_out`` and ``kid_held_out_std``, its standard error; or nothing.
+        """
+        if not self.measures_held_out:
+            return {}
+        real = self.real("val")
+        assert real.features is not None
+        assert fake.features is not None
+        number = {embryo: n for n, embryo in enumerate(dict.fromkeys(real.groups or ()))}
+        embryos = [number[embryo] for embryo in real.groups] if real.groups else None
+        value, error = unbiased_kid(
+            real.features, fake.features, None if embryos is None else torch.tensor(embryos)
+        )
+        return {"kid_held_out": value, "kid_held_out_std": error}
 
     def _check_share(self, count: int, what: str) -> None:
         """Refuse on all processes what would leave one without an image, and the others waiting."""

@@ -194,7 +194,8 @@ class BaseGANModule(ScoringModule):
 
         Returns:
             Detached scalars, means over the part: ``loss_d``, ``loss_g``, ``logits_real``,
-            ``logits_fake``, the unweighted ``r1`` or ``gradient_penalty`` where it was taken; and
+            ``logits_fake``, the unweighted ``r1`` or ``gradient_penalty`` where it was taken;
+            ``augment_p`` and ``augment_sign_real`` (r_t) where D sees augmented images; and
             ``grad_norm_d``, ``grad_norm_g``, norms of the global gradients before they are clipped,
             unless gradients are scaled (16-mixed).
         """
@@ -232,6 +233,7 @@ class BaseGANModule(ScoringModule):
             signs = sum_over_ranks(self.augmentation.take_noted())
             self.augmentation.observe(signs, self.images_shown // global_batch)
             terms["augment_p"] = self.augmentation.p.clone()
+            terms["augment_sign_real"] = self.augmentation.sign_real.clone()
         with record_function("discriminator: optimizer"):
             terms |= self._update("d", self.discriminator, optimizer, self.clips[1])
         return kept

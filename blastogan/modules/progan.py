@@ -113,7 +113,7 @@ class ProGANModule(BaseGANModule):
             ProGANDiscriminator(
                 resolution,
                 stddev_group=stddev_group,
-                unconditional_head=ramp_kimg is not None,
+                unconditional_head=conditional and ramp_kimg is not None,
                 **networks,
             ),
             loss=loss,

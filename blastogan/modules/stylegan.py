@@ -136,7 +136,7 @@ class StyleGANModule(BaseGANModule):
             StyleGANDiscriminator(
                 resolution,
                 stddev_group=stddev_group,
-                unconditional_head=ramp_kimg is not None,
+                unconditional_head=conditional and ramp_kimg is not None,
                 **networks,
             ),
             loss=loss,
