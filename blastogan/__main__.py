@@ -27,6 +27,7 @@ train and evaluate (Lightning CLI; `blastogan fit --help` lists every option):
 tools:
   audit       look a set of graded images over before training
   phantom     draw phantoms, procedural blastocysts, into a folder
+  recipe      settings of a run that follow from the number of images, their size and the batch
   generate    generate images from a checkpoint into a folder
   evaluate    FID, KID and more between real images and generated ones
 
@@ -94,6 +95,10 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
         from blastogan.evaluate import evaluate
 
         return lambda args: evaluate(args[1:])
+    if name == "recipe":
+        from blastogan.recipe_cli import recipe
+
+        return lambda args: recipe(args[1:])
     if name == "audit":
         from blastogan.audit import audit
 

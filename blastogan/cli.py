@@ -35,7 +35,10 @@ from blastogan.growth import GrowthSchedule
 from blastogan.modules import BaseGANModule, GrowingDDPStrategy
 from blastogan.modules.checkpoints import check_checkpoint
 from blastogan.modules.optimizers import DEFAULT
+from blastogan.modules.transfer import TransferOptions, begin_with, check_begun
+from blastogan.modules.transfer_source import read_origin
 from blastogan.presets import find_config
+from blastogan.recipe_cli import follow_recipe
 from blastogan.rollback import roll_back
 from blastogan.run_cli import RunCLI, RunConfig
 from blastogan.run_folder import newest_config, run_of_checkpoint
@@ -87,7 +90,13 @@ REPLACED: dict[str, tuple[Any, str]] = {
 
 
 class BlastoganCLI(RunCLI):
-    """Lightning's command line with a schedule that stands once, and presets."""
+    """Lightning's command line with a schedule that stands once, and presets.
+
+    Attributes:
+        origin: What ``--transfer.checkpoint`` holds; ``None`` where a run does not begin with it.
+    """
+
+    origin: dict[str, Any] | None = None
 
     def __init__(self, args: Sequence[str]) -> None:
         super().__init__(
@@ -139,6 +148,16 @@ class BlastoganCLI(RunCLI):
             help="Take schedule.batch_size for that of one device, and multiply it by their "
             "number; else it is that of all devices together.",
         )
+        parser.add_argument(
+            "--recipe",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=False,
+            help="With fit: choose gamma, half-life, augmentation, conditioning and schedule by "
+            "the training images, and say why; what is given by hand wins over it.",
+        )
+        parser.add_class_arguments(TransferOptions, "transfer")
         parser.add_class_arguments(GrowthSchedule, "schedule")
         parser.link_arguments("schedule", "data.schedule", apply_on="instantiate")
         for key, callback in CALLBACKS.items():
@@ -156,6 +175,11 @@ class BlastoganCLI(RunCLI):
             )
             parser.link_arguments(key, f"model.init_args.{key}", compute_fn=_plain)
             parser.set_defaults({key: DEFAULT})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse with the recipe, if one is asked for, between presets and what is given by hand."""
+        args = follow_recipe(parser, args, self.run_name, _device_count)
+        super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Refuse settings that contradict the schedule, and checkpoints that do not fit."""
@@ -176,6 +200,16 @@ class BlastoganCLI(RunCLI):
             name = self._get(self.config, "model").class_path.rpartition(".")[2]
             settings = self._get(self.config, "model").init_args.as_dict()
             check_checkpoint(self.checkpoint, name, settings)
+        if self.subcommand == "fit":
+            self._read_transfer(path)
+
+    def _read_transfer(self, path: str | None) -> None:
+        """Read the checkpoint that a new run is to begin with."""
+        options = TransferOptions(**self._get(self.config, "transfer").as_dict())
+        if path:
+            check_begun(options, self.checkpoint or {})
+        elif options.checkpoint is not None:
+            self.origin = read_origin(options.checkpoint)
 
     def _check_trainer(self) -> None:
         trainer = self._get(self.config, "trainer")
@@ -230,6 +264,9 @@ class BlastoganCLI(RunCLI):
 
     def before_fit(self) -> None:
         """Read the data before anything is written, and say where everything goes."""
+        if self.origin is not None:
+            begin_with(self.model, self.origin, self._get(self.config_init, "transfer"))
+            self.origin = None
         self.datamodule.setup("fit")
         if self.checkpoint and "BlastocystDataModule" in self.checkpoint:
             self.datamodule.load_state_dict(self.checkpoint["BlastocystDataModule"])

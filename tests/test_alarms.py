@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from blastogan.callbacks import alarms
 from blastogan.callbacks.alarms import Alarm, Alarms, Norms
+from blastogan.metrics.leaks import KINDS
 
 LOGITS = {"logits_train": 0.0, "logits_held_out": 0.0, "logits_generated": 0.0}
 
@@ -57,6 +58,33 @@ def test_overfitting_is_a_ratio_above_a_half_in_three_looks():
     assert overfits(0.6, 0.6, 0.6, 0.3, 0.6, 0.6, 0.6) == [2, 6]
 
 
+LEAK = {f"{kind}_{of}": 0.05 for kind in KINDS for of in ("real", "generated")}
+
+
+def leaking(*values):
+    judge = Alarms()
+    rows = [{} if value is None else LEAK | {"leak": value, "augment_p": 0.5} for value in values]
+    return [n for n, row in enumerate(rows) if judge.take_leak(row, 0)]
+
+
+def test_a_leak_is_a_tenth_of_the_samples_beyond_chance_in_three_looks():
+    assert leaking(0.11, 0.11, 0.11, 0.3) == [2]
+    assert leaking(0.11, 0.11, 0.1, 0.11, 0.11) == []
+    # of a look at small images nothing is known
+    assert leaking(0.11, 0.11, None, 0.11) == [3]
+    assert leaking(0.11, 0.11, 0.11, 0.06, 0.11, 0.11, 0.11) == [2]
+    assert leaking(0.11, 0.11, 0.11, 0.04, 0.11, 0.11, 0.11) == [2, 6]
+
+
+def test_alarms_of_earlier_versions_know_of_no_leak():
+    judge = Alarms(good_images=32)
+    judge.leak.take(bad=True, clear=False)
+    state = judge.state_dict()
+    assert Alarms.from_state_dict(state) == judge
+    del state["leak"]
+    assert Alarms.from_state_dict(state) == Alarms(good_images=32)
+
+
 def explosions(*spans):
     norms = Norms()
     return [n for n, (largest, median) in enumerate(spans) if norms.take(largest, median)]
@@ -97,6 +125,13 @@ def test_messages_name_what_is_seen_expected_and_to_be_tried():
     told = alarms.of_overfitting({**row, "logits_generated": -1.0}, 2500)
     for part in ("2.5 kimg", "r_v is 0.70", "0.5", "1.50", "-0.25", "-1.00", "--data.augment"):
         assert part in told
+    told = alarms.of_leak(
+        {**LEAK, "turned_generated": 0.42, "leak": 0.28, "augment_p": 0.79}, 64_000
+    )
+    for part in ("64 kimg", "42% of the samples and 5% of", "28% more", "10%", "p is 0.79"):
+        assert part in told
+    for option in ("augment_max", "augment_target", "augment_p", "augment with"):
+        assert f"--model.init_args.{option}" in told
     assert not judge.take_norms({"grad_norm_g_max": 3.0, "grad_norm_g_median": 2.0}, 400)
     (told,) = judge.take_norms({"grad_norm_g_max": 250.0, "grad_norm_g_median": 2.0}, 500)
     for part in ("0.5 kimg", "generator's", "125 times", "median of 2,", "generator_clip 20"):

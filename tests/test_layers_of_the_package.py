@@ -15,13 +15,15 @@ ROOT = Path(blastogan.__file__).parent
 LEVELS = {
     "allocator": 0,
     "errors": 0, "grades": 0, "growth": 0, "seeding": 0, "run_folder": 0, "presets": 0,
+    "recipe": 0, "recipe_rules": 0,
     "files": 0, "run_lock": 0, "run_table": 0,
     "plots": 1, "terminal": 1,
-    "networks": 1, "losses": 1, "grids": 1, "data": 1, "metrics": 1,
+    "networks": 1, "losses": 1, "augment": 1, "grids": 1, "data": 1, "metrics": 1,
     "modules": 2,
     "callbacks": 3, "comparison": 3, "loggers": 3, "rollback": 3, "run_resume": 3,
     "audit_figure": 3, "audit_report": 3,
     "audit": 4, "cli": 4, "run_cli": 4, "evaluate": 4, "grade_cli": 4, "phantom_cli": 4, "tools": 4,
+    "recipe_cli": 4,
     "__main__": 4,
 }  # fmt: skip
 FORBIDDEN = {

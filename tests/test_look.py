@@ -7,8 +7,17 @@ import torch
 from conftest import blank
 from torch.nn.functional import avg_pool2d, softplus
 
-from blastogan.callbacks.look import diversity, draw_sides, overfitting, score, take_look
-from blastogan.metrics import to_uint8
+from blastogan.callbacks.look import (
+    diversity,
+    draw_sides,
+    grids_as_shown,
+    overfitting,
+    score,
+    take_look,
+)
+from blastogan.data.stream import apply_symmetry
+from blastogan.metrics import to_float, to_uint8
+from blastogan.metrics.leaks import KINDS
 
 # -- r_v ------------------------------------------------------------------------------------------
 
@@ -232,3 +241,75 @@ def test_looks_leave_weights_gradients_and_modes_alone(name, data, make_module):
     assert all((p.grad == 1).all() for p in module.parameters())
     assert [m.training for m in module.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# -- leaks ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lit_data(make_data):
+    def make(**settings):
+        several = {"num_phantoms": 200, "phantom_style": "dic", "test_fraction": 0.0}
+        data = make_data(val_fraction=0.25, **several, **settings)
+        data.setup("fit")
+        return data
+
+    return make
+
+
+def leaks_of(module, data, symmetry, monkeypatch, detectors=None):
+    """A look at a generator that gives held-out images under a symmetry of the square."""
+    images = apply_symmetry(data.images("val", None, module.resolution), symmetry)
+    monkeypatch.setattr(module, "sample", lambda n, labels, seed: images[n])
+    return take_look(module, data, count=48, batch_size=48, seed=0, detectors=detectors)
+
+
+def test_leaks_are_looked_for_where_d_sees_augmented_images(lit_data, make_module, monkeypatch):
+    data, detectors = lit_data(), {}
+    module = make_module(augment="bgc", augment_p=0.25)
+    upright = leaks_of(module, data, 0, monkeypatch, detectors)
+    assert upright["augment_p"] == 0.25
+    assert {f"{kind}_{of}" for kind in KINDS for of in ("real", "generated")} <= upright.keys()
+    assert upright["leak"] < 0
+    built = detectors[16]
+    turned = leaks_of(module, data, 1, monkeypatch, detectors)
+    assert turned["leak"] > 0.3
+    assert detectors == {16: built}
+    assert leaks_of(module, data, 1, monkeypatch) == turned
+    module.resolution = 8
+    small = leaks_of(module, data, 1, monkeypatch, detectors)
+    assert "augment_p" in small
+    assert "leak" not in small
+    plain = leaks_of(make_module(), data, 1, monkeypatch)
+    assert not {"augment_p", "leak"} & plain.keys()
+
+
+def test_what_the_data_augments_is_no_leak(lit_data, make_module, monkeypatch):
+    data, module = lit_data(augment="dihedral"), make_module(augment="bgc")
+    state = torch.get_rng_state()
+    row = leaks_of(module, data, 1, monkeypatch)
+    assert row["leak"] < 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_reals_are_compared_as_the_data_shows_them(lit_data):
+    data = lit_data(augment="dihedral")
+    index = torch.arange(100, 0, -1)
+    grids, plain = grids_as_shown(data, index, 16), to_float(data.images("train", index))
+    shown = [
+        [torch.equal(grid, apply_symmetry(image, n)) for n in range(8)].index(True)
+        for grid, image in zip(grids, plain, strict=True)
+    ]
+    assert set(shown) == set(range(8))
+    brighter = {"class_path": "albumentations.InvertImg", "init_args": {"p": 1}}
+    inverted = grids_as_shown(lit_data(augment=[brighter]), index, 16)
+    assert torch.allclose(inverted, -plain, atol=1e-6)
+
+
+@pytest.mark.parametrize(("fewest", "compared"), [(150, True), (151, False)])
+def test_few_embryos_are_not_compared(fewest, compared, lit_data, make_module, monkeypatch):
+    monkeypatch.setattr("blastogan.callbacks.look.FEWEST_OF_LEAKS", fewest)
+    data = lit_data()
+    assert len(data.split["train"]) == 150
+    row = leaks_of(make_module(augment="bgc"), data, 0, monkeypatch)
+    assert ("leak" in row) == compared

@@ -30,6 +30,16 @@ trainer: {accelerator: cpu, enable_model_summary: false, check_val_every_n_epoch
           callbacks: [{class_path: command.Order}]}
 """
 STYLEGAN = ("--model.class_path", "StyleGANModule", "--model.init_args.w_dim", "8")
+SMALL_DATA = tuple(
+    f"--model.init_args.{option}"
+    for option in (
+        "augment=bgc",
+        "augment_target=0",
+        "augment_kimg=0.5",
+        "ramp_kimg=[0.05,0.3]",
+        "fake_labels=balanced",
+    )
+)
 STEPS, TICK = 52, 32
 
 
@@ -40,7 +50,7 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         Path("two.yaml").write_text(TWO)
-        for name, model in (("progan", ()), ("stylegan", STYLEGAN)):
+        for name, model in (("progan", ()), ("stylegan", STYLEGAN), ("small-data", SMALL_DATA)):
             said = on_two_processes(f"{name}-two", *model)
             Path(f"{name}.log").write_text(said)
             passes = ("--model.init_args.micro_batch", 4)
@@ -95,6 +105,13 @@ def test_two_processes_train_what_one_does(name):
     # in another order: rounding, which training makes grow
     assert weights(last(f"{name}-one"))["blastogan"]["images_shown"] == STEPS * 8
     assert 0 < difference(f"{name}-one", f"{name}-two") < 5e-3
+
+
+def test_two_processes_augment_and_ramp_in_grades_as_one_does():
+    assert_same_training("small-data-two", "small-data-passes")
+    state = weights(last("small-data-two"))["state_dict"]
+    # it has followed the signs of all images
+    assert float(state["augmentation.p"]) > 0
 
 
 @BOTH

@@ -71,6 +71,17 @@ KINDS = {
     "accumulated": ("stylegan", {"micro_batch": 2, "stddev_group": 2, "generator_clip": 1.0}, {}),
     "bfloat16": ("stylegan", {}, {"precision": "bf16-mixed"}),
     "compiled": ("progan", {"compile_mode": "default"}, {}),
+    "small data": (
+        "stylegan",
+        {
+            "augment": "bgc",
+            "augment_kimg": 0.1,
+            "augment_target": 0.0,
+            "ramp_kimg": [0.03, 0.12],
+            "fake_labels": "balanced",
+        },
+        {},
+    ),
     "gradient penalty": ("progan", {"regularizer": "gradient_penalty", "reuse_fakes": True}, {}),
 }
 

@@ -14,6 +14,7 @@ from blastogan import FadeIn, ProgressiveGrowing
 from blastogan.callbacks import DivergenceWatch, GrowthCheckpoint, RandomState, alarms
 from blastogan.errors import DivergenceError, RollBack, UserError
 from blastogan.loggers import CSVLog
+from blastogan.metrics.leaks import KINDS
 
 EVEN_PARTS = {"val_fraction": 0.3, "test_fraction": 0.3}
 LOGITS = {"logits_train": 0.0, "logits_held_out": 0.0, "logits_generated": 0.0}
@@ -260,6 +261,30 @@ def test_overfitting_is_warned_of_or_stops_the_run(
     assert len(set(seeds)) == len(seeds) >= 3
 
 
+@pytest.mark.parametrize("action", ["warn", "stop"])
+def test_a_leak_is_warned_of_or_stops_the_run(
+    action, watched, make_module, make_data, caplog, monkeypatch
+):
+    shares = {f"{kind}_{of}": 0.3 for kind in KINDS for of in ("real", "generated")}
+    found = LOGITS | shares | {"leak": 0.2, "augment_p": 0.5}
+    kept = []
+
+    def take_look(*args, detectors, **settings):
+        kept.append(detectors)
+        return found
+
+    monkeypatch.setattr("blastogan.callbacks.watch.take_look", take_look)
+    trainer, _ = watched(on_leak=action)
+    if action == "stop":
+        with pytest.raises(DivergenceError, match=r"augmentation leaks at 0\.096 kimg"):
+            trainer.fit(make_module(), make_data())
+    else:
+        trainer.fit(make_module(), make_data())
+        assert caplog.text.count("augmentation leaks at 0.096 kimg") == 1
+    # what is known of the reals is kept from look to look
+    assert all(detectors is kept[0] for detectors in kept)
+
+
 def test_too_few_held_out_images_are_told_once(watched, make_module, make_data, caplog, tmp_path):
     caplog.set_level("INFO")
     trainer, _ = watched(trainer={"logger": CSVLog(tmp_path / "run")})
@@ -315,6 +340,7 @@ def test_processes_decide_by_the_look_of_the_first(schedule, monkeypatch, caplog
         ({"on_nan": "go"}, "on_nan is 'go': expected one of warn, stop, roll_back"),
         ({"on_collapse": "go"}, "on_collapse is 'go'"),
         ({"on_overfitting": "roll_back"}, "'roll_back': expected one of warn, stop$"),
+        ({"on_leak": "roll_back"}, "on_leak is 'roll_back': expected one of warn, stop$"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message, schedule):

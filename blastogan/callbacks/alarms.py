@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blastogan.metrics.leaks import KINDS
+
 COLLAPSED, VARIED = 0.25, 0.4
 """Diversity below the first, once it was above the second, is mode collapse."""
 
@@ -19,6 +21,11 @@ OVERFITTED, FITTED = 0.5, 0.4
 """Ratio r_v above which D overfits: the target of adaptive augmentation (Karras et al. 2020,
 "Training generative adversarial networks with limited data", section 3.1); and below which it has
 recovered."""
+
+LEAKED, TIGHT = 0.1, 0.05
+"""Share of the samples by which, beyond chance, more are turned, shifted or dark than among the
+reals: too much, and tight again. Without augmentation, a generator that does not place embryos well
+yet came to 0.015 on phantoms."""
 
 EXPLODED, CALM = 100.0, 30.0
 """Largest gradient norm of a tick in units of its running median: too much, and calm again."""
@@ -95,6 +102,7 @@ class Alarms:
         nan: Of what a step returns, and of a look.
         collapse: Of the diversity of samples.
         overfitting: Of r_v.
+        leak: Of augmentations that show in samples.
         norms: Of the gradients, by the name of the norm.
         most_varied: Highest diversity so far.
         good_images: Images shown at the last look at which neither collapse nor gradients were a
@@ -104,6 +112,7 @@ class Alarms:
     nan: Alarm = field(default_factory=lambda: Alarm(patience=1))
     collapse: Alarm = field(default_factory=lambda: Alarm(patience=2))
     overfitting: Alarm = field(default_factory=lambda: Alarm(patience=3))
+    leak: Alarm = field(default_factory=lambda: Alarm(patience=3))
     norms: dict[str, Norms] = field(default_factory=lambda: {name: Norms() for name in NETWORKS})
     most_varied: float = 0.0
     good_images: int = 0
@@ -145,10 +154,18 @@ class Alarms:
             return None
         return of_overfitting(row, images_shown)
 
+    def take_leak(self, row: Mapping[str, float], images_shown: int) -> str | None:
+        """Judge the ``leak`` of a look, if it has one; gives a message if augmentation leaks."""
+        leak = row.get("leak")
+        if leak is None or not self.leak.take(bad=leak > LEAKED, clear=leak < TIGHT):
+            return None
+        return of_leak(row, images_shown)
+
     def note_good(self, images_shown: int) -> None:
         """Remember a look after which nothing is wrong that going back to it could mend.
 
-        Overfitting is left out: it comes back by itself, and would hold the place for good.
+        Overfitting and leaks are left out: they come back by themselves, and would hold the place
+        for good.
         """
         alarms = [self.collapse, *(norms.alarm for norms in self.norms.values())]
         if not any(alarm.pending for alarm in alarms):
@@ -169,6 +186,8 @@ class Alarms:
             nan=Alarm(**state["nan"]),
             collapse=Alarm(**state["collapse"]),
             overfitting=Alarm(**state["overfitting"]),
+            # checkpoints of earlier versions have none
+            leak=Alarm(**state["leak"]) if "leak" in state else cls().leak,
             norms=norms,
             most_varied=state["most_varied"],
             good_images=state["good_images"],
@@ -225,9 +244,27 @@ def of_overfitting(row: Mapping[str, float], images_shown: int) -> str:
         f"images from held-out ones, r_v is {row['overfitting']:.2f} and was above "
         f"{OVERFITTED:g} in three looks one after the other (mean logits: training images "
         f"{row['logits_train']:.2f}, held-out images {row['logits_held_out']:.2f}, samples "
-        f"{row['logits_generated']:.2f}; expected the first two alike). Try --data.augment "
-        "dihedral, more images or a larger --model.init_args.r1_gamma, or stop here and take an "
+        f"{row['logits_generated']:.2f}; expected the first two alike). Try --model.init_args."
+        "augment grade-preserving, more images or a larger --model.init_args.r1_gamma, or stop here and take an "
         "earlier checkpoint, such as best.ckpt"
+    )
+
+
+def of_leak(row: Mapping[str, float], images_shown: int) -> str:
+    """Message for an augmentation that shows in samples, with the shares of a look."""
+    shares = "; ".join(
+        f"{kind} {row[f'{kind}_generated']:.0%} of the samples and {row[f'{kind}_real']:.0%} of "
+        "the training images"
+        for kind in KINDS
+    )
+    return (
+        f"augmentation leaks at {images_shown / 1000:g} kimg: samples lie, or are lit, otherwise "
+        f"than training images, in three looks one after the other ({shares}; expected alike, got "
+        f"{row['leak']:.0%} more of them beyond chance, and at most {LEAKED:.0%} will do; p is "
+        f"{row['augment_p']:.2f}). Try, from an earlier checkpoint, a lower --model.init_args."
+        "augment_max or a higher --model.init_args.augment_target (a lower --model.init_args."
+        "augment_p, if that is set), or --model.init_args.augment with other operations; where "
+        "turned images would be as good, --data.augment dihedral makes them usual"
     )
 
 

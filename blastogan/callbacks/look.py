@@ -10,14 +10,25 @@ import torch
 from torch import Tensor
 
 from blastogan.data import BlastocystDataModule
+from blastogan.data.stream import apply_symmetry
+from blastogan.data.transforms import plan_augmentation
 from blastogan.grades import LETTERS
 from blastogan.metrics import to_float
+from blastogan.metrics.leaks import GRID, LeakDetector, to_grid
 from blastogan.modules import BaseGANModule
-from blastogan.networks.layers import without_autocast
 from blastogan.seeding import derive_seed
 
 FEWEST_HELD_OUT = 8
 """With fewer held-out images their mean logit says nothing."""
+
+REALS_OF_LEAKS = 1000
+"""Most training images with which samples are compared for leaks of the augmentation."""
+
+FEWEST_OF_LEAKS = 64
+"""With fewer embryos among them there is no telling what is usual."""
+
+Detectors = dict[int, LeakDetector]
+"""Detectors of leaks by resolution in pixels, kept from look to look."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,13 @@ def _classes(labels: Tensor) -> list[int]:
 
 @torch.no_grad()
 def take_look(
-    module: BaseGANModule, data: BlastocystDataModule, *, count: int, batch_size: int, seed: int
+    module: BaseGANModule,
+    data: BlastocystDataModule,
+    *,
+    count: int,
+    batch_size: int,
+    seed: int,
+    detectors: Detectors | None = None,
 ) -> dict[str, float]:
     """Score training images, held-out ones and samples by D, at the module's stage.
 
@@ -88,11 +105,13 @@ def take_look(
         count: Images to a side, if there are as many.
         batch_size: Images to a pass of D, as in a step: whole groups, or one group.
         seed: Seed of images and latents.
+        detectors: Those of earlier looks, to which new ones are added; they follow from the data.
 
     Returns:
         ``logits_train``, ``logits_generated`` and ``sign_real``; ``diversity``, unless there is
         nothing to compare with; with held-out images ``logits_held_out`` and ``overfitting``, the
-        latter unless D does not tell samples from training images.
+        latter unless D does not tell samples from training images. Where D sees augmented images,
+        ``augment_p`` and what `find_leaks` finds.
     """
     group = min(module.discriminator.stddev_group, batch_size)
     generator = torch.Generator().manual_seed(derive_seed(seed, "sides"))
@@ -116,7 +135,61 @@ def take_look(
         row["logits_held_out"] = float(held_out.mean())
         row["overfitting"] = overfitting(train[:matched], held_out, generated[:matched])
     row["diversity"] = diversity(fakes, reals, labels if module.conditional else None)
+    if module.augmentation is not None:
+        row["augment_p"] = module.augment_probability()
+        row |= find_leaks(data, fakes, {} if detectors is None else detectors)
     return {name: value for name, value in row.items() if value is not None}
+
+
+def find_leaks(data: BlastocystDataModule, fakes: Tensor, detectors: Detectors) -> dict[str, float]:
+    """Shares of turned, shifted and dark images among samples and among what training shows.
+
+    Args:
+        data: Its data, set up.
+        fakes: Samples, floats in [-1, 1], ``(N, C, R, R)``.
+        detectors: See `take_look`.
+
+    Returns:
+        As `LeakDetector.compare`; nothing below 16 pixels, or with few embryos to train on.
+    """
+    resolution = fakes.shape[-1]
+    if resolution < GRID:
+        return {}
+    if resolution not in detectors:
+        train = data.split["train"]
+        generator = torch.Generator().manual_seed(derive_seed(data.seed, "leaks"))
+        chosen = torch.randperm(len(train), generator=generator)[:REALS_OF_LEAKS]
+        embryos = [data.records[train[n]].embryo for n in chosen.tolist()]
+        if len(set(embryos)) < FEWEST_OF_LEAKS:
+            return {}
+        grids = grids_as_shown(data, chosen, resolution)
+        detectors[resolution] = LeakDetector(grids, embryos)
+    return detectors[resolution].compare(to_grid(fakes))
+
+
+def grids_as_shown(data: BlastocystDataModule, index: Tensor, resolution: int) -> Tensor:
+    """Grids of training images under the augmentation of the data, whose turns are no leak.
+
+    Args:
+        data: Set up.
+        index: Positions in the training part, int64 ``(N,)``; the n-th is shown as the stream might
+            show it as its n-th image.
+        resolution: In pixels.
+    """
+    symmetries, transform = plan_augmentation(
+        data.augment, data.seed, data.img_channels, (resolution,)
+    )
+    generator = torch.Generator().manual_seed(derive_seed(data.seed, "leaks", "symmetries"))
+    drawn = torch.randint(symmetries, (len(index),), generator=generator).tolist()
+    grids = []
+    for part in torch.split(torch.arange(len(index)), 64):
+        images = data.images("train", index[part], resolution)
+        for place, n in enumerate(part.tolist()):
+            images[place] = apply_symmetry(images[place], drawn[n])
+            if transform is not None:
+                images[place] = transform(images[place], n)
+        grids.append(to_grid(to_float(images)))
+    return torch.cat(grids)
 
 
 def _reals(module: BaseGANModule, images: Tensor, batch_size: int) -> Tensor:
@@ -133,12 +206,10 @@ def _fakes(module: BaseGANModule, labels: Tensor, batch_size: int, seed: int) ->
 
 def score(module: BaseGANModule, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
     """Logits ``(N,)`` by D, on the CPU, of images as D sees them and their labels ``(N, 2)``."""
-    growth = {"resolution": module.resolution, "alpha": module.alpha}
     logits = []
-    with without_autocast(module.device):
-        for part in torch.split(torch.arange(len(images)), batch_size):
-            given = labels[part].to(module.device) if module.conditional else None
-            logits.append(module.discriminator(images[part].to(module.device), given, **growth))
+    for part in torch.split(torch.arange(len(images)), batch_size):
+        given = labels[part].to(module.device)
+        logits.append(module.score(images[part].to(module.device), given))
     return torch.cat(logits).float().cpu()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from blastogan.callbacks.alarms import NETWORKS, Alarms, of_nan
 from blastogan.callbacks.checkpoints import checkpoint_folder, is_finite, save_checkpoint
 from blastogan.callbacks.growing import as_gan
-from blastogan.callbacks.look import FEWEST_HELD_OUT, take_look
+from blastogan.callbacks.look import FEWEST_HELD_OUT, Detectors, take_look
 from blastogan.callbacks.training_log import position
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import DivergenceError, RollBack, UserError
@@ -31,7 +31,7 @@ Action = Literal["warn", "stop", "roll_back"]
 
 
 class DivergenceWatch(Callback):
-    """Notice NaN, mode collapse, a discriminator that overfits, and exploding gradients.
+    """Notice NaN, mode collapse, overfitting, leaking augmentation, and exploding gradients.
 
     Losses and penalties of the steps are looked at for NaN. At the end of ticks a look is taken:
     D scores training images, held-out images and samples of the averaged generator, and samples are
@@ -39,7 +39,9 @@ class DivergenceWatch(Callback):
     ``logits_held_out``, ``logits_generated``, ``sign_real`` (r_t) and ``overfitting`` (r_v; both
     Karras et al. 2020, "Training generative adversarial networks with limited data", equation 1),
     ``diversity`` (`blastogan.callbacks.look.diversity`) and the largest and the median norm of the
-    gradients in the tick. When which of them alarms is said in `blastogan.callbacks.alarms`.
+    gradients in the tick; where D sees augmented images also ``augment_p`` and the shares
+    of turned, shifted and dark images (`blastogan.metrics.leaks.LeakDetector`). When which of them
+    alarms is said in `blastogan.callbacks.alarms`.
 
     Weights and random states are left alone. All processes take the same look, and that of the
     first counts.
@@ -55,6 +57,7 @@ class DivergenceWatch(Callback):
             ``last.ckpt`` as it was before; or ``roll_back`` to where nothing was wrong yet.
         on_collapse: As `on_nan`; without a ``diverged.ckpt``.
         on_overfitting: ``warn`` or ``stop``.
+        on_leak: ``warn`` or ``stop``.
         max_rollbacks: Most returns of a run, for who makes them.
         seed: Seed of the images and latents of the looks.
 
@@ -71,6 +74,7 @@ class DivergenceWatch(Callback):
         on_nan: Action = "stop",
         on_collapse: Action = "warn",
         on_overfitting: Literal["warn", "stop"] = "warn",
+        on_leak: Literal["warn", "stop"] = "warn",
         max_rollbacks: int = 3,
         seed: int = 0,
     ) -> None:
@@ -87,6 +91,7 @@ class DivergenceWatch(Callback):
             ("on_nan", on_nan, get_args(Action)),
             ("on_collapse", on_collapse, get_args(Action)),
             ("on_overfitting", on_overfitting, ("warn", "stop")),
+            ("on_leak", on_leak, ("warn", "stop")),
         ):
             if action not in allowed:
                 raise UserError(f"{name} is {action!r}: expected one of {', '.join(allowed)}")
@@ -97,10 +102,12 @@ class DivergenceWatch(Callback):
         self.on_nan: Action = on_nan
         self.on_collapse: Action = on_collapse
         self.on_overfitting: Action = on_overfitting
+        self.on_leak: Action = on_leak
         self.max_rollbacks = max_rollbacks
         self.seed = seed
         self.alarms = Alarms()
         self._norms: dict[str, list[Tensor]] = {name: [] for name in NETWORKS}
+        self._detectors: Detectors = {}
         self._told_missing = False
 
     # -- steps ------------------------------------------------------------------------------------
@@ -196,6 +203,7 @@ class DivergenceWatch(Callback):
             count=self.num_images,
             batch_size=size_of_passes(share, module.micro_batch, module.discriminator.stddev_group),
             seed=derive_seed(self.seed, module.images_shown),
+            detectors=self._detectors,
         )
         if not row:
             group = module.discriminator.stddev_group
@@ -223,12 +231,15 @@ class DivergenceWatch(Callback):
             self._found_nan(trainer, module, row, self.schedule.reached(shown))
         collapsed = self.alarms.take_diversity(row, shown)
         overfitted = self.alarms.take_overfitting(row, shown)
+        leaked = self.alarms.take_leak(row, shown)
         if finite and "logits_train" in row:
             self.alarms.note_good(shown)
         if collapsed:
             self._act(self.on_collapse, "mode collapse", collapsed, shown)
         if overfitted:
             self._act(self.on_overfitting, "overfitting of the discriminator", overfitted, shown)
+        if leaked:
+            self._act(self.on_leak, "a leak of the augmentation", leaked, shown)
 
     def _act(self, action: Action, reason: str, message: str, images_shown: int) -> None:
         if action == "stop":

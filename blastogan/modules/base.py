@@ -130,6 +130,8 @@ class BaseGANModule(ScoringModule):
             raise UserError(f"fake_labels is {fake_labels!r}: expected one of {expected}")
         if r1_interval < 1:
             raise UserError(f"r1_interval is {r1_interval}: expected 1 or more")
+        if r1_gamma is not None and not r1_gamma >= 0:
+            raise UserError(f"r1_gamma is {r1_gamma}: expected 0 or more, or null for the rule")
         if micro_batch is not None and micro_batch < 1:
             raise UserError(f"micro_batch is {micro_batch}: expected 1 or more, or null")
         for side, clip in (("generator", generator_clip), ("discriminator", discriminator_clip)):

@@ -17,6 +17,7 @@ from blastogan.modules.generating import GeneratingModule
 from blastogan.modules.heads import mean_logit
 from blastogan.modules.passes import Pass
 from blastogan.modules.ranks import agreed
+from blastogan.modules.transfer import freeze_again
 from blastogan.networks.layers import downsample, fade, upsample, without_autocast
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
 from blastogan.seeding import derive_seed
@@ -60,6 +61,7 @@ class ScoringModule(GeneratingModule):
         on = augmentation[0] not in ("none", {})
         self.augmentation = AdaptiveAugmentation(*augmentation) if on else None
         self.draw_seed: int | None = None
+        self.transfer: dict[str, Any] | None = None
         self._compiler = NetworkCompiler(compile_mode)
 
     def augment_probability(self) -> float:
@@ -70,6 +72,7 @@ class ScoringModule(GeneratingModule):
         """Add what a resumed run needs, as plain values."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["blastogan"]["draw_seed"] = self.draw_seed
+        checkpoint["blastogan"]["transfer"] = self.transfer
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the state of growth; augmentation may have been turned on or off since.
@@ -79,6 +82,8 @@ class ScoringModule(GeneratingModule):
         """
         super().on_load_checkpoint(checkpoint)
         self.draw_seed = checkpoint["blastogan"].get("draw_seed")
+        saved_transfer = checkpoint["blastogan"].get("transfer")
+        self.transfer = freeze_again(self.discriminator, saved_transfer)
         saved = checkpoint["state_dict"]
         own = {
             name: value

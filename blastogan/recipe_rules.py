@@ -1,0 +1,255 @@
+"""The rules of a recipe: what follows from the data, value by value, each with its reason.
+
+Most are those of Karras et al. 2020, "Training generative adversarial networks with limited data"
+(ADA below); what is ours says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from blastogan.growth import GrowthSchedule, resolutions_between
+
+# What follows is meant to be changed where measurements say so.
+
+GAMMA_FACTOR = 0.0002
+"""Of resolution squared over batch (ADA, configuration ``auto`` of its authors)."""
+GAMMA_FLOOR = 0.5
+"""Ours: at 32 pixels in batches of 16 the rule gives 0.013, with which samples came out alike."""
+EMA_KIMG_PER_IMAGE = 10 / 32
+"""Half-life of the average, by images of a batch (ADA, configuration ``auto``)."""
+
+AUGMENT_BELOW = 100_000
+"""Images from which augmentation gains nothing (ADA: on FFHQ it does at 70,000, not at 140,000)."""
+AUGMENT_SETS = {True: "grade-preserving", False: "bgc"}
+"""Ours: what a model is augmented with that is told the grades, or is not."""
+AUGMENT_TARGET = 0.6
+"""ADA, section 3.1."""
+AUGMENT_KIMG = 500.0
+"""ADA, section 3.1: images over which p may go from 0 to 1."""
+AUGMENT_RISES = 4
+"""Ours: how often p could rise while the final resolution is held."""
+SYMMETRIES = "dihedral"
+"""Ours: of the images themselves."""
+
+RAMP_SHARES = (0.2, 0.5)
+"""Ours: shares of the schedule at which conditioning begins, and is whole."""
+RAMP_BELOW = 5_000
+"""Ours: images of the smallest class from which none is needed, as for CIFAR-10 in ADA."""
+
+KIMG_PER_PIXEL = 24
+"""Ours: length of a schedule by the side of its final resolution, 6.1 million images at 256."""
+FINAL_SHARE = 1 / 2
+"""Ours: share of it at the final resolution, its fade included."""
+FADE_SHARE = 1 / 32
+"""Ours: share of each fade, 192 kimg at 256."""
+HOLD_GROWTH = 1.5
+"""Ours: by which each hold before the final one is longer than the last."""
+TICKS = 320
+"""Ours: ticks of a schedule."""
+SMALL_BATCHES = {32: 64, 1024: 32}
+"""Ours: largest batch that a smaller one is doubled to, up to each resolution."""
+
+FEW_IMAGES = 1_000
+"""Below it a set is said to converge early."""
+
+BATCH = "schedule.batch_size"
+MODEL = "model.init_args"
+SETTINGS = (
+    BATCH,
+    "schedule.tick_kimg",
+    "schedule.fade_kimg",
+    "schedule.hold_kimg",
+    f"{MODEL}.r1_gamma",
+    f"{MODEL}.ema_kimg",
+    f"{MODEL}.augment",
+    f"{MODEL}.augment_target",
+    f"{MODEL}.augment_kimg",
+    f"{MODEL}.ramp_kimg",
+    "data.augment",
+)
+"""All that a recipe may choose."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting of the command line, its value, and why.
+
+    Attributes:
+        setting: Name in a configuration, such as ``model.init_args.r1_gamma``.
+        value: Numbers, text, lists and mappings; ``None`` for none.
+        why: A sentence with its source.
+        by_hand: Whether the user has given it.
+    """
+
+    setting: str
+    value: Any
+    why: str
+    by_hand: bool = False
+
+
+def settle(choice: Choice, given: Mapping[str, Any]) -> Choice:
+    """The choice, or what was given by hand in its place."""
+    if choice.setting not in given:
+        return choice
+    return replace(choice, value=given[choice.setting], why="given by hand", by_hand=True)
+
+
+def choose_growth(
+    start: int, final: int, batch_size: int, devices: int, given: Mapping[str, Any]
+) -> list[Choice]:
+    """Batches, then phases in whole ticks of them; what is given by hand is reckoned with."""
+    resolutions = resolutions_between(start, final)
+    total = KIMG_PER_PIXEL * final
+    batches = {r: _batch_at(r, final, batch_size) for r in resolutions}
+    batch = settle(
+        Choice(
+            BATCH,
+            batches,
+            f"{batch_size} at {final}x{final}, and more where images take less memory (our choice)",
+        ),
+        given,
+    )
+    asked = times(batch.value, devices)
+    tick = settle(
+        Choice(
+            "schedule.tick_kimg",
+            # the schedule rounds it to whole batches
+            GrowthSchedule(start, final, batch_size=asked, tick_kimg=total / TICKS).tick_images
+            / 1000,
+            f"about {TICKS} ticks in all, of whole batches (our choice)",
+        ),
+        given,
+    )
+    whole = GrowthSchedule(start, final, batch_size=asked, tick_kimg=tick.value).tick_images
+    hold = Choice(
+        "schedule.hold_kimg",
+        {r: _in_ticks(kimg, whole) for r, kimg in _holds(resolutions, total).items()},
+        f"{KIMG_PER_PIXEL} kimg of schedule to a pixel of the side, half of it at {final}x{final}; "
+        "with augmentation, few images are shown as long as many (our choice)",
+    )
+    fade = Choice(
+        "schedule.fade_kimg",
+        _in_ticks(total * FADE_SHARE, whole),
+        f"1/{1 / FADE_SHARE:g} of the schedule for each resolution to be faded in (our choice)",
+    )
+    fades = [fade] if len(resolutions) > 1 else []
+    return [batch, tick, *(settle(choice, given) for choice in (*fades, hold))]
+
+
+def _batch_at(resolution: int, final: int, batch_size: int) -> int:
+    """Batch of a resolution: doubled at most once a halving of the side, up to a limit."""
+    limit = next(size for upto, size in SMALL_BATCHES.items() if resolution <= upto)
+    size = batch_size
+    for _ in range((final // resolution).bit_length() - 1):
+        size = size * 2 if size * 2 <= limit else size
+    return size
+
+
+def times(batch: int | Mapping[int, int], devices: int) -> int | dict[int, int]:
+    """Batches of all devices together."""
+    if isinstance(batch, Mapping):
+        return {resolution: size * devices for resolution, size in batch.items()}
+    return batch * devices
+
+
+def _holds(resolutions: tuple[int, ...], total: float) -> dict[int, float]:
+    """Kimg for which each resolution is held, before rounding."""
+    *before, final = resolutions
+    if not before:
+        return {final: total}
+    weights = {r: HOLD_GROWTH**n for n, r in enumerate(before)}
+    # the fades into all but the final resolution are taken from what is before it
+    left = total * (1 - FINAL_SHARE - FADE_SHARE * (len(before) - 1))
+    holds = {r: left * weight / sum(weights.values()) for r, weight in weights.items()}
+    return {**holds, final: total * (FINAL_SHARE - FADE_SHARE)}
+
+
+def _in_ticks(kimg: float, tick_images: int) -> float:
+    return max(1, round(kimg * 1000 / tick_images)) * tick_images / 1000
+
+
+def choose_gamma(resolution: int, batch: int) -> Choice:
+    """Weight of R1: the rule for the final resolution, with a floor, held throughout."""
+    rule = GAMMA_FACTOR * resolution**2 / batch
+    told = f"{GAMMA_FACTOR:g} x {resolution}^2 / {batch}"
+    why = f"weight of R1: {told} (Karras et al. 2020); the first to try at a quarter and four times"
+    if rule < GAMMA_FLOOR:
+        why = (
+            f"weight of R1: not the {rule:.2g} of {told} (Karras et al. 2020), since samples of a "
+            "grade came out alike where that is small (our measurement)"
+        )
+    return Choice(f"{MODEL}.r1_gamma", max(GAMMA_FLOOR, float(f"{rule:.3g}")), why)
+
+
+def choose_ema(batch: int) -> Choice:
+    """Half-life of the averaged generator."""
+    return Choice(
+        f"{MODEL}.ema_kimg",
+        batch * EMA_KIMG_PER_IMAGE,
+        f"half-life of the averaged generator: {batch} x 10/32 kimg (Karras et al. 2020)",
+    )
+
+
+def choose_augmentation(
+    num_images: int, img_channels: int, conditional: bool, schedule: GrowthSchedule
+) -> list[Choice]:
+    """Of what the discriminator sees, with a probability that adapts."""
+    if num_images >= AUGMENT_BELOW:
+        why = f"{AUGMENT_BELOW:,} images or more: nothing is gained by it (Karras et al. 2020)"
+        return [Choice(f"{MODEL}.augment", "none", why)]
+    name = AUGMENT_SETS[conditional]
+    spares = "nothing that makes or unmakes a grade" if conditional else "the set of the paper"
+    if img_channels == 1:
+        spares += ", for grey images without colours"
+    # whatever the hold is by hand, p must be able to move
+    last = schedule.phases[-1]
+    kimg = min(AUGMENT_KIMG, (last.end - last.start) / 1000 / AUGMENT_RISES)
+    speed = f"p may rise from 0 to 1 within {AUGMENT_KIMG:g} kimg (Karras et al. 2020)"
+    if kimg < AUGMENT_KIMG:
+        speed += f"; here within 1/{AUGMENT_RISES} of the last phase, which is short (our choice)"
+    return [
+        Choice(
+            f"{MODEL}.augment",
+            name,
+            f"fewer than {AUGMENT_BELOW:,} images, which D learns by heart (Karras et al. 2020); "
+            f"{spares}",
+        ),
+        Choice(
+            f"{MODEL}.augment_target",
+            AUGMENT_TARGET,
+            "more augmentation while the mean sign of D for reals is above it (Karras et al. 2020)",
+        ),
+        Choice(f"{MODEL}.augment_kimg", kimg, speed),
+    ]
+
+
+def choose_ramp(conditional: bool, smallest_class: int | None, schedule: GrowthSchedule) -> Choice:
+    """Span of kimg in which a model begins to heed grades."""
+    ramp: list[float] | None = None
+    if not conditional:
+        why = "no ramp: there are no grades to be told apart"
+    elif smallest_class is not None and smallest_class >= RAMP_BELOW:
+        why = f"no ramp: each grade has {RAMP_BELOW:,} images or more (as CIFAR-10, our choice)"
+    else:
+        ramp = [round(share * schedule.total_images) / 1000 for share in RAMP_SHARES]
+        shares = " to ".join(f"{share:.0%}" for share in RAMP_SHARES)
+        why = (
+            "grades come in slowly, since a conditional GAN collapses on few images (Shahbazi et "
+            f"al. 2022): from {shares} of the schedule (our choice)"
+        )
+        if smallest_class is not None:
+            why += f"; the rarest grade has {smallest_class}"
+    return Choice(f"{MODEL}.ramp_kimg", ramp, why)
+
+
+def notes(num_images: int) -> tuple[str, ...]:
+    """What to mind with so many images."""
+    if num_images >= FEW_IMAGES:
+        return ()
+    return (
+        f"fewer than {FEW_IMAGES:,} images: such a set may be at its best early in the schedule "
+        "(Karras et al. 2020); follow KID, and take best.ckpt rather than last.ckpt",
+    )
