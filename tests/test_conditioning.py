@@ -174,6 +174,7 @@ def test_grades_of_a_letter_are_drawn_from_its_classes():
     shares = torch.bincount(labels[:, 1]) / 1000
     torch.testing.assert_close(shares, torch.tensor([0.6, 0.2, 0.2]), atol=0.05, rtol=0)
     assert torch.equal(labels[:10], grade_labels(1000, "Ax", 0, law)[:10])
+    assert grade_labels(2, "Dx", 0, law).tolist() == [[3, 3]] * 2
 
 
 def test_labels_between_begin_and_end_at_the_grades():

@@ -244,6 +244,8 @@ def test_wrong_settings_are_refused(make_module):
         make_module(loss="mse")
     with pytest.raises(UserError, match="r1_interval is 0"):
         make_module(r1_interval=0)
+    with pytest.raises(UserError, match="r1_gamma is -1"):
+        make_module(r1_gamma=-1)
 
 
 @pytest.mark.parametrize("batch", [2, 4, 8])

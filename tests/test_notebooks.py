@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 SMALL = {
     "grow_on_phantoms": 'run_dir = "run"\n'
     "hold_kimg = {8: 0.064, 16: 0.064}\nfade_kimg = 0.064\nnum_phantoms = 60",
+    "few_images": 'run_dir = "run"\n'
+    "hold_kimg = {8: 0.064, 16: 0.064}\nfade_kimg = 0.064\nnum_phantoms = 60\nrows = 2",
     "fid_on_small_sets": "grader_phantoms = 60\ngrader_epochs = 1\nsizes = (30, 60)\ndraws = 2",
     "your_own_images": "num_embryos = 18",
 }

@@ -64,10 +64,10 @@ def grade_labels(
     """
     if grade is None:
         grades = _drawn_grades(count, class_weights, seed)
-    elif isinstance(grade, str) and len(classes_of(grade)) > 1:
+    elif isinstance(grade, str):
         grades = _drawn_grades(count, law_within(classes_of(grade), class_weights), seed)
-    elif isinstance(grade, (str, Grade)):
-        grades = [_as_grade(grade)] * count
+    elif isinstance(grade, Grade):
+        grades = [grade] * count
     else:
         grades = [_as_grade(each) for each in grade]
     if len(grades) != count:
