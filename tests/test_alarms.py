@@ -123,7 +123,15 @@ def test_messages_name_what_is_seen_expected_and_to_be_tried():
         assert part in told
     row = {"overfitting": 0.7, "logits_train": 1.5, "logits_held_out": -0.25}
     told = alarms.of_overfitting({**row, "logits_generated": -1.0}, 2500)
-    for part in ("2.5 kimg", "r_v is 0.70", "0.5", "1.50", "-0.25", "-1.00", "augment grade-preserving"):
+    for part in (
+        "2.5 kimg",
+        "r_v is 0.70",
+        "0.5",
+        "1.50",
+        "-0.25",
+        "-1.00",
+        "augment grade-preserving",
+    ):
         assert part in told
     told = alarms.of_leak(
         {**LEAK, "turned_generated": 0.42, "leak": 0.28, "augment_p": 0.79}, 64_000

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from blastogan.augment import OPERATIONS
 from blastogan.callbacks import Float32Products
 from blastogan.modules.draws import SampleDraws
 from blastogan.modules.freezing import frozen
@@ -211,7 +212,16 @@ class Waiting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("settings", [{}, {"regularizer": "gradient_penalty"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"regularizer": "gradient_penalty"},
+        {"augment": dict.fromkeys(OPERATIONS, 0.5), "ramp_kimg": [0, 1], "fake_labels": "balanced"},
+        {"augment": "diffaugment"},
+    ],
+    ids=["plain", "gradient penalty", "small data", "diffaugment"],
+)
 def test_a_step_never_waits_for_the_device(name, settings, make_module):
     module = (
         make_module(name, r1_interval=2, style_mixing_prob=0.5, **settings)

@@ -51,10 +51,8 @@ def _of_colour(chance: Chance, amplitudes: Mapping[str, float], device: torch.de
         matrix = (identity - 2.0 * flipped * grey) @ matrix
     if amplitude := amplitudes.get("hue", 0.0):
         angle = chance.uniform("hue", 1)[:, :, None] * (amplitude * math.pi)
-        third = 1.0 / math.sqrt(3.0)
-        cross = third * torch.tensor(
-            [[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=device
-        )
+        # the cross product with the grey axis
+        cross = (identity.roll(1, 0) - identity.roll(-1, 0)) / math.sqrt(3.0)
         turned = grey + angle.cos() * (identity - grey) + angle.sin() * cross
         matrix = torch.where(chance.takes_place("hue")[:, None, None], turned, identity) @ matrix
     if amplitude := amplitudes.get("saturation", 0.0):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,9 +40,9 @@ def filter_bands(images: Tensor, chance: Chance, amplitude: float) -> Tensor:
         detail.append(rest - smooth)
         rest, dilation = smooth, 2 * dilation
     bands = [rest, *reversed(detail)]
-    power = torch.tensor(EXPECTED_POWER[: len(bands)], device=images.device)
-    power = power / power.sum()
+    power = on_device(EXPECTED_POWER[: len(bands)], images.device)
     gains = torch.ones(len(images), len(bands), device=images.device)
+    power = (power / power.sum()).to(gains.dtype)
     for n, name in enumerate(BAND_NAMES[: len(bands)]):
         changed = torch.ones_like(gains)
         changed[:, n] = torch.exp2(chance.normal(name, 1)[:, 0] * amplitude)
@@ -52,8 +54,14 @@ def filter_bands(images: Tensor, chance: Chance, amplitude: float) -> Tensor:
     return images
 
 
+@lru_cache
+def on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Constants ``(N,)``, which are sent once: each time, a step would wait for the device."""
+    return torch.tensor(values, dtype=torch.float64).to(device, torch.float32)
+
+
 def _smoothed(images: Tensor, dilation: int) -> Tensor:
-    taps = torch.tensor(_SPLINE, device=images.device, dtype=images.dtype)
+    taps = on_device(_SPLINE, images.device).to(images.dtype)
     channels, pad = images.shape[1], 2 * dilation
     for shape, padding in (((1, 5), (pad, pad, 0, 0)), ((5, 1), (0, 0, pad, pad))):
         kernel = taps.view(1, 1, *shape).expand(channels, 1, *shape)

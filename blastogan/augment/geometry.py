@@ -36,10 +36,11 @@ def random_map(
         sign = 1.0 - 2.0 * chance.pick("flip", 2)
         inverse = inverse @ _scaling(sign, one)
     if "turn" in amplitudes:
-        quarters = chance.pick("turn", 4).long()
-        # exact, which sine and cosine of pi / 2 are not
-        cosines = torch.tensor([1.0, 0.0, -1.0, 0.0], device=device)
-        inverse = inverse @ _rotation(cosines[quarters], cosines[(quarters - 1) % 4])
+        quarters = chance.pick("turn", 4)
+        # exact, which the functions of multiples of pi / 2 are not
+        cosine = (quarters == 0).float() - (quarters == 2).float()
+        sine = (quarters == 1).float() - (quarters == 3).float()
+        inverse = inverse @ _rotation(cosine.to(one.dtype), sine.to(one.dtype))
     if amplitude := amplitudes.get("shift", 0.0):
         moved = chance.uniform("shift", 2) * amplitude * resolution
         inverse = inverse @ _translation(moved.round() * (2.0 / resolution))

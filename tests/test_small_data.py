@@ -1,0 +1,52 @@
+"""The experiments on small data run, on the shortest of trainings."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+FOLDER = Path(__file__).parents[1] / "examples" / "small_data"
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """Runs an experiment with few images, in a folder that all of a test share."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setenv("BLASTOGAN_CACHE", str(tmp_path / "cache"))
+    shared = importlib.import_module("runs")
+    monkeypatch.setattr(shared, "GRADER_IMAGES", 48)
+    phantoms, settings = shared.reference, shared.settings
+    monkeypatch.setattr(shared, "reference", lambda _, counts, *args: phantoms(40, counts, *args))
+
+    def short(options):
+        small = {"schedule.hold_kimg": 0.064, "schedule.fade_kimg": 0.064, "watch.num_images": 16}
+        networks = {"model.init_args.channel_base": 64, "model.init_args.latent_dim": 8}
+        return {**settings(options), **small, **networks, "schedule.tick_kimg": 0.064}
+
+    def run(name, *arguments):
+        module = importlib.import_module(name)
+        monkeypatch.setattr(module, "settings", short)
+        return module.main(["--folder", "runs", *arguments])
+
+    return run
+
+
+@pytest.mark.slow
+def test_the_experiments_train_measure_and_go_on(experiment, capsys):
+    rows = experiment("overfitting", "--seeds", "1")
+    assert rows.keys() == {"none", "adaptive"}
+    assert all({"kid", "fid", "swd"} <= row[0].keys() for row in rows.values())
+    said = capsys.readouterr().out
+    assert "kid x 1000" in said
+    assert Image.open("runs/overfitting.png").width > 1000
+    assert json.loads(Path("runs/overfitting.json").read_text()) == rows
+    checkpoint = Path("runs/overfitting-none-0/checkpoints/last.ckpt")
+    before = checkpoint.stat().st_mtime_ns
+    # what has ended is measured again, and not trained
+    assert experiment("overfitting", "--seeds", "1") == rows
+    assert checkpoint.stat().st_mtime_ns == before
