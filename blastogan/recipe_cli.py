@@ -120,7 +120,7 @@ def follow_recipe(
         settled = _parse(parser, with_recipe(made.to_yaml()))
         found = {setting: _plain(settled[setting]) for setting in made.values}
         by_hand = {key: value for key, value in found.items() if value != made.values[key]}
-        if not by_hand:
+        if by_hand.keys() <= given.keys():
             break
         # what else was chosen may follow from these
         given |= by_hand

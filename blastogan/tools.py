@@ -82,12 +82,13 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
     counts = parse_grade_counts(asked, count, weights)
     if not module.conditional:
         _log.warning("this model was trained without grades: they are names of folders only")
+    _warn_of_ramp(module)
     unseen = [name for name in counts if not weights[name]]
     if module.conditional and unseen:
         _log.warning(
-            "no image of %s was in the training data: what is generated for it is made up from "
-            "the single letters, if those were seen",
+            "no image of %s was in the training data: what is generated for it is made up%s",
             ", ".join(unseen),
+            " from the single letters, if those were seen" if module.hparams["factorised"] else "",
         )
     names = [name for name, number in counts.items() for _ in range(number)]
     labels = torch.tensor([Grade.parse(name).labels for name in names])
@@ -102,11 +103,22 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
     return 0
 
 
+def _warn_of_ramp(module: BaseGANModule) -> None:
+    if module.condition_weight < 1.0:
+        _log.warning(
+            "at %g kimg this model heeds grades by %.0f %% only (ramp_kimg %s): train it further",
+            module.images_shown / 1000,
+            100 * module.condition_weight,
+            module.ramp_kimg,
+        )
+
+
 def _generate_between(
     module: BaseGANModule, folder: Path, grades: Sequence[str], options: argparse.Namespace
 ) -> int:
     from blastogan.data.export import write_between
 
+    _warn_of_ramp(module)
     images = module.interpolate(
         *grades,
         steps=options.steps,

@@ -197,7 +197,7 @@ def test_the_recipe_wins_over_presets_and_what_is_given_by_hand_over_the_recipe(
     config = print_config(
         capfd, "--config", "my.yaml", "--config", "progan", *few, "--recipe=false"
     )
-    assert config["model"]["init_args"]["augment"] == "none"
+    assert config["model"]["init_args"]["ramp_kimg"] == [1250, 3120]
 
 
 @pytest.mark.slow

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from blastogan.augment.adaptive import INTERVAL, AdaptiveAugmentation, check_augmentation
+from blastogan.augment.adaptive import AdaptiveAugmentation, AugmentationSettings
 from blastogan.augment.diff import DIFFAUGMENT, diff_augment
 from blastogan.augment.pipeline import OPERATIONS, SETS, augment_images
 
 __all__ = [
     "DIFFAUGMENT",
-    "INTERVAL",
     "OPERATIONS",
     "SETS",
     "AdaptiveAugmentation",
+    "AugmentationSettings",
     "augment_images",
-    "check_augmentation",
     "diff_augment",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,67 @@ INTERVAL = 4
 """Steps from one adjustment of p to the next (Karras et al. 2020, section 3.1)."""
 
 
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """What is done to all that a discriminator sees, and how often.
+
+    Attributes:
+        augment: Name of a set of `SETS`, ``diffaugment``, or the amplitudes of operations.
+        p: Probability that stays; ``None`` for one that adapts, which is 1 for ``diffaugment``.
+        target: Of r_t, which an adaptive p follows.
+        kimg: Thousands of images over which p goes from 0 to 1, if nothing turns it.
+        max_p: Highest adaptive p. Above 0.8 augmentation may leak into what is generated (Karras
+            et al. 2020, section 2.2).
+
+    Raises:
+        UserError: If a value cannot be.
+    """
+
+    augment: str | Mapping[str, float]
+    p: float | None = None
+    target: float = 0.6
+    kimg: float = 500.0
+    max_p: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.augment, str):
+            check_operations(self.augment)
+        elif self.augment not in (*SETS, DIFFAUGMENT):
+            raise UserError(
+                f"augment is {self.augment!r}: expected one of {', '.join((*SETS, DIFFAUGMENT))}, "
+                "or amplitudes of operations, such as {flip: 1, turn: 1, brightness: 0.1}"
+            )
+        p = 0.0 if self.p is None else self.p
+        shares = {"augment_p": p, "augment_target": self.target, "augment_max": self.max_p}
+        for name, share in shares.items():
+            if not 0.0 <= share <= 1.0:
+                raise UserError(f"{name} is {share}: expected a number from 0 to 1")
+        if not self.kimg > 0:
+            raise UserError(f"augment_kimg is {self.kimg}: expected more than 0")
+
+    @property
+    def diff(self) -> bool:
+        """Whether it is DiffAugment."""
+        return self.augment == DIFFAUGMENT
+
+    @property
+    def amplitudes(self) -> dict[str, float]:
+        """By operation; empty for ``diffaugment`` and for none."""
+        if isinstance(self.augment, str):
+            return dict(SETS.get(self.augment, {}))
+        return {name: amplitude for name, amplitude in self.augment.items() if amplitude}
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is done."""
+        return self.diff or bool(self.amplitudes)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether p adapts."""
+        return self.p is None and not self.diff
+
+
 class AdaptiveAugmentation(nn.Module):
     """Augments what a discriminator sees, with a probability p that it adjusts.
 
@@ -25,39 +87,20 @@ class AdaptiveAugmentation(nn.Module):
     on the device and in the state dict; nothing waits for the device.
 
     Args:
-        augment: Name of a set of `SETS` other than ``none``, ``diffaugment``, or the amplitudes of
-            operations.
-        p: Probability that stays; ``None`` for one that adapts, which is 1 for ``diffaugment``.
-        target: Of r_t.
-        kimg: Thousands of images over which p goes from 0 to 1, if nothing turns it.
-        max_p: Highest p. Above 0.8 augmentation may leak into what is generated (section 2.2).
-
-    Raises:
-        UserError: If a value cannot be.
+        settings: What is done, and how often.
     """
 
     p: Tensor
     signs: Tensor
     sign_real: Tensor
 
-    def __init__(
-        self,
-        augment: str | Mapping[str, float],
-        p: float | None = None,
-        target: float = 0.6,
-        kimg: float = 500.0,
-        max_p: float = 0.8,
-    ) -> None:
+    def __init__(self, settings: AugmentationSettings) -> None:
         super().__init__()
-        check_augmentation(augment, p, target, kimg, max_p)
-        self.name = augment if isinstance(augment, str) else "of your own"
-        self.amplitudes = dict(SETS.get(augment, {}) if isinstance(augment, str) else augment)
-        if augment == DIFFAUGMENT and p is None:
-            p = 1.0
-        self.adaptive = p is None
-        self.target, self.kimg, self.max_p = target, kimg, max_p
+        self.settings = settings
+        self._amplitudes = settings.amplitudes
         self._noted: list[Tensor] = []
-        self.register_buffer("p", torch.tensor(p or 0.0))
+        fixed = 1.0 if settings.diff else 0.0
+        self.register_buffer("p", torch.tensor(fixed if settings.p is None else settings.p))
         # sum of the signs since the last adjustment, and number of the images
         self.register_buffer("signs", torch.zeros(2))
         # r_t at the last adjustment
@@ -65,9 +108,9 @@ class AdaptiveAugmentation(nn.Module):
 
     def forward(self, images: Tensor, draws: Draws) -> Tensor:
         """Augment images ``(B, C, R, R)``, values about [-1, 1], each by itself."""
-        if self.name == DIFFAUGMENT:
+        if self.settings.diff:
             return diff_augment(images, self.p, draws)
-        return augment_images(images, self.amplitudes, self.p, draws)
+        return augment_images(images, self._amplitudes, self.p, draws)
 
     def note(self, logits: Tensor) -> None:
         """Count the signs of D's logits ``(B,)`` of augmented reals."""
@@ -82,46 +125,23 @@ class AdaptiveAugmentation(nn.Module):
 
     @torch.no_grad()
     def observe(self, signs: Tensor, step: int) -> None:
-        """Take in what was noted in a step, and adjust p every few steps.
+        """Take in what was noted in a step; every few steps, note r_t and adjust p.
 
         Args:
             signs: As of `take_noted`, over all devices.
-            step: Number of steps before this one.
+            step: Images shown before the step, over the images of a batch.
         """
         self.signs += signs
-        if not self.adaptive or step % INTERVAL != INTERVAL - 1:
+        if step % INTERVAL != INTERVAL - 1:
             return
+        settings = self.settings
         self.sign_real.copy_(self.signs[0] / self.signs[1])
-        change = self.signs[1] / (self.kimg * 1000)
-        self.p += torch.sign(self.sign_real - self.target) * change
-        self.p.clamp_(0.0, self.max_p)
+        if settings.adaptive:
+            change = self.signs[1] / (settings.kimg * 1000)
+            self.p += torch.sign(self.sign_real - settings.target) * change
+            self.p.clamp_(0.0, settings.max_p)
         self.signs.zero_()
 
     def extra_repr(self) -> str:
         """Settings, for `print`."""
-        return f"{self.name}, adaptive={self.adaptive}, target={self.target}, kimg={self.kimg}"
-
-
-def check_augmentation(
-    augment: str | Mapping[str, float], p: float | None, target: float, kimg: float, max_p: float
-) -> None:
-    """Refuse settings that cannot be.
-
-    Raises:
-        UserError: With what was got and what was expected.
-    """
-    if isinstance(augment, str):
-        known = (*SETS, DIFFAUGMENT)
-        if augment not in known:
-            raise UserError(
-                f"augment is {augment!r}: expected one of {', '.join(known)}, or amplitudes of "
-                "operations, such as {flip: 1, turn: 1, brightness: 0.1}"
-            )
-    else:
-        check_operations(augment)
-    shares = {"augment_p": 0.0 if p is None else p, "augment_target": target, "augment_max": max_p}
-    for name, share in shares.items():
-        if not 0.0 <= share <= 1.0:
-            raise UserError(f"{name} is {share}: expected a number from 0 to 1")
-    if not kimg > 0:
-        raise UserError(f"augment_kimg is {kimg}: expected more than 0")
+        return repr(self.settings)

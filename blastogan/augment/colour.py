@@ -37,7 +37,9 @@ def recolour(images: Tensor, chance: Chance, amplitudes: Mapping[str, float]) ->
     matrix = gain[:, :, None] * torch.eye(channels, device=images.device)
     matrix = _of_colour(chance, amplitudes, images.device) @ matrix
     shift = (matrix / gain[:, :, None]).sum(dim=2) * shift
-    mixed = torch.einsum("bij,bjhw->bihw", matrix.to(images.dtype), images)
+    # by elements: products of matrices may be rounded to fewer digits, in the backward pass too
+    weights = matrix.to(images.dtype)[..., None, None]
+    mixed = sum(weights[:, :, j] * images[:, j : j + 1] for j in range(channels))
     return mixed + shift[:, :, None, None].to(images.dtype)
 
 

@@ -10,7 +10,7 @@ from blastogan.augment.chance import Chance, Draws
 from blastogan.augment.filters import cut_out
 
 DIFFAUGMENT = "diffaugment"
-"""Name of this augmentation among the ready-made sets."""
+"""Name of this augmentation beside the ready-made sets."""
 
 _ORDER = ("brightness", "saturation", "contrast", "translation", "cutout")
 _FARTHEST = 1 / 8
@@ -49,7 +49,10 @@ def _coloured(images: Tensor, chance: Chance) -> Tensor:
 
 def _translated(images: Tensor, chance: Chance) -> Tensor:
     side = images.shape[-1]
-    shift = (chance.uniform("translation", 2) * (side * _FARTHEST)).round().long()
+    farthest = int(side * _FARTHEST + 0.5)
+    # all whole numbers alike; where nothing is drawn, 0
+    drawn = (chance.uniform("translation", 2) + 1.0) / 2.0 * (2 * farthest + 1)
+    shift = drawn.floor().long() - farthest
     # a border of one pixel stands for all that lies beyond
     places = torch.arange(1, side + 1, device=images.device) + shift[:, :, None]
     x, y = places.clamp(0, side + 1).unbind(1)

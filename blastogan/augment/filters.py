@@ -57,7 +57,9 @@ def filter_bands(images: Tensor, chance: Chance, amplitude: float) -> Tensor:
 @lru_cache
 def on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Constants ``(N,)``, which are sent once: each time, a step would wait for the device."""
-    return torch.tensor(values, dtype=torch.float64).to(device, torch.float32)
+    # what is made in an inference could not be used in training
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32).to(device)
 
 
 def _smoothed(images: Tensor, dilation: int) -> Tensor:

@@ -34,6 +34,9 @@ OPERATIONS: dict[str, str] = {
 }
 """All operations, with what their amplitude means."""
 
+SWITCHES = ("flip", "turn", "luma_flip")
+"""Operations that are on (1) or off (0)."""
+
 SETS: dict[str, dict[str, float]] = {
     "none": {},
     "grade-preserving": {
@@ -63,14 +66,17 @@ SETS: dict[str, dict[str, float]] = {
 }
 """Ready-made sets.
 
-``bgc`` is that of Karras et al. 2020 ("Training generative adversarial networks with limited
-data"): pixel blitting, general geometry and colour, table 3 of its appendix B.
+``bgc`` has the operations and amplitudes of that of Karras et al. 2020 ("Training generative
+adversarial networks with limited data"), pixel blitting, general geometry and colour. Pixels are
+resampled otherwise, see `warp`, and grey images are not inverted, as they are in the authors' code:
+relief, and what is in focus, would be seen under a light that no microscope has.
 
 ``grade-preserving`` is ours for embryos. A grade is read from the number, size and cohesion of
 cells: a discriminator that is told the grade of an image must still find it there. So the embryo
-turns freely, which has no canonical orientation, is moved and zoomed little, so that none of it
-leaves the frame, and the light changes little; nothing squashes it, and nothing makes or unmakes
-cells.
+turns freely, which has no canonical orientation, is moved and zoomed little, so that most of it
+stays in the frame, and the light changes little; nothing squashes it, and nothing makes or unmakes
+cells. Fakes pass through it as reals do, so that it may go further than that of the same name for
+training images (``data.augment``), which the generator learns to show.
 """
 
 _ORDER = (*GEOMETRIC, "rotate again", *PHOTOMETRIC, *BAND_NAMES, "noise", "cutout")
@@ -84,9 +90,14 @@ def check_operations(amplitudes: Mapping[str, float]) -> None:
     """
     problems = [f"there is no operation {name!r}" for name in amplitudes if name not in OPERATIONS]
     problems += [
+        f"{name} is {amplitude}: expected 0 or 1"
+        for name, amplitude in amplitudes.items()
+        if name in SWITCHES and amplitude not in (0, 1)
+    ]
+    problems += [
         f"{name} is {amplitude}: expected 0 or more ({OPERATIONS[name]})"
         for name, amplitude in amplitudes.items()
-        if name in OPERATIONS and not 0.0 <= amplitude < float("inf")
+        if name in OPERATIONS and name not in SWITCHES and not 0.0 <= amplitude < float("inf")
     ]
     if problems:
         remedy = f"Operations are {', '.join(OPERATIONS)}."
@@ -112,6 +123,7 @@ def augment_images(
     Returns:
         ``(B, C, R, R)``.
     """
+    amplitudes = {name: amplitude for name, amplitude in amplitudes.items() if amplitude}
     if not amplitudes:
         return images
     with without_autocast(images.device):

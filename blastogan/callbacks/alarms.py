@@ -245,8 +245,9 @@ def of_overfitting(row: Mapping[str, float], images_shown: int) -> str:
         f"{OVERFITTED:g} in three looks one after the other (mean logits: training images "
         f"{row['logits_train']:.2f}, held-out images {row['logits_held_out']:.2f}, samples "
         f"{row['logits_generated']:.2f}; expected the first two alike). Try --model.init_args."
-        "augment grade-preserving, more images or a larger --model.init_args.r1_gamma, or stop "
-        "here and take an earlier checkpoint, such as best.ckpt"
+        "augment grade-preserving (where that is set, a lower augment_target), more images or a "
+        "larger --model.init_args.r1_gamma, or stop here and take an earlier checkpoint, such as "
+        "best.ckpt"
     )
 
 

@@ -97,6 +97,9 @@ def take_look(
 ) -> dict[str, float]:
     """Score training images, held-out ones and samples by D, at the module's stage.
 
+    They are not augmented: ``sign_real`` is r_t of images as they are, where adaptive augmentation
+    follows that of the augmented ones.
+
     Weights, gradients, modes and the global random state are left as they are.
 
     Args:
@@ -205,7 +208,7 @@ def _fakes(module: BaseGANModule, labels: Tensor, batch_size: int, seed: int) ->
 
 
 def score(module: BaseGANModule, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
-    """Logits ``(N,)`` by D, on the CPU, of images as D sees them and their labels ``(N, 2)``."""
+    """Logits ``(N,)`` by D, on the CPU, of images and their labels ``(N, 2)``; not augmented."""
     logits = []
     for part in torch.split(torch.arange(len(images)), batch_size):
         given = labels[part].to(module.device)

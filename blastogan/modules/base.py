@@ -11,6 +11,7 @@ from torch.autograd.profiler import record_function
 from torch.optim import Optimizer
 
 from blastogan.allocator import keep_freed_memory
+from blastogan.augment import AugmentationSettings
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import LETTERS
@@ -118,7 +119,9 @@ class BaseGANModule(ScoringModule):
         ramp_kimg: Sequence[float] | None,
         fake_labels: FakeLabels,
     ) -> None:
-        augmentation = (augment, augment_p, augment_target, augment_kimg, augment_max)
+        augmentation = AugmentationSettings(
+            augment, augment_p, augment_target, augment_kimg, augment_max
+        )
         super().__init__(generator, discriminator, ramp_kimg, augmentation, compile_mode)
         if loss not in LOSSES:
             raise UserError(f"loss is {loss!r}: expected one of {', '.join(LOSSES)}")
@@ -128,6 +131,11 @@ class BaseGANModule(ScoringModule):
         if fake_labels not in get_args(FakeLabels):
             expected = ", ".join(get_args(FakeLabels))
             raise UserError(f"fake_labels is {fake_labels!r}: expected one of {expected}")
+        if regularizer == "gradient_penalty" and fake_labels == "balanced":
+            raise UserError(
+                "the gradient penalty goes between a real and a fake of one grade: use fake_labels "
+                "data, or the regularizer r1"
+            )
         if r1_interval < 1:
             raise UserError(f"r1_interval is {r1_interval}: expected 1 or more")
         if r1_gamma is not None and not r1_gamma >= 0:
@@ -315,8 +323,8 @@ class BaseGANModule(ScoringModule):
         if take_r1:
             with record_function("discriminator: R1"):
                 terms["r1"] = r1(logits_real, reals)
-            weight = self.gamma_at(self.resolution, global_batch) * self.r1_interval
-            total = total + weight * terms["r1"]
+            gamma = self.gamma_at(self.resolution, global_batch)
+            total = total + gamma * self.r1_interval * terms["r1"]
         elif self.regularizer == "gradient_penalty":
             with record_function("discriminator: gradient penalty"):
                 terms["gradient_penalty"] = gradient_penalty(

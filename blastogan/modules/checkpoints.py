@@ -16,6 +16,7 @@ NETWORK_SETTINGS = (
     "start_resolution",
     "img_channels",
     "conditional",
+    "factorised",
     "latent_dim",
     "channel_base",
     "channel_cap",
@@ -118,11 +119,19 @@ def check_checkpoint(
             f"the checkpoint holds a {found or 'model of another library'}, not a {architecture}: "
             "choose the configuration it was trained with, or another checkpoint"
         )
-    saved = checkpoint.get("hyper_parameters", {})
+    # checkpoints of earlier versions do not say so
+    saved = {"factorised": True, **checkpoint.get("hyper_parameters", {})}
     different = [
         f"{name} is {saved[name]} in the checkpoint and {settings[name]} in the configuration"
         for name in NETWORK_SETTINGS
         if name in saved and name in settings and saved[name] != settings[name]
     ]
+    if "ramp_kimg" in settings:
+        # a ramp may have another span, but comes with a head of the discriminator
+        ramps = saved.get("ramp_kimg"), settings["ramp_kimg"]
+        if (ramps[0] is None) != (ramps[1] is None):
+            different.append(
+                f"ramp_kimg is {ramps[0]} in the checkpoint and {ramps[1]} in the configuration"
+            )
     if different:
         raise UserError("the checkpoint does not fit the configuration: " + "; ".join(different))

@@ -145,9 +145,9 @@ class GeneratingModule(LightningModule):
 
         Args:
             count: Number of images.
-            grade: One grade for all, such as ``AB``, or one for each; a letter such as ``Ax`` (ICM
-                A) or ``xB`` (TE B) draws from the classes that have it, and ``None`` from all, by
-                the law of the training data.
+            grade: One grade for all, such as ``AB``, or a sequence of one for each; a letter for
+                all such as ``Ax`` (ICM A) or ``xB`` (TE B) draws from the classes that have it, and
+                ``None`` from all, by the law of the training data.
             truncation_psi: 1 for none, towards 0 for less variety (StyleGAN only).
             seed: Seed of latents and grades.
             batch_size: Images to a forward pass.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.profiler import record_function
 
-from blastogan.augment import AdaptiveAugmentation, check_augmentation
+from blastogan.augment import AdaptiveAugmentation, AugmentationSettings
 from blastogan.metrics import to_float
 from blastogan.modules.compiling import CompileMode, NetworkCompiler
 from blastogan.modules.draws import SampleDraws
@@ -21,6 +22,8 @@ from blastogan.modules.transfer import freeze_again
 from blastogan.networks.layers import downsample, fade, upsample, without_autocast
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
 from blastogan.seeding import derive_seed
+
+_log = logging.getLogger(__name__)
 
 Augment = str | dict[str, float]
 """A ready-made augmentation, or amplitudes by operation."""
@@ -36,13 +39,14 @@ class ScoringModule(GeneratingModule):
         generator: Network to train; it has a ``latent_dim``.
         discriminator: Its opponent, for the same resolutions and labels.
         ramp_kimg: As of `GeneratingModule`.
-        augmentation: Arguments of `AdaptiveAugmentation`, the first of which may be ``none``.
+        augmentation: Of what D sees.
         compile_mode: Whether, and in which mode, networks run through `torch.compile`.
 
     Attributes:
         augmentation: Of what D sees; ``None`` for none.
         draw_seed: Seed of all that is random in the steps. Follows from that of PyTorch's global
             generator at the first step, unless it is set or comes with a checkpoint.
+        transfer: What the run began with, where with another's weights: plain values.
     """
 
     discriminator: ProgressiveDiscriminator
@@ -52,14 +56,12 @@ class ScoringModule(GeneratingModule):
         generator: ProgressiveNetwork,
         discriminator: ProgressiveDiscriminator,
         ramp_kimg: Sequence[float] | None,
-        augmentation: tuple[Augment, float | None, float, float, float],
+        augmentation: AugmentationSettings,
         compile_mode: CompileMode,
     ) -> None:
         super().__init__(generator, ramp_kimg)
         self.discriminator = discriminator
-        check_augmentation(*augmentation)
-        on = augmentation[0] not in ("none", {})
-        self.augmentation = AdaptiveAugmentation(*augmentation) if on else None
+        self.augmentation = AdaptiveAugmentation(augmentation) if augmentation.active else None
         self.draw_seed: int | None = None
         self.transfer: dict[str, Any] | None = None
         self._compiler = NetworkCompiler(compile_mode)
@@ -75,7 +77,10 @@ class ScoringModule(GeneratingModule):
         checkpoint["blastogan"]["transfer"] = self.transfer
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of growth; augmentation may have been turned on or off since.
+        """Restore the state of growth.
+
+        Augmentation goes on with its state where it is what it was, and begins anew where it has
+        been changed, or turned on.
 
         Raises:
             UserError: If the checkpoint is of another architecture or other sizes.
@@ -84,16 +89,29 @@ class ScoringModule(GeneratingModule):
         self.draw_seed = checkpoint["blastogan"].get("draw_seed")
         saved_transfer = checkpoint["blastogan"].get("transfer")
         self.transfer = freeze_again(self.discriminator, saved_transfer)
-        saved = checkpoint["state_dict"]
+        self._match_augmentation(checkpoint)
+
+    def _match_augmentation(self, checkpoint: dict[str, Any]) -> None:
+        saved, before = checkpoint["state_dict"], checkpoint.get("hyper_parameters", {})
         own = {
             name: value
             for name, value in self.state_dict().items()
             if name.startswith(AUGMENTATION)
         }
-        for name in [name for name in saved if name.startswith(AUGMENTATION) and name not in own]:
+        theirs = [name for name in saved if name.startswith(AUGMENTATION)]
+        what = ("augment", "augment_p")
+        same = all(before.get(name) == self.hparams.get(name) for name in what)
+        if same and set(theirs) == set(own):
+            return
+        for name in theirs:
             del saved[name]
-        for name, value in own.items():
-            saved.setdefault(name, value)
+        saved.update(own)
+        if own or theirs:
+            _log.info(
+                "augmentation was %s with p %s, and begins anew as %s with p %s",
+                *(before.get(name, "none") for name in what),
+                *(self.hparams.get(name) for name in what),
+            )
 
     # -- images -----------------------------------------------------------------------------------
 

@@ -83,6 +83,12 @@ def begin_with(
         _log.info("%s", line)
     if frozen:
         _log.info("frozen in the discriminator: %s", ", ".join(frozen))
+    if module.ramp_kimg is not None and checkpoint.get("hyper_parameters", {}).get("conditional"):
+        _log.warning(
+            "ramp_kimg %s: grades that the other run knew count for nothing at first; to keep "
+            "them, add --model.init_args.ramp_kimg null",
+            list(module.ramp_kimg),
+        )
     first = module.generator.start_resolution
     if first < transfer.trained <= module.final_resolution:
         _log.info(

@@ -255,10 +255,11 @@ def _image_layer(place: Place) -> Fit | None:
 
 
 def _score(place: Place) -> Fit | None:
-    """The score of a discriminator that had grades: with their mean over the data."""
+    """A score without grades of a discriminator that had them: with their mean over the data."""
     grades = place.old.grades("")
     name = f"{place.layer}.weight"
-    if place.layer != "score" or place.source != "score" or place.network.label_sizes:
+    without_grades = place.layer == "score_unconditional" or not place.network.label_sizes
+    if place.source != "score" or not without_grades:
         return None
     same = place.same_shape("weight") and place.same_shape("bias")
     if grades is None or not same or place.mine[name].shape[1] != grades.shape[1]:

@@ -271,7 +271,9 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
 
         Args:
             images: ``(B, img_channels, resolution, resolution)``, values in [-1, 1].
-            labels: ``(B, parts)`` of dtype int64; ``None`` for an unconditional network.
+            labels: ``(B, parts)`` of dtype int64, or shares of each combination, see
+                `blastogan.networks.conditioning.soft_labels`; ``None`` for an unconditional
+                network.
             resolution: Resolution in pixels; ``None`` for the highest.
             alpha: Weight of the newest resolution, 0 to 1: at 0 only the halved images are seen.
 

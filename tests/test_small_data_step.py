@@ -1,0 +1,115 @@
+"""What a step of training does where images are few: who sees what, under which grade."""
+
+from __future__ import annotations
+
+import pytest
+import test_training_step
+import torch
+from test_training_step import batches, run_steps
+
+from blastogan.errors import UserError
+from blastogan.modules.passes import Pass
+
+BRIGHTER = {"augment": {"brightness": 5.0}, "augment_p": 1.0}
+BOTH = pytest.mark.parametrize("name", ["progan", "stylegan"])
+
+
+def watched(module):
+    """What D is given in a step, and the weight of the grade that G is."""
+    seen, weights = [], []
+
+    def of_discriminator(_, args, kwargs):
+        seen.append((args[0].detach().clone(), None if args[1] is None else args[1].clone()))
+
+    def of_generator(_, args, kwargs):
+        weights.append(kwargs.get("condition", args[2] if len(args) > 2 else None))
+
+    module.discriminator.register_forward_pre_hook(of_discriminator, with_kwargs=True)
+    labelled = getattr(module.generator, "mapping", module.generator)
+    labelled.register_forward_pre_hook(of_generator, with_kwargs=True)
+    return seen, weights
+
+
+def spread(images):
+    """Deviation of the images' means: about 5 where each is brightened by itself."""
+    return images.mean(dim=(1, 2, 3)).std().item()
+
+
+@BOTH
+@pytest.mark.parametrize("r1_interval", [1, 1000])
+def test_all_that_d_sees_is_augmented_for_d_and_for_g(name, r1_interval, make_module):
+    module = make_module(name, r1_interval=r1_interval, stddev_group=1, **BRIGHTER)
+    # the first step is R1's turn in any case
+    module.images_shown = 8 * (r1_interval > 1)
+    seen, _ = watched(module)
+    run_steps(module, 1, size=8)
+    # on R1's turn fakes and reals apart, then G's fakes
+    parts = [part for images, _ in seen for part in images.split(8)]
+    assert len(parts) == 3
+    for part in parts:
+        assert spread(part) > 2.0
+    levels = [part.mean(dim=(1, 2, 3)) for part in parts]
+    for n in range(3):
+        # each has draws of its own
+        assert (levels[n] - levels[n - 1]).abs().max() > 1.0
+
+
+def test_r1_is_of_the_images_before_augmentation(make_module):
+    # half the contrast: the gradient by the image is half of that by what D sees
+    module = make_module(r1_interval=1, augment={"contrast": 1.0}, augment_p=1.0)
+    plain = make_module(r1_interval=1)
+    reals = torch.rand(4, 1, 16, 16) * 2 - 1
+    labels = torch.zeros(4, 2, dtype=torch.int64)
+    part = Pass(reals.clone(), labels, 0, labels)
+    terms, _ = module._discriminator_loss(part, torch.rand(4, 1, 16, 16), 4)
+    given = reals.clone().requires_grad_()
+    logits = plain.discriminator(module._seen("reals", given, part), labels)
+    (gradient,) = torch.autograd.grad(logits.sum(), given)
+    expected = gradient.square().sum(dim=(1, 2, 3)).mean() / 2
+    assert terms["r1"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@BOTH
+def test_the_probability_follows_reals_alone(name, make_module):
+    module = make_module(name, augment="bgc", augment_kimg=0.1)
+    bias = module.discriminator.score.bias
+
+    def sure(reals, fakes, part):
+        return torch.ones(len(reals)) + 0 * bias, 0 * bias - torch.ones(len(fakes))
+
+    module._score_both = sure
+    module.images_shown = 16  # not R1's turn
+    run_steps(module, 5)
+    assert float(module.augmentation.sign_real) == 1.0
+    assert float(module.augmentation.p) > 0
+
+
+@BOTH
+def test_the_generator_is_told_the_weight_of_the_grade(name, make_module):
+    module = make_module(name, ramp_kimg=[0.0, 0.032])
+    _, weights = watched(module)
+    run_steps(module, 3)
+    # two passes a step, of 4 images each
+    assert weights == pytest.approx([0.0, 0.0, 0.125, 0.125, 0.25, 0.25])
+
+
+@BOTH
+def test_balanced_labels_are_those_of_fakes_in_both_networks(name, make_module, monkeypatch):
+    module = make_module(name, fake_labels="balanced", r1_interval=1000)
+    module.images_shown = 16
+    module.grade_counts[3, 3] = 1
+    seen, _ = watched(module)
+    labels = torch.zeros(16, 2, dtype=torch.int64)
+    (batch,) = batches(1, size=16)
+    monkeypatch.setattr(test_training_step, "batches", lambda _: [{**batch, "labels": labels}])
+    run_steps(module, 1)
+    (_, both), (_, of_generator) = seen
+    assert torch.equal(both[:16], labels)
+    assert torch.equal(both[16:], of_generator)
+    # half of the grades seen are DD
+    assert 2 < int((of_generator[:, 0] == 3).sum()) < 14
+
+
+def test_a_penalty_between_two_grades_is_refused(make_module):
+    with pytest.raises(UserError, match="of one grade"):
+        make_module(fake_labels="balanced", regularizer="gradient_penalty")
