@@ -51,7 +51,7 @@ def test_all_that_d_sees_is_augmented_for_d_and_for_g(name, r1_interval, make_mo
     levels = [part.mean(dim=(1, 2, 3)) for part in parts]
     for n in range(3):
         # each has draws of its own
-        assert (levels[n] - levels[n - 1]).abs().max() > 1.0
+        assert (levels[n] - levels[n - 1]).std() > 2.0
 
 
 def test_r1_is_of_the_images_before_augmentation(make_module):
