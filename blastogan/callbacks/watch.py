@@ -39,9 +39,9 @@ class DivergenceWatch(Callback):
     ``logits_held_out``, ``logits_generated``, ``sign_real`` (r_t) and ``overfitting`` (r_v; both
     Karras et al. 2020, "Training generative adversarial networks with limited data", equation 1),
     ``diversity`` (`blastogan.callbacks.look.diversity`) and the largest and the median norm of the
-    gradients in the tick; where D sees augmented images also ``augment_p`` and the shares
-    of turned, shifted and dark images (`blastogan.metrics.leaks.LeakDetector`). When which of them
-    alarms is said in `blastogan.callbacks.alarms`.
+    gradients in the tick; where D sees augmented images also the shares of turned, shifted and dark
+    images (`blastogan.metrics.leaks.LeakDetector`). When which of them alarms is said in
+    `blastogan.callbacks.alarms`.
 
     Weights and random states are left alone. All processes take the same look, and that of the
     first counts.
@@ -178,7 +178,9 @@ class DivergenceWatch(Callback):
         if looks and row:
             for logger in trainer.loggers:
                 place = position(self.schedule, module.images_shown)
-                logger.log_metrics(place | row, step=module.images_shown)
+                # p is among what the steps tell
+                told = {name: value for name, value in row.items() if name != "augment_p"}
+                logger.log_metrics(place | told, step=module.images_shown)
         self._judge(trainer, module, row)
 
     def _summary(self) -> dict[str, float]:
