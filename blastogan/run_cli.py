@@ -242,6 +242,11 @@ def run(command_line: type[RunCLI], args: Sequence[str]) -> int:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
+    except ValueError as error:
+        told = _told_by_user_error(error)
+        if told is None:
+            raise
+        raise told from None
     except OSError as error:
         folder = claimed_folder()
         if folder is None:
@@ -276,6 +281,14 @@ def requeued_by_signal() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _told_by_user_error(error: BaseException) -> UserError | None:
+    """The error that another was raised for: a parser wraps what a class says of its arguments."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, UserError):
+        found = found.__cause__ or found.__context__
+    return found
 
 
 def _of_stopped_run(folder: Path, error: OSError) -> str:

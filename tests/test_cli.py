@@ -104,6 +104,7 @@ WRONG = {
     "junk checkpoint": (["generate", "junk.ckpt", "x"], "cannot read"),
     "resolution": (["fit", "--config", "tiny.yaml", "--schedule.final_resolution", "24"], "power"),
     "stddev": (["fit", "--config", "tiny.yaml", "--schedule.batch_size", "6"], "multiple of the"),
+    "model": (["fit", "--config", "tiny.yaml", "--model.init_args.augment", "all"], "expected one"),
     "seed": (["fit", "--config", "tiny.yaml", "--seed_everything", "-1"], "seed_everything is -1"),
     "no folder": (["fit", "--config", "tiny.yaml", "--data.root", "absent"], "absent"),
     "empty folder": (["fit", "--config", "tiny.yaml", "--data.root", "empty"], "empty"),
