@@ -12,8 +12,8 @@ from torch import Tensor
 def warp(images: Tensor, matrices: Tensor) -> Tensor:
     """Images seen through affine maps, by cubic interpolation, reflected beyond their edges.
 
-    Karras et al. 2020 sample an image of twice the resolution and filter it, at several times the
-    cost; here images that are made smaller may alias a little. Reals and fakes alike.
+    Karras et al. 2020 sample an image of twice the resolution and filter it, which takes more work;
+    here images that are made smaller may alias a little. Reals and fakes alike.
 
     Coordinates are those of `torch.nn.functional.affine_grid`: x to the right and y down, -1 and 1
     the outer edges of the image.
