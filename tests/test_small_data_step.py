@@ -8,6 +8,7 @@ import torch
 from test_training_step import batches, run_steps
 
 from blastogan.errors import UserError
+from blastogan.modules.checkpoints import check_checkpoint
 from blastogan.modules.passes import Pass
 
 BRIGHTER = {"augment": {"brightness": 5.0}, "augment_p": 1.0}
@@ -113,3 +114,56 @@ def test_balanced_labels_are_those_of_fakes_in_both_networks(name, make_module, 
 def test_a_penalty_between_two_grades_is_refused(make_module):
     with pytest.raises(UserError, match="of one grade"):
         make_module(fake_labels="balanced", regularizer="gradient_penalty")
+
+
+# -- checkpoints ---------------------------------------------------------------------------------
+
+
+def resumed(make_module, before, after, p=0.4):
+    """p of a module that goes on from the checkpoint of another, whose p had come to a value."""
+    old, new = make_module(**before), make_module(**after)
+    if old.augmentation is not None:
+        old.augmentation.p.fill_(p)
+    checkpoint = {"state_dict": old.state_dict(), "hyper_parameters": dict(old.hparams)}
+    old.on_save_checkpoint(checkpoint)
+    new.on_load_checkpoint(checkpoint)
+    new.load_state_dict(checkpoint["state_dict"])
+    return new.augment_probability()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"augment": "bgc"}, {"augment": "bgc", "augment_target": 0.3}, 0.4),
+        ({"augment": "bgc"}, {"augment": "bgc", "augment_p": 0.2}, 0.2),
+        ({"augment": "bgc", "augment_p": 0.4}, {"augment": "bgc"}, 0.0),
+        ({"augment": "diffaugment"}, {"augment": "bgc"}, 0.0),
+        ({"augment": "bgc"}, {}, 0.0),
+        ({}, {"augment": "bgc"}, 0.0),
+    ],
+)
+def test_augmentation_goes_on_where_it_is_what_it_was(before, after, expected, make_module):
+    assert resumed(make_module, before, after) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({}, {"factorised": False}, "factorised is True in the checkpoint and False"),
+        ({}, {"ramp_kimg": [1, 2]}, r"ramp_kimg is None in the checkpoint and \[1, 2\]"),
+        ({"ramp_kimg": [1, 2]}, {}, "and None in the configuration"),
+    ],
+)
+def test_networks_of_other_conditioning_are_refused_by_name(before, after, message, make_module):
+    old = make_module(**before)
+    checkpoint = {"hyper_parameters": dict(old.hparams)}
+    old.on_save_checkpoint(checkpoint)
+    with pytest.raises(UserError, match=message):
+        check_checkpoint(checkpoint, "ProGANModule", dict(make_module(**after).hparams))
+
+
+def test_a_ramp_may_get_another_span(make_module):
+    old = make_module(ramp_kimg=[1, 2])
+    checkpoint = {"hyper_parameters": dict(old.hparams)}
+    old.on_save_checkpoint(checkpoint)
+    check_checkpoint(checkpoint, "ProGANModule", dict(make_module(ramp_kimg=[1, 4]).hparams))

@@ -142,6 +142,14 @@ def test_a_head_without_grades_becomes_the_score_without_grades():
     close(scores(new.discriminator), scores(old.discriminator, "AB")[:, 0])
 
 
+def test_a_score_with_grades_becomes_the_head_without_them_by_their_mean():
+    old, new = make(), make(seed=1, ramp_kimg=[1.0, 2.0])
+    law(old, AA=1, CB=3)
+    take_over(new, saved(old))
+    mean = scores(old.discriminator, "AA") / 4 + scores(old.discriminator, "CB") * 3 / 4
+    close(scores(new.discriminator, "AB")[:, 0], mean)
+
+
 @BOTH
 def test_a_grade_that_did_not_count_yet_is_not_in_the_mean(name):
     old, new = make(name, ramp_kimg=[2.0, 4.0]), make(name, seed=1, **NONE)

@@ -14,7 +14,7 @@ from blastogan.allocator import keep_freed_memory
 from blastogan.augment import AugmentationSettings
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
-from blastogan.grades import LETTERS
+from blastogan.grades import LABEL_SIZES
 from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, r1_gamma_rule
 from blastogan.modules.compiling import CompileMode
 from blastogan.modules.draws import SampleDraws
@@ -27,6 +27,7 @@ from blastogan.modules.ranks import rank_and_size, sum_over_ranks
 from blastogan.modules.requests import balanced_labels
 from blastogan.modules.scoring import Augment, ScoringModule
 from blastogan.modules.strategy import wrapped_by_ddp
+from blastogan.networks.conditioning import flat_labels
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
 
 Regularizer = Literal["r1", "gradient_penalty", "none"]
@@ -356,7 +357,7 @@ class BaseGANModule(ScoringModule):
         return getattr(precision, "scaler", None) is not None
 
     def _count_grades(self, labels: Tensor) -> None:
-        flat = labels[:, 0] * len(LETTERS) + labels[:, 1]
+        flat = flat_labels(labels, LABEL_SIZES)
         counts = torch.zeros_like(self.grade_counts)
         counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
         self.grade_counts += sum_over_ranks(counts)
