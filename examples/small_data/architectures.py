@@ -10,11 +10,20 @@ grader that was trained on 20,000 others, with means and deviations over the see
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from runs import Run, fidelity, grader_of, load, parser, save, settings, summary, train
+from runs import (
+    Run,
+    fidelity,
+    grader_of,
+    load,
+    parser,
+    save,
+    settings,
+    show_fidelity,
+    train_in_turn,
+)
 
 OWN: dict[str, dict[str, Any]] = {
     "ProGANModule": {},
@@ -50,18 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     found.add_argument("--seeds", type=int, default=3)
     options = found.parse_args(arguments)
     runs, grader = runs_of(options, range(options.seeds)), grader_of(options)
-    train([run for some in zip(*runs.values(), strict=True) for run in some], options.folder,
-          options.jobs)  # fmt: skip
+    train_in_turn(runs, options.folder, options.jobs)
     rows = {
         name: [fidelity(load(options.folder, run), grader, "study") for run in some]
         for name, some in runs.items()
     }
-    for metric, scale in (("kid", 1000), ("fid", 1), ("swd", 1), ("recall", 1)):
-        cells = [
-            f"{name} {summary([scale * row[metric] for row in some])}"
-            for name, some in rows.items()
-        ]
-        sys.stdout.write(f"{metric:>8} x {scale:<5} {'   '.join(cells)}\n")
+    show_fidelity(rows)
     save(rows, options.folder / "architectures.json")
     return rows
 

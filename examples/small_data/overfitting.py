@@ -19,7 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from runs import Run, column, fidelity, grader_of, load, parser, save, settings, summary, train
+from runs import (
+    Run,
+    column,
+    fidelity,
+    grader_of,
+    load,
+    parser,
+    save,
+    settings,
+    show_fidelity,
+    summary,
+    train_in_turn,
+)
 
 SIDES = {"none": "none", "adaptive": "grade-preserving"}
 COLOURS = {"none": "tab:red", "adaptive": "tab:blue"}
@@ -83,17 +95,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options = found.parse_args(arguments)
     runs = runs_of(options, range(options.seeds))
     grader = grader_of(options)
-    train([run for some in zip(*runs.values(), strict=True) for run in some], options.folder,
-          options.jobs)  # fmt: skip
+    train_in_turn(runs, options.folder, options.jobs)
     rows = {
         side: [fidelity(load(options.folder, run), grader, "balanced") for run in some]
         for side, some in runs.items()
     }
-    for name, scale in (("kid", 1000), ("fid", 1), ("swd", 1), ("recall", 1)):
-        means = {side: [scale * row[name] for row in rows[side]] for side in rows}
-        better = 1 - sum(means["adaptive"]) / sum(means["none"])
-        cells = "   ".join(f"{side} {summary(values)}" for side, values in means.items())
-        sys.stdout.write(f"{name:>8} x {scale:<5} {cells}   {better:+.0%} less\n")
+    show_fidelity(rows)
+    for name in ("kid", "swd"):
+        sums = {side: sum(row[name] for row in some) for side, some in rows.items()}
+        better = 1 - sums["adaptive"] / sums["none"]
+        sys.stdout.write(f"{name:>8} with adaptive augmentation: {better:+.0%} less\n")
     for side, some in runs.items():
         last = [column(options.folder, run, "overfitting")[-5:] for run in some]
         values = [sum(value for _, value in points) / len(points) for points in last]

@@ -104,6 +104,20 @@ def train(runs: Sequence[Run], folder: Path, jobs: int) -> None:
         list(pool.map(one, runs))
 
 
+def train_in_turn(runs: Mapping[str, Sequence[Run]], folder: Path, jobs: int) -> None:
+    """Train the runs of all sides, seed by seed."""
+    train([run for some in zip(*runs.values(), strict=True) for run in some], folder, jobs)
+
+
+def show_fidelity(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """A line for each metric: mean and deviation over the seeds of each side."""
+    for name, scale in (("kid", 1000), ("fid", 1), ("swd", 1), ("recall", 1)):
+        cells = [
+            f"{side} {summary([scale * row[name] for row in some])}" for side, some in rows.items()
+        ]
+        sys.stdout.write(f"{name:>8} x {scale:<5} {'   '.join(cells)}\n")
+
+
 def grader_of(options: argparse.Namespace) -> Path:
     """Weights of a grader that was trained on 20,000 phantoms of another seed; trained once."""
     folder = options.folder / f"grader-{options.resolution}"
