@@ -43,9 +43,9 @@ def test_the_experiments_train_measure_and_go_on(experiment, capsys):
     assert all({"kid", "fid", "swd"} <= row[0].keys() for row in rows.values())
     said = capsys.readouterr().out
     assert "kid x 1000" in said
-    assert Image.open("runs/overfitting.png").width > 1000
-    assert json.loads(Path("runs/overfitting.json").read_text()) == rows
-    checkpoint = Path("runs/overfitting-none-0/checkpoints/last.ckpt")
+    assert Image.open("runs/overfitting-0.02.png").width > 1000
+    assert json.loads(Path("runs/overfitting-0.02.json").read_text()) == rows
+    checkpoint = Path("runs/overfitting-0.02-none-0/checkpoints/last.ckpt")
     before = checkpoint.stat().st_mtime_ns
     # what has ended is measured again, and not trained
     assert experiment("overfitting", "--seeds", "1") == rows
