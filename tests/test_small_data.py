@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from blastogan.grades import CLASSES
+
 FOLDER = Path(__file__).parents[1] / "examples" / "small_data"
 
 
@@ -21,7 +23,11 @@ def experiment(tmp_path, monkeypatch):
     shared = importlib.import_module("runs")
     monkeypatch.setattr(shared, "GRADER_IMAGES", 48)
     phantoms, settings = shared.reference, shared.settings
-    monkeypatch.setattr(shared, "reference", lambda _, counts, *args: phantoms(40, counts, *args))
+
+    def few(count, *args):
+        return phantoms(min(count, 40), *args)
+
+    monkeypatch.setattr(shared, "reference", few)
 
     def short(options):
         small = {"schedule.hold_kimg": 0.064, "schedule.fade_kimg": 0.064, "watch.num_images": 16}
@@ -50,3 +56,19 @@ def test_the_experiments_train_measure_and_go_on(experiment, capsys):
     # what has ended is measured again, and not trained
     assert experiment("overfitting", "--seeds", "1") == rows
     assert checkpoint.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_grades_and_architectures_train_and_measure(experiment, capsys):
+    rows = experiment("grades", "--only", "neither", "--count", "4")
+    assert rows.keys() == {"neither"}
+    classes = rows["neither"]["classes"]
+    assert classes.keys() == set(CLASSES)
+    assert all(0 <= share <= 1 for row in classes.values() for share in row.values())
+    said = capsys.readouterr().out
+    assert "ICM A" in said
+    assert "mean ratio ICM" in said
+    assert json.loads(Path("runs/grades-0.json").read_text()) == rows
+    sides = experiment("architectures", "--seeds", "1")
+    assert sides.keys() == {"ProGANModule", "StyleGANModule"}
+    assert "swd x 1" in capsys.readouterr().out

@@ -113,6 +113,7 @@ def draw(folder: Path, runs: Mapping[str, Sequence[Run]], title: str, path: Path
     panels["overfitting"].legend(fontsize=8)
     for axes in panels.values():
         axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
     figure.savefig(path)
 
 
@@ -132,8 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     show_fidelity(rows)
     for name in ("kid", "swd"):
         sums = {side: sum(row[name] for row in some) for side, some in rows.items()}
-        better = 1 - sums["adaptive"] / sums["none"]
-        sys.stdout.write(f"{name:>8} with adaptive augmentation: {better:+.0%} less\n")
+        change = sums["adaptive"] / sums["none"] - 1
+        sys.stdout.write(f"{name:>8} by adaptive augmentation: {change:+.0%}\n")
     for side, some in runs.items():
         last = [column(options.folder, run, "overfitting")[-5:] for run in some]
         values = [sum(value for _, value in points) / len(points) for points in last]
