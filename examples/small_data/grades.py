@@ -1,6 +1,6 @@
 """Whether samples have the grade that was asked for, with 3,000 images of lopsided classes.
 
-    python examples/small_data/grades.py [--kimg 200] [--folder runs/small-data]
+    python examples/small_data/grades.py [--kimg 250] [--folder runs/small-data]
 
 Trains conditional ProGANs on 3,000 phantoms whose classes are as rare as in public data: with the
 grade ramped in and factorised embeddings, without either of the two, and without both. A grader
@@ -32,6 +32,8 @@ from runs import (
 )
 
 EMBRYOS = 3000
+RAMP = (0.16, 0.4)
+"""Shares of ``--kimg`` at which grades begin to count, and count in full."""
 
 
 def runs_of(options: argparse.Namespace) -> dict[str, Run]:
@@ -46,8 +48,7 @@ def runs_of(options: argparse.Namespace) -> dict[str, Run]:
         "model.init_args.augment_kimg": 100,
         "seed_everything": options.seed,
     }
-    total = options.kimg
-    ramp = {"model.init_args.ramp_kimg": [0.2 * total, 0.5 * total]}
+    ramp = {"model.init_args.ramp_kimg": [share * options.kimg for share in RAMP]}
     joint = {"model.init_args.factorised": False}
     changes: dict[str, dict[str, Any]] = {
         "recommended": ramp,
@@ -76,7 +77,7 @@ def show(name: str, rows: dict[str, dict[str, float]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, measure, print."""
-    found = parser(__doc__ or "", kimg=200)
+    found = parser(__doc__ or "", kimg=250)
     found.add_argument("--seed", type=int, default=0)
     found.add_argument("--count", type=int, default=200, help="samples of each class")
     found.add_argument("--only", action="append", help="of the four runs")
