@@ -1,6 +1,6 @@
 """Whether samples have the grade that was asked for, with 3,000 images of lopsided classes.
 
-    python examples/small_data/grades.py [--kimg 250] [--folder runs/small-data]
+    python examples/small_data/grades.py [--kimg 200] [--folder runs/small-data]
 
 Trains conditional ProGANs on 3,000 phantoms whose classes are as rare as in public data: with the
 grade ramped in and factorised embeddings, without either of the two, and without both. A grader
@@ -32,7 +32,7 @@ from runs import (
 )
 
 EMBRYOS = 3000
-RAMP = (0.16, 0.4)
+RAMP = (0.2, 0.5)
 """Shares of ``--kimg`` at which grades begin to count, and count in full."""
 
 
@@ -77,7 +77,7 @@ def show(name: str, rows: dict[str, dict[str, float]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, measure, print."""
-    found = parser(__doc__ or "", kimg=250)
+    found = parser(__doc__ or "", kimg=200)
     found.add_argument("--seed", type=int, default=0)
     found.add_argument("--count", type=int, default=200, help="samples of each class")
     found.add_argument("--only", action="append", help="of the four runs")
