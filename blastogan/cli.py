@@ -273,7 +273,11 @@ class BlastoganCLI(RunCLI):
         _log.info("run folder: %s", self.trainer.default_root_dir)
         shown = (self.checkpoint or {}).get("blastogan", {}).get("images_shown", 0)
         if shown >= self.datamodule.schedule.total_images:
-            _log.info("this run has shown all %d images of its schedule: nothing is left", shown)
+            _log.info(
+                "this run has shown all %d images of its schedule: nothing is left. To train it "
+                "longer, raise --schedule.hold_kimg of the last resolution",
+                shown,
+            )
         super().before_fit()
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -253,6 +253,20 @@ class GrowthSchedule:
     def total_ticks(self) -> int:
         """Ticks of the whole schedule, which is ``max_epochs`` of Lightning's trainer."""
         return self.total_images // self.tick_images
+
+    def prolongs(self, other: GrowthSchedule) -> bool:
+        """Whether a run of `other` may go on with this: it is the same, or ends with a longer hold.
+
+        Learning rates do not matter.
+        """
+        own, theirs = (replace(each, learning_rate=None).phases for each in (self, other))
+        if (self.resolutions, self.tick_images) != (other.resolutions, other.tick_images):
+            return False
+        if own[: len(theirs)] == theirs:
+            return True
+        last = theirs[-1]
+        longer = replace(last, end=max(last.end, own[-1].end))
+        return last.kind == "hold" and own == (*theirs[:-1], longer)
 
     def at(self, images_shown: int) -> GrowthState:
         """Phase and alpha for the batch that comes next after `images_shown` images.

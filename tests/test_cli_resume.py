@@ -40,6 +40,24 @@ def test_a_run_stopped_anywhere_and_resumed_is_bit_equal(images, workers, traine
     assert cut == whole
 
 
+def test_a_run_that_has_ended_goes_on_for_longer(trained, caplog):
+    run, longer = trained / "runs/tiny", ["--schedule.hold_kimg", "{8: 0.064, 16: 0.128}"]
+    assert blastogan("fit", "--config", "tiny.yaml", "--run_dir", "whole", *longer) == 0
+    caplog.clear()
+    fit = ["fit", "--resume", "--run_dir", run]
+    assert blastogan(*fit) == 0
+    assert "To train it longer, raise --schedule.hold_kimg" in caplog.text
+    assert blastogan(*fit, *longer) == 0
+    last = run / "checkpoints/last.ckpt"
+    assert weights(last)["blastogan"]["images_shown"] == 256
+    assert_same_run(last, Path("whole/checkpoints/last.ckpt"))
+    assert read_table(run / "fidelity.csv")[-1]["kimg"] == "0.256"
+    # the next resume finds the longer schedule by itself
+    caplog.clear()
+    assert blastogan(*fit) == 0
+    assert "has shown all 256 images" in caplog.text
+
+
 LONG = "--schedule.hold_kimg=64"
 
 

@@ -88,6 +88,35 @@ def test_a_schedule_comes_back_from_plain_values():
 
 
 @pytest.mark.parametrize(
+    ("changes", "prolongs"),
+    [
+        ({}, True),
+        ({"hold_kimg": {8: 1.0, 16: 1.5}}, True),
+        ({"hold_kimg": {8: 1.0, 16: 1.5}, "learning_rate": 0.1}, True),
+        ({"hold_kimg": {8: 1.0, 16: 0.5}}, False),
+        ({"hold_kimg": {8: 1.0, 16: 0.0}}, False),
+        ({"hold_kimg": {8: 1.5, 16: 1.5}}, False),
+        ({"fade_kimg": 2.0}, False),
+        ({"tick_kimg": 0.25}, False),
+        ({"batch_size": 4}, False),
+        ({"final_resolution": 32, "hold_kimg": 1.0}, False),
+    ],
+)
+def test_only_a_longer_last_hold_prolongs_a_schedule(changes, prolongs):
+    first = {"start_resolution": 8, "final_resolution": 16, "fade_kimg": 1.0, "batch_size": 8}
+    first |= {"hold_kimg": {8: 1.0, 16: 1.0}, "tick_kimg": 0.5}
+    assert GrowthSchedule(**{**first, **changes}).prolongs(GrowthSchedule(**first)) == prolongs
+
+
+def test_a_schedule_that_ends_with_a_fade_is_prolonged_by_a_hold():
+    faded, held = (GrowthSchedule(8, 16, 1.0, {8: 1.0, 16: x}, 8, None, 0.5) for x in (0, 1.0))
+    assert held.prolongs(faded)
+    assert not faded.prolongs(held)
+    longer = GrowthSchedule(8, 16, 1.5, {8: 1.0, 16: 0}, 8, None, 0.5)
+    assert not longer.prolongs(faded)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"final_resolution": 48}, "final_resolution is 48.*power of two.*nearest is 64"),

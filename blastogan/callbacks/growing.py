@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import Any
 
@@ -135,23 +134,22 @@ class ProgressiveGrowing(Callback):
         """Compare schedules.
 
         Raises:
-            UserError: If the checkpoint was trained on another schedule.
+            UserError: If the checkpoint was trained on another schedule, and this does not only
+                hold its last resolution for longer.
         """
         saved = GrowthSchedule.from_dict(state_dict["schedule"])
-        # the learning rate may be changed when a run is resumed
-        own = dataclasses.replace(self.schedule, learning_rate=None)
-        saved = dataclasses.replace(saved, learning_rate=None)
-        if saved.phases == own.phases and saved.tick_images == own.tick_images:
+        if self.schedule.prolongs(saved):
             return
-        mine, theirs = own.to_dict(), saved.to_dict()
+        mine, theirs = self.schedule.to_dict(), saved.to_dict()
         different = [
             f"{name} is {theirs[name]} in the checkpoint and {mine[name]} in the configuration"
             for name in mine
-            if mine[name] != theirs[name]
+            if mine[name] != theirs[name] and name != "learning_rate"
         ]
         raise UserError(
             "the checkpoint was trained on another schedule: " + "; ".join(different) + ". "
-            "Go on with the schedule of the checkpoint; its run folder has it in config.yaml."
+            "Go on with the schedule of the checkpoint, which its run folder has in config.yaml; "
+            "only hold_kimg of the last resolution may be raised."
         )
 
 
