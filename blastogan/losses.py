@@ -97,15 +97,3 @@ def drift(real_logits: Tensor) -> Tensor:
         real_logits: ``(B,)``.
     """
     return real_logits.square().mean()
-
-
-def r1_gamma_rule(resolution: int, batch_size: int) -> float:
-    """Weight of `r1` by resolution and batch, ``0.0002 resolution^2 / batch``.
-
-    Karras et al. 2020 (ADA), appendix C and the ``auto`` configuration of their code.
-
-    Args:
-        resolution: In pixels.
-        batch_size: Global batch size.
-    """
-    return 0.0002 * resolution**2 / batch_size

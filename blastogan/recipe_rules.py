@@ -17,9 +17,10 @@ from blastogan.growth import GrowthSchedule, resolutions_between
 GAMMA_FACTOR = 0.0002
 """Of resolution squared over batch (ADA, configuration ``auto`` of its authors)."""
 GAMMA_FLOOR = 0.1
-"""Ours: at 32 pixels in batches of 16 the rule gives 0.013, with which samples of a grade came out
-alike on phantoms; with 0.1 and 0.5 they did not. With 300 phantoms in batches of 8, KID was 3.7
-times as high with 0.02 as with 0.1 (``examples/small_data/overfitting.py``, no augmentation)."""
+"""Ours, at every resolution: at 32 pixels in batches of 16 the rule gives 0.013, with which samples
+of a grade came out alike on phantoms; with 0.1 and 0.5 they did not. With 300 phantoms in batches
+of 8, KID was 3.7 times as high with 0.02 as with 0.1 (``examples/small_data/overfitting.py``, no
+augmentation)."""
 EMA_KIMG_PER_IMAGE = 10 / 32
 """Half-life of the average, by images of a batch (ADA, configuration ``auto``)."""
 
@@ -173,8 +174,21 @@ def _in_ticks(kimg: float, tick_images: int) -> float:
     return max(1, round(kimg * 1000 / tick_images)) * tick_images / 1000
 
 
+def r1_gamma_rule(resolution: int, batch_size: int) -> float:
+    """Weight of R1 by resolution and batch, ``0.0002 resolution^2 / batch``, not below a floor.
+
+    Karras et al. 2020 (ADA), appendix C and the ``auto`` configuration of their code, for networks
+    of one resolution; the floor is ours, see `GAMMA_FLOOR`, and counts while a network grows.
+
+    Args:
+        resolution: In pixels.
+        batch_size: Global batch size.
+    """
+    return max(GAMMA_FLOOR, GAMMA_FACTOR * resolution**2 / batch_size)
+
+
 def choose_gamma(resolution: int, batch: int) -> Choice:
-    """Weight of R1: the rule for the final resolution, with a floor, held throughout."""
+    """Weight of R1: the rule for the final resolution, held throughout."""
     rule = GAMMA_FACTOR * resolution**2 / batch
     told = f"{GAMMA_FACTOR:g} x {resolution}^2 / {batch}"
     why = f"weight of R1: {told} (Karras et al. 2020); the first to try at a quarter and four times"
@@ -183,7 +197,7 @@ def choose_gamma(resolution: int, batch: int) -> Choice:
             f"weight of R1: not the {rule:.2g} of {told} (Karras et al. 2020): with 0.013, samples "
             "of a grade came out alike (our observation, phantoms at 32x32)"
         )
-    return Choice(f"{MODEL}.r1_gamma", max(GAMMA_FLOOR, float(f"{rule:.3g}")), why)
+    return Choice(f"{MODEL}.r1_gamma", float(f"{r1_gamma_rule(resolution, batch):.3g}"), why)
 
 
 def choose_ema(batch: int) -> Choice:

@@ -11,7 +11,6 @@ from blastogan.losses import (
     hinge,
     logistic,
     r1,
-    r1_gamma_rule,
     wgan,
 )
 from blastogan.modules.ema import ema_decay, update_ema
@@ -54,10 +53,6 @@ def test_penalties_can_be_differentiated_by_the_weights():
     reals = torch.randn(2, 3, 4, 4, requires_grad=True)
     r1((reals * weight).sum(dim=(1, 2, 3)), reals).backward()
     torch.testing.assert_close(weight.grad, torch.ones(3, 4, 4))
-
-
-def test_gamma_rule():
-    assert r1_gamma_rule(256, 16) == pytest.approx(0.8192)
 
 
 def test_ema_halves_in_one_half_life_whatever_the_batch():

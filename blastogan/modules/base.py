@@ -15,7 +15,7 @@ from blastogan.augment import AugmentationSettings
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import LABEL_SIZES
-from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, r1_gamma_rule
+from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1
 from blastogan.modules.compiling import CompileMode
 from blastogan.modules.draws import SampleDraws
 from blastogan.modules.ema import ema_decay, update_ema
@@ -29,6 +29,7 @@ from blastogan.modules.scoring import Augment, ScoringModule
 from blastogan.modules.strategy import wrapped_by_ddp
 from blastogan.networks.conditioning import flat_labels
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
+from blastogan.recipe_rules import r1_gamma_rule
 
 Regularizer = Literal["r1", "gradient_penalty", "none"]
 
@@ -54,7 +55,7 @@ class BaseGANModule(ScoringModule):
         discriminator: Its opponent, for the same resolutions and labels.
         loss: ``wgan``, ``logistic`` or ``hinge``.
         regularizer: ``r1``, ``gradient_penalty`` or ``none``.
-        r1_gamma: Weight of R1; ``None`` follows `blastogan.losses.r1_gamma_rule`.
+        r1_gamma: Weight of R1; ``None`` follows `blastogan.recipe_rules.r1_gamma_rule`.
         r1_interval: R1 is taken every so many steps and weighted up by as much (lazy
             regularisation, Karras et al. 2020, StyleGAN2, section 3.1).
         gradient_penalty_weight: Weight of the gradient penalty, taken every step.
