@@ -273,12 +273,22 @@ class BlastoganCLI(RunCLI):
         _log.info("run folder: %s", self.trainer.default_root_dir)
         shown = (self.checkpoint or {}).get("blastogan", {}).get("images_shown", 0)
         if shown >= self.datamodule.schedule.total_images:
-            _log.info(
-                "this run has shown all %d images of its schedule: nothing is left. To train it "
-                "longer, raise --schedule.hold_kimg of the last resolution",
-                shown,
-            )
+            self._end_at_once(shown)
         super().before_fit()
+
+    def _end_at_once(self, shown: int) -> None:
+        """Of a run that has ended, keep the configuration it was trained by; branch off nothing."""
+        told = (
+            f"this run has shown all {shown} images of its schedule: nothing is left. To train it "
+            "longer, raise --schedule.hold_kimg of the last resolution"
+        )
+        path = Path(self._get(self.config_init, "ckpt_path"))
+        if run_of_checkpoint(path).resolve() != Path(self.trainer.default_root_dir).resolve():
+            raise UserError(f"{path}: {told}")
+        _log.info("%s", told)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RunConfig):
+                callback.needed = False
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Set a run back that has gone wrong, if that is asked for."""

@@ -110,8 +110,13 @@ def classes_of(text: str) -> tuple[str, ...]:
         UserError: If it is neither.
     """
     name = text.strip().upper()
-    if len(name) == 2 and name.count("X") == 1 and name.strip("X") in LETTERS:
+    if len(name) == 2 and "X" in name:
         known = name.strip("X")
+        if known not in tuple(LETTERS):
+            raise UserError(
+                f"unknown grade {text!r}: beside x expected one of {', '.join(LETTERS)}, as in Ax "
+                "(ICM A) or xB (TE B)"
+            )
         return tuple(each for each in CLASSES if each[name.index(known)] == known)
     return (Grade.parse(text).name,)
 
@@ -208,7 +213,7 @@ def _named_counts(
     for part in text.split(","):
         name, _, number = part.partition(":")
         if not number.strip().isdecimal() or int(number) < 1:
-            expected = ", ".join([*words, "or such as AA:20,CC:5"])
+            expected = ", ".join([*words, "or numbers of images such as AA:20,CC:5"])
             raise UserError(f"{option} {text!r}: expected {expected.removeprefix('or ')}")
         names = classes_of(name)
         if names in found:

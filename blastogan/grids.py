@@ -40,7 +40,9 @@ def image_sheet(
     side = images.shape[-1] * factor
     rows = -(-len(images) // columns)
     top = 22 + (18 if titles else 0)
-    sheet = Image.new("RGB", (columns * (side + gap) + gap, top + rows * (side + gap) + gap), PAPER)
+    # few columns are narrower than what is said of them
+    width = max(columns * (side + gap), int(np.ceil(font.getlength(caption))) + gap) + gap
+    sheet = Image.new("RGB", (width, top + rows * (side + gap) + gap), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((gap, 3), caption, INK, font=font)
     for column, title in enumerate(titles):

@@ -101,8 +101,10 @@ class GrowthSchedule:
     """Which resolution is trained when, for how long, and in which batches.
 
     Settings that may differ by resolution are either one number for all or a mapping from each
-    resolution to its number. Phases are rounded to whole ticks and ticks to whole batches of every
-    size in use; `rounding` tells what was rounded.
+    resolution to its number. What a mapping has for resolutions that are not grown through is left
+    aside, so that a schedule can be cut at either end by its resolutions alone. Phases are rounded
+    to whole ticks and ticks to whole batches of every size in use; `rounding` tells what was
+    rounded.
 
     Attributes:
         start_resolution: First resolution in pixels, a power of two from 4 on.
@@ -147,11 +149,12 @@ class GrowthSchedule:
             raise UserError("the schedule shows no image: give hold_kimg or fade_kimg above 0")
 
     def _check_mapping(self, name: str, mapping: Mapping[int, float]) -> None:
-        strange = [r for r in mapping if r not in self.resolutions]
+        possible = resolutions_between(MIN_RESOLUTION, MAX_RESOLUTION)
+        strange = [r for r in mapping if r not in possible]
         if strange:
             raise UserError(
-                f"{name} has a value for {', '.join(map(str, strange))}, which is not among the "
-                f"resolutions {', '.join(map(str, self.resolutions))}"
+                f"{name} has a value for {', '.join(map(str, strange))}, which is no resolution: "
+                f"expected some of {', '.join(map(str, possible))}"
             )
         missing = [r for r in self.resolutions if r not in mapping]
         if name == "fade_kimg" and self.start_resolution in missing:

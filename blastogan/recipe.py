@@ -21,7 +21,9 @@ from blastogan.recipe_rules import (
     SYMMETRIES,
     Choice,
     choose_augmentation,
+    choose_balance,
     choose_ema,
+    choose_evaluations,
     choose_gamma,
     choose_growth,
     choose_ramp,
@@ -127,6 +129,8 @@ def make_recipe(
     smallest_class: int | None = None,
     start_resolution: int = 8,
     *,
+    loss: str = "logistic",
+    regularizer: str = "r1",
     devices: int = 1,
     given: Mapping[str, Any] | None = None,
 ) -> Recipe:
@@ -140,6 +144,8 @@ def make_recipe(
         conditional: Whether the model is told grades, and there are at least two of them.
         smallest_class: Images of the smallest class; ``None`` if that is not known.
         start_resolution: First resolution in pixels.
+        loss: Of the model.
+        regularizer: Of the model; without R1 there is no weight of it.
         devices: By which the batches are multiplied later, as ``scale_batch`` does.
         given: Values by whole name that are chosen already, by hand; the others follow from them.
 
@@ -157,16 +163,18 @@ def make_recipe(
     schedule = GrowthSchedule(start_resolution, resolution, **values)
     batch = schedule.phases[-1].batch_size
     others = [
-        choose_gamma(resolution, batch),
+        *([choose_gamma(resolution, batch)] if regularizer == "r1" else []),
         choose_ema(batch),
-        *choose_augmentation(num_images, img_channels, conditional, schedule),
-        choose_ramp(conditional, smallest_class, schedule),
+        *choose_augmentation(num_images, img_channels, conditional, loss, schedule, given),
+        choose_ramp(conditional, smallest_class, loss, schedule),
         Choice(
             "data.augment",
             SYMMETRIES,
             "an embryo has no canonical orientation: each image stands for eight, turned and "
             "mirrored (our choice)",
         ),
+        choose_balance(conditional),
+        choose_evaluations(schedule),
     ]
     colour = "grey" if img_channels == 1 else "RGB"
     return Recipe(

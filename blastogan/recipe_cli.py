@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CONFIG = ("--config", "-c")
-GROUPS = ("schedule", "model", "data")
+GROUPS = ("schedule", "model", "data", "fidelity")
 
 
 def recipe(args: Sequence[str]) -> int:
@@ -106,7 +106,7 @@ def follow_recipe(
 
     own = _config_of_run(config, run_name)
     if own is not None:
-        _log.info("the recipe is that of the run, in %s", own)
+        _log.info("a run that goes on keeps its settings, those in %s: no new recipe", own)
         run = _parse(parser, [command, f"--config={own}"])
         kept = [Choice(s, _plain(run[s]), "as before") for s in SETTINGS if s in run]
         return with_recipe(write_yaml(kept))
@@ -189,7 +189,8 @@ def _facts(config: Namespace) -> dict[str, Any]:
     batch = config.schedule.batch_size
     if isinstance(batch, dict):
         batch = batch.get(final, batch[max(batch)])
-    told = config.model.init_args.get("conditional", True)
+    of_model = config.model.init_args
+    told = of_model.get("conditional", True)
     return {
         "num_images": sum(counts),
         "resolution": final,
@@ -198,6 +199,8 @@ def _facts(config: Namespace) -> dict[str, Any]:
         "conditional": told and len(counts) > 1,
         "smallest_class": min(counts, default=None),
         "start_resolution": start,
+        "loss": of_model.get("loss", "logistic"),
+        "regularizer": of_model.get("regularizer", "r1"),
     }
 
 

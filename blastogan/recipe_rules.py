@@ -37,6 +37,9 @@ AUGMENT_RISES = 4
 SYMMETRIES = "dihedral"
 """Ours: of the images themselves."""
 
+BALANCE = "sqrt"
+"""Ours: how often grades are shown. With it, letters were found in samples nearly as often as in
+phantoms, of classes as rare as in public data (``examples/small_data/grades.py``)."""
 RAMP_SHARES = (0.2, 0.5)
 """Ours: shares of the schedule at which conditioning begins, and is whole."""
 RAMP_BELOW = 5_000
@@ -55,6 +58,11 @@ TICKS = 320
 SMALL_BATCHES = {32: 64, 1024: 32}
 """Ours: largest batch that a smaller one is doubled to, up to each resolution."""
 
+EVALUATE_KIMG = 500.0
+"""As in a run without a recipe: between evaluations within a phase."""
+EVALUATIONS = 8
+"""Ours: fewest evaluations while the final resolution is held, among which the best is found."""
+
 FEW_IMAGES = 1_000
 """Below it a set is said to converge early."""
 
@@ -72,6 +80,8 @@ SETTINGS = (
     f"{MODEL}.augment_kimg",
     f"{MODEL}.ramp_kimg",
     "data.augment",
+    "data.balance",
+    "fidelity.every_kimg",
 )
 """All that a recipe may choose."""
 
@@ -210,9 +220,17 @@ def choose_ema(batch: int) -> Choice:
 
 
 def choose_augmentation(
-    num_images: int, img_channels: int, conditional: bool, schedule: GrowthSchedule
+    num_images: int,
+    img_channels: int,
+    conditional: bool,
+    loss: str,
+    schedule: GrowthSchedule,
+    given: Mapping[str, Any],
 ) -> list[Choice]:
     """Of what the discriminator sees, with a probability that adapts."""
+    if loss == "wgan":
+        why = "p would follow the signs of D's scores, which have no zero with wgan (our choice)"
+        return [Choice(f"{MODEL}.augment", "none", why)]
     if num_images >= AUGMENT_BELOW:
         why = f"{AUGMENT_BELOW:,} images or more: nothing is gained by it (Karras et al. 2020)"
         return [Choice(f"{MODEL}.augment", "none", why)]
@@ -226,13 +244,18 @@ def choose_augmentation(
     speed = f"p may rise from 0 to 1 within {AUGMENT_KIMG:g} kimg (Karras et al. 2020)"
     if kimg < AUGMENT_KIMG:
         speed += f"; here within 1/{AUGMENT_RISES} of the last phase, which is short (our choice)"
-    return [
+    chosen = [
         Choice(
             f"{MODEL}.augment",
             name,
             f"fewer than {AUGMENT_BELOW:,} images, which D learns by heart (Karras et al. 2020); "
             f"{spares}",
-        ),
+        )
+    ]
+    if given.get(f"{MODEL}.augment", name) in ("none", "diffaugment"):
+        return chosen
+    return [
+        *chosen,
         Choice(
             f"{MODEL}.augment_target",
             AUGMENT_TARGET,
@@ -242,11 +265,31 @@ def choose_augmentation(
     ]
 
 
-def choose_ramp(conditional: bool, smallest_class: int | None, schedule: GrowthSchedule) -> Choice:
+def choose_balance(conditional: bool) -> Choice:
+    """How often the grades are shown."""
+    if not conditional:
+        return Choice("data.balance", "none", "images as they are: no grades are told (our choice)")
+    why = "rare grades are shown more often, by the root of their number (our choice)"
+    return Choice("data.balance", BALANCE, why)
+
+
+def choose_evaluations(schedule: GrowthSchedule) -> Choice:
+    """How often the run is measured at its final resolution."""
+    last = schedule.phases[-1]
+    kimg = min(EVALUATE_KIMG, (last.end - last.start) / 1000 / EVALUATIONS)
+    why = f"{EVALUATIONS} times or more in the last phase, for best.ckpt (our choice)"
+    return Choice("fidelity.every_kimg", kimg, why)
+
+
+def choose_ramp(
+    conditional: bool, smallest_class: int | None, loss: str, schedule: GrowthSchedule
+) -> Choice:
     """Span of kimg in which a model begins to heed grades."""
     ramp: list[float] | None = None
     if not conditional:
         why = "no ramp: there are no grades to be told apart"
+    elif loss == "wgan":
+        why = "no ramp: wgan cannot tell a score with the grade from one without (our choice)"
     elif smallest_class is not None and smallest_class >= RAMP_BELOW:
         why = f"no ramp: each grade has {RAMP_BELOW:,} images or more (as CIFAR-10, our choice)"
     else:

@@ -36,11 +36,17 @@ _log = logging.getLogger(__name__)
 
 
 class RunConfig(SaveConfigCallback):
-    """Write the whole configuration into the run folder; an older one is kept beside it."""
+    """Write the whole configuration into the run folder; an older one is kept beside it.
+
+    Attributes:
+        needed: Whether anything is trained by it.
+    """
+
+    needed = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write ``config.yaml``, or ``config-2.yaml`` when resumed with other settings."""
-        if stage != "fit" or not trainer.is_global_zero:
+        if stage != "fit" or not trainer.is_global_zero or not self.needed:
             return
         config = self.config.clone()
         # a run that is resumed has the same configuration
@@ -70,6 +76,13 @@ class RunCLI(LightningCLI):
     checkpoint: dict[str, Any] | None = None
     resumed: Path | None = None
     restored: Path | None = None
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser that does not list its hundreds of options before each message."""
+        parser = super().init_parser(**kwargs)
+        # the first is that of all commands, whose usage begins theirs
+        parser.usage = "%(prog)s [options]" if hasattr(self, "parser") else "%(prog)s"
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add run folder and W&B."""

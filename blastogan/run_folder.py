@@ -69,8 +69,8 @@ def fresh_folder(path: str | Path) -> Path:
         raise UserError(f"{folder} is a file; nothing is overwritten. Choose another folder")
     if taken:
         raise UserError(
-            f"{folder} exists and is not empty; nothing is overwritten. Choose another folder; to "
-            f"go on with a run, add --ckpt_path {folder / 'checkpoints' / 'last.ckpt'}"
+            f"{folder} exists and is not empty; nothing is overwritten. Choose another folder"
+            + ("; to go on with the run that lies there, add --resume" if is_run(folder) else "")
         )
     return folder
 

@@ -78,10 +78,13 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
 
     asked = options.grades or "balanced"
     count = options.count or (100 if ":" not in asked else None)
+    if options.grades and not module.conditional:
+        raise UserError(
+            f"--grades {options.grades}: this model was trained without grades and cannot be asked "
+            "for any. Leave --grades out, and say with --count how many images there are to be"
+        )
     weights = module.class_weights()
     counts = parse_grade_counts(asked, count, weights)
-    if not module.conditional:
-        _log.warning("this model was trained without grades: they are names of folders only")
     _warn_of_ramp(module)
     unseen = [name for name in counts if not weights[name]]
     if module.conditional and unseen:
@@ -97,7 +100,8 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
         images = module.sample(
             part.tolist(), labels[part], seed=options.seed, truncation_psi=options.truncation_psi
         )
-        write_predictions(folder, {"image": images, "labels": labels[part], "index": part})
+        prediction = {"image": images, "labels": labels[part], "index": part}
+        write_predictions(folder, prediction, graded=module.conditional)
     write_table(folder, "generated")
     _log.info("%d generated images in %s", len(names), folder)
     return 0

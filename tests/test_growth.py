@@ -116,6 +116,15 @@ def test_a_schedule_that_ends_with_a_fade_is_prolonged_by_a_hold():
     assert not longer.prolongs(faded)
 
 
+def test_a_schedule_can_be_cut_at_both_ends_by_its_resolutions_alone():
+    whole = {"fade_kimg": {8: 1, 16: 1, 32: 1, 64: 1}, "hold_kimg": {4: 1, 8: 2, 16: 3, 32: 4}}
+    cut = GrowthSchedule(8, 16, **whole, batch_size={4: 3, 8: 10, 16: 10, 512: 7}, tick_kimg=1)
+    assert [(p.kind, p.resolution, p.end) for p in cut.phases] == [
+        ("hold", 8, 2000), ("fade", 16, 3000), ("hold", 16, 6000)
+    ]  # fmt: skip
+    assert cut.tick_images == 1000
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -124,7 +133,7 @@ def test_a_schedule_that_ends_with_a_fade_is_prolonged_by_a_hold():
         ({"final_resolution": 2048}, "nearest is 1024"),
         ({"start_resolution": 64, "final_resolution": 32}, "above final_resolution"),
         ({"batch_size": {8: 4}}, "batch_size has no value for 16, 32"),
-        ({"batch_size": {8: 4, 16: 4, 32: 4, 512: 4}}, "has a value for 512"),
+        ({"batch_size": {8: 4, 16: 4, 32: 4, 48: 4}}, "has a value for 48, which is no resolution"),
         ({"tick_kimg": float("inf")}, "tick_kimg is inf"),
         ({"batch_size": 0}, "batch_size at 8 is 0"),
         ({"hold_kimg": -1.0}, "hold_kimg at 8 is -1"),

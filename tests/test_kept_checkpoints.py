@@ -101,7 +101,7 @@ def test_a_tick_that_is_saved_twice_pushes_nothing_out(
     assert shown() == [100, 96, 64]
 
 
-def judge(keeper, images, first=True, **metrics):
+def judge(keeper, images, first=True, heeds=1.0, **metrics):
     """One tick: what was logged, and the SWD of its validation, if there was one."""
     trainer = SimpleNamespace(callback_metrics={}, is_global_zero=first, sanity_checking=False)
     before = metrics.pop("before", None)
@@ -110,7 +110,7 @@ def judge(keeper, images, first=True, **metrics):
     keeper.on_validation_start(trainer, None)
     trainer.callback_metrics |= {name: torch.tensor(value) for name, value in metrics.items()}
     keeper.on_validation_end(trainer, None)
-    return keeper._is_best(trainer, images)
+    return keeper._is_best(trainer, images, heeds)
 
 
 def test_the_best_has_the_lowest_swd_at_the_highest_resolution(schedule):
@@ -127,7 +127,7 @@ def test_the_best_has_the_lowest_swd_at_the_highest_resolution(schedule):
     again.load_state_dict(keeper.state_dict())
     assert not judge(again, 128, swd=0.55)
     assert judge(again, 128, swd=0.25)
-    best = {"name": "swd", "value": 0.25, "kimg": 0.128, "resolution": 16}
+    best = {"name": "swd", "value": 0.25, "kimg": 0.128, "resolution": 16, "heeds": 1.0}
     assert again.state_dict() == {"best": best}
     assert not judge(GrowthCheckpoint(schedule, keep_best=False), 32, swd=0.3)
 
@@ -140,7 +140,7 @@ def test_where_kid_is_measured_it_alone_tells_the_best(schedule):
     assert not judge(keeper, 96, swd=0.1, kid=float("nan"))
     assert judge(keeper, 128, swd=0.5, kid=0.01)
     assert keeper.best == {"name": "kid", "value": pytest.approx(0.01), "kimg": 0.128,
-                           "resolution": 0}  # fmt: skip
+                           "resolution": 0, "heeds": 1.0}  # fmt: skip
 
 
 def test_kid_to_held_out_images_goes_before_that_to_training_images(schedule):
@@ -150,6 +150,27 @@ def test_kid_to_held_out_images_goes_before_that_to_training_images(schedule):
     assert not judge(keeper, 96, kid=0.01, kid_held_out=float("nan"))
     assert judge(keeper, 128, kid=0.03, kid_held_out=0.04)
     assert keeper.best["name"] == "kid_held_out"
+
+
+def test_as_long_as_grades_are_ramped_in_a_state_that_heeds_them_more_is_better(schedule):
+    keeper = GrowthCheckpoint(schedule)
+    assert judge(keeper, 32, heeds=0.0, kid=0.01)
+    assert judge(keeper, 64, heeds=0.5, kid=0.03)
+    assert not judge(keeper, 96, heeds=0.0, kid=0.001)
+    assert judge(keeper, 96, heeds=1.0, kid=0.02)
+    assert not judge(keeper, 128, heeds=1.0, kid=0.03)
+    # one of before this was known
+    keeper.best.pop("heeds")
+    assert judge(keeper, 128, heeds=1.0, kid=0.015)
+
+
+def test_a_best_by_kid_is_not_given_up_where_kid_cannot_be_had(schedule):
+    keeper = GrowthCheckpoint(schedule)
+    assert judge(keeper, 32, swd=0.3)
+    assert judge(keeper, 64, swd=0.4, kid=0.02)
+    assert not judge(keeper, 96, swd=0.1)
+    assert judge(keeper, 128, kid=0.5, kid_held_out=0.5)
+    assert not judge(keeper, 160, kid=0.01)
 
 
 # six of 60 phantoms are held out: with too few, the training images tell

@@ -30,6 +30,7 @@ trainer: {accelerator: cpu, enable_model_summary: false, check_val_every_n_epoch
           callbacks: [{class_path: command.Order}]}
 """
 STYLEGAN = ("--model.class_path", "StyleGANModule", "--model.init_args.w_dim", "8")
+STYLEGAN += ("--model.init_args.fake_labels", "balanced")
 SMALL_DATA = tuple(
     f"--model.init_args.{option}"
     for option in (
@@ -37,7 +38,6 @@ SMALL_DATA = tuple(
         "augment_target=0",
         "augment_kimg=0.5",
         "ramp_kimg=[0.05,0.3]",
-        "fake_labels=balanced",
     )
 )
 STEPS, TICK = 52, 32

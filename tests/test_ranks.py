@@ -99,7 +99,8 @@ def stepped(make_module, name, **settings):
         {"regularizer": "gradient_penalty"},
         {"reuse_fakes": True},
         {"augment": "bgc", "augment_p": 0.7},
-        {"ramp_kimg": [0.0, 0.05], "fake_labels": "balanced"},
+        {"ramp_kimg": [0.0, 0.05]},
+        {"fake_labels": "balanced"},
     ],
 )
 def test_passes_add_up_to_the_whole_batch(name, settings, make_module, monkeypatch):

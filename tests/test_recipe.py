@@ -10,6 +10,7 @@ import yaml
 from command import TINY, assert_same_run, blastogan
 
 from blastogan.errors import ProblemList, UserError
+from blastogan.presets import FOLDER
 from blastogan.recipe import make_recipe
 from blastogan.recipe_rules import AUGMENT_BELOW, GAMMA_FLOOR, RAMP_BELOW, SETTINGS
 
@@ -37,7 +38,8 @@ def test_a_few_thousand_images_at_256_have_the_settings_known():
                 "ramp_kimg": [1228.8, 3072.0],
             }
         },
-        "data": {"augment": "dihedral"},
+        "data": {"augment": "dihedral", "balance": "sqrt"},
+        "fidelity": {"every_kimg": 360.0},
     }
     assert recipe.schedule.total_images == 6_144_000
     assert recipe.notes == ()
@@ -82,6 +84,38 @@ def test_augmentation_is_for_sets_that_are_learnt_by_heart():
     assert SPEED not in settings(AUGMENT_BELOW)
     # a quarter of the hold at the final resolution
     assert settings(500)[SPEED] == 720 / 4
+
+
+def test_a_preset_has_what_the_recipe_chooses_for_its_purpose():
+    chosen = make_recipe(3800, 256, 16, 1).settings()
+    for name in ("progan", "stylegan"):
+        preset = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+        init, of_recipe = preset["model"]["init_args"], chosen["model"]["init_args"]
+        for key in ("r1_gamma", "ema_kimg", "augment"):
+            assert init[key] == of_recipe[key]
+        assert init["ramp_kimg"] == pytest.approx(of_recipe["ramp_kimg"], rel=0.02)
+        assert chosen["data"].items() <= preset["data"].items()
+        assert preset["schedule"]["batch_size"] == chosen["schedule"]["batch_size"]
+
+
+def test_what_a_loss_or_a_regularizer_has_no_use_for_is_left_out():
+    values = make_recipe(3800, 64, 16, 1, loss="wgan", regularizer="gradient_penalty").values
+    assert GAMMA not in values
+    assert values[AUGMENT] == "none"
+    assert SPEED not in values
+    assert values[RAMP] is None
+    by_hand = make_recipe(3800, 64, 16, 1, given={AUGMENT: "diffaugment"}).values
+    assert by_hand[AUGMENT] == "diffaugment"
+    assert SPEED not in by_hand
+
+
+def test_grades_are_balanced_where_they_are_told_and_the_last_phase_is_looked_at_often():
+    small = make_recipe(300, 32, 16, 1)
+    assert small.values["data.balance"] == "sqrt"
+    assert make_recipe(300, 32, 16, 1, conditional=False).values["data.balance"] == "none"
+    last = small.schedule.phases[-1]
+    assert small.values["fidelity.every_kimg"] == (last.end - last.start) / 1000 / 8
+    assert make_recipe(300, 1024, 16, 1).values["fidelity.every_kimg"] == 500.0
 
 
 def test_conditioning_is_ramped_where_grades_are_told_and_rare():
@@ -235,7 +269,7 @@ def test_the_configuration_of_the_run_does_without_the_recipe(here, caplog, capf
         resumed = print_config(capfd, *asked[1:], "--resume", *more)
         assert sized(resumed["schedule"]["hold_kimg"]) == {8: 0.064, 16: 0.064}
         assert resumed["model"]["init_args"]["r1_gamma"] == 0.7
-    assert "the recipe is that of the run" in caplog.text
+    assert "keeps its settings" in caplog.text
     assert blastogan(*asked, "--resume") == 0
     assert "nothing is left" in caplog.text
 

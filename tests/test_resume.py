@@ -67,7 +67,7 @@ class Order(pl.Callback):
 # architecture, settings of the module, of the trainer
 KINDS = {
     "progan": ("progan", {}, {}),
-    "stylegan": ("stylegan", {}, {}),
+    "stylegan": ("stylegan", {"fake_labels": "balanced"}, {}),
     "accumulated": ("stylegan", {"micro_batch": 2, "stddev_group": 2, "generator_clip": 1.0}, {}),
     "bfloat16": ("stylegan", {}, {"precision": "bf16-mixed"}),
     "compiled": ("progan", {"compile_mode": "default"}, {}),
@@ -78,7 +78,6 @@ KINDS = {
             "augment_kimg": 0.1,
             "augment_target": 0.0,
             "ramp_kimg": [0.03, 0.12],
-            "fake_labels": "balanced",
         },
         {},
     ),

@@ -52,6 +52,11 @@ class AugmentationSettings:
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
                 raise UserError(f"{name} is {share}: expected a number from 0 to 1")
+        if p > 0 and not self.active:
+            raise UserError(
+                f"augment_p is {p}, but augment is none: there is nothing to augment with. Set "
+                f"augment to one of {', '.join((*SETS, DIFFAUGMENT)[1:])}, or leave augment_p out"
+            )
         if not self.kimg > 0:
             raise UserError(f"augment_kimg is {self.kimg}: expected more than 0")
 

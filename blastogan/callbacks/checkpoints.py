@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 BEST = "best.ckpt"
 
+METRICS = ("kid_held_out", "kid", "swd")
+"""What tells the best, in this order."""
+
 AGREE_EVERY = 16
 """Steps on GPUs from one agreement between ranks to the next."""
 
@@ -130,7 +133,9 @@ class GrowthCheckpoint(Checkpoint):
     All lie in ``checkpoints/`` of the run folder, ``trainer.default_root_dir``. ``last-1.ckpt`` is
     the one before ``last.ckpt``, and so on. The best has the lowest KID to the validation images
     where `FidelityCallback` measures it; else that to the training images; else, at the highest
-    resolution so far, the lowest sliced Wasserstein distance (SWD) of a validation.
+    resolution so far, the lowest sliced Wasserstein distance (SWD) of a validation. As long as
+    grades are ramped in, a state that heeds them more is the better one, since none of these tells
+    whether samples have the grade that was asked for.
 
     Args:
         schedule: Tells when a phase ends.
@@ -214,7 +219,9 @@ class GrowthCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end of a tick, after its validation."""
-        is_best = self._is_best(trainer, as_gan(pl_module).images_shown)
+        module = as_gan(pl_module)
+        heeds = module.condition_weight if module.conditional else 1.0
+        is_best = self._is_best(trainer, module.images_shown, heeds)
         self.save_last(trainer, is_best=is_best)
         if is_best:
             place = self.best["name"], self.best["value"], self.best["kimg"], BEST
@@ -247,30 +254,35 @@ class GrowthCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
         return path
 
-    def _is_best(self, trainer: Trainer, images_shown: int) -> bool:
-        """Whether this is the best so far, which is then noted; rank 0 decides."""
+    def _is_best(self, trainer: Trainer, images_shown: int, heeds: float) -> bool:
+        """Whether this is the best so far, which is then noted; rank 0 decides.
+
+        Args:
+            trainer: Has the metrics.
+            images_shown: To the networks.
+            heeds: How much the grade counts, 0 to 1; 1 without grades.
+        """
         # all ranks must ask, as Lightning may reduce over them
         metrics, swd = trainer.callback_metrics, self._swd
         self._swd = None
-        of_fidelity = [name for name in ("kid_held_out", "kid") if name in metrics]
-        name = of_fidelity[0] if of_fidelity else "swd"
-        value = metrics[name] if of_fidelity else swd
+        name = next((each for each in METRICS[:-1] if each in metrics), METRICS[-1])
+        value = swd if name == METRICS[-1] else metrics[name]
         if not (self.keep_best and trainer.is_global_zero and value is not None):
             return False
         number = float(value)
         # fakes for KID come at the final resolution at every stage
         resolution = self.schedule.reached(images_shown).resolution if name == "swd" else 0
-        if not math.isfinite(number) or not self._is_better(name, number, resolution):
+        found = {
+            "name": name,
+            "value": number,
+            "kimg": images_shown / 1000,
+            "resolution": resolution,
+            "heeds": heeds,
+        }
+        if not math.isfinite(number) or (self.best and _order(found) >= _order(self.best)):
             return False
-        kimg = images_shown / 1000
-        self.best = {"name": name, "value": number, "kimg": kimg, "resolution": resolution}
+        self.best = found
         return True
-
-    def _is_better(self, name: str, value: float, resolution: int) -> bool:
-        best = self.best
-        if not best or best["name"] != name:
-            return True
-        return (-resolution, value) < (-int(best["resolution"]), float(best["value"]))
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far as plain values."""
@@ -279,6 +291,14 @@ class GrowthCheckpoint(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the best value so far."""
         self.best = dict(state_dict["best"])
+
+
+def _order(best: Mapping[str, Any]) -> tuple[float, ...]:
+    """What is lower for a better state; a metric of features is never given up for one without."""
+    # checkpoints of earlier versions do not say how much grades counted
+    heeds = float(best.get("heeds", 1.0))
+    metric = METRICS.index(best["name"])
+    return -heeds, metric, -int(best["resolution"]), float(best["value"])
 
 
 def _move_up(last: Path, keep: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from blastogan.callbacks.checkpoints import save_last
-from blastogan.callbacks.fidelity_sides import FidelitySides
+from blastogan.callbacks.fidelity_sides import FEWEST_HELD_OUT, FidelitySides
 from blastogan.callbacks.fidelity_table import print_held_out
 from blastogan.callbacks.growing import as_gan
 from blastogan.callbacks.sample_grid import save_picture, send_picture
@@ -137,7 +137,17 @@ class FidelityCallback(Callback):
             evaluator = self._make_evaluator(trainer, stage, metrics, "none")
         if evaluator.metrics:
             self._sides = FidelitySides(trainer, evaluator, self.batch_size, self.cache)
-            _ = self._sides.data  # told now if they are not there
+            # told now if they are not there
+            held_out = len(self._sides.data.split.get("val", ()))
+            with_features = "kid" in evaluator.metrics and evaluator.extractor is not None
+            if stage == "fit" and with_features and not self._sides.measures_held_out:
+                _log.warning(
+                    "%d validation images are too few for KID to them, which needs %d: the best "
+                    "checkpoint is told by KID to the training images, by which a copy of them is "
+                    "the best. Hold out more (--data.val_fraction), or audit what is generated",
+                    held_out,
+                    FEWEST_HELD_OUT,
+                )
 
     def _make_evaluator(
         self, trainer: Trainer, stage: str, metrics: Sequence[str], extractor: str

@@ -56,6 +56,15 @@ class ProgressiveGrowing(Callback):
                 schedule.total_ticks,
             )
         _log.info("schedule:\n%s", schedule.describe())
+        if module.ramp_kimg is not None and module.ramp_kimg[1] * 1000 > schedule.total_images:
+            _log.warning(
+                "ramp_kimg %s ends after the schedule, which has %g kimg: at its end the grade "
+                "will count by %.0f %% only. Set --model.init_args.ramp_kimg to end earlier, for "
+                "instance at half of the schedule",
+                list(module.ramp_kimg),
+                schedule.total_images / 1000,
+                100 * module.condition_weight_at(schedule.total_images),
+            )
 
     def _check_batches(self, module: BaseGANModule, world_size: int) -> None:
         group = module.discriminator.stddev_group
@@ -100,6 +109,12 @@ class ProgressiveGrowing(Callback):
             ", ".join(f"{size} of a batch of {sizes[r]} at {r}" for r, size in passes.items()),
             group,
         )
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Have the end of the schedule validated, whichever ticks are."""
+        ticks = self.schedule.total_images - self.schedule.tick_images
+        if trainer.check_val_every_n_epoch is not None and as_gan(pl_module).images_shown >= ticks:
+            trainer.check_val_every_n_epoch = 1
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

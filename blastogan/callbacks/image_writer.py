@@ -9,6 +9,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 
+from blastogan.callbacks.growing import as_gan
 from blastogan.data.export import write_image, write_table
 from blastogan.grades import Grade
 from blastogan.grids import to_hwc
@@ -38,7 +39,7 @@ class ImageWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write the images of a batch."""
-        write_predictions(self.folder, prediction)
+        write_predictions(self.folder, prediction, graded=as_gan(pl_module).conditional)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table."""
@@ -47,12 +48,19 @@ class ImageWriter(BasePredictionWriter):
             write_table(self.folder, "generated")
 
 
-def write_predictions(folder: Path, prediction: Any) -> None:
-    """Write what `BaseGANModule.predict_step` returns."""
+def write_predictions(folder: Path, prediction: Any, *, graded: bool) -> None:
+    """Write what `BaseGANModule.predict_step` returns.
+
+    Args:
+        folder: Of the set.
+        prediction: A batch.
+        graded: Whether the model was told the grades; else the images have none.
+    """
     for image, labels, index in zip(
         prediction["image"].cpu(),
         prediction["labels"].tolist(),
         prediction["index"].tolist(),
         strict=True,
     ):
-        write_image(folder, "generated", index, Grade.from_labels(*labels).name, to_hwc(image))
+        grade = Grade.from_labels(*labels).name if graded else None
+        write_image(folder, "generated", index, grade, to_hwc(image))

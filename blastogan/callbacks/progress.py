@@ -126,6 +126,10 @@ class GrowthProgress(ProgressBar):
         if not (now - began >= self.REFRESH_SECONDS or changed or ended):
             return
         losses = f"D {float(outputs['loss_d']):.3f} G {float(outputs['loss_g']):.3f}"
+        if "augment_p" in outputs:
+            losses += f"  p {float(outputs['augment_p']):.2f}"
+        if module.ramp_kimg is not None:
+            losses += f"  grade {module.condition_weight:.0%}"
         now = time.perf_counter()
         self.pace.add(self.schedule.at(first).resolution, shown - first, now - began)
         self._mark = (now, shown)
@@ -136,7 +140,7 @@ class GrowthProgress(ProgressBar):
             _log.info("%s", text)
 
     def describe(self, images_shown: int, losses: str) -> str:
-        """One line: images, phase, alpha, losses, pace, time left."""
+        """One line: images, phase, alpha, losses and what else moves, pace, time left."""
         state = self.schedule.reached(images_shown)
         left = self.pace.seconds_left(images_shown)
         pace = self.pace.images_per_second(state.resolution)

@@ -33,18 +33,23 @@ _BETWEEN = ("filename", "latent", "from", "to", "share")
 
 Kind = Literal["generated", "phantom"]
 
+UNGRADED = "ungraded"
+"""Folder of images that were asked for without a grade."""
 
-def write_image(root: Path, kind: Kind, index: int, grade: str, image: NDArray[np.uint8]) -> Path:
+
+def write_image(
+    root: Path, kind: Kind, index: int, grade: str | None, image: NDArray[np.uint8]
+) -> Path:
     """Write ``GRADE/KIND-INDEX.png``, whole or not at all.
 
     Args:
         root: Folder of the set.
         kind: What the image is; part of its name, so that it stays known for what it is.
         index: Number of the image.
-        grade: Its class.
+        grade: Its class; ``None`` if it has none, for `UNGRADED`.
         image: uint8 ``(H, W)`` or ``(H, W, 3)``.
     """
-    return write_png(root / grade / f"{kind}-{index:06d}.png", image)
+    return write_png(root / (grade or UNGRADED) / f"{kind}-{index:06d}.png", image)
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> Path:
@@ -69,7 +74,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 
 
 def _rows(root: Path, kind: Kind) -> Iterable[dict[str, str]]:
-    files = [file for name in CLASSES for file in (root / name).glob(f"{kind}-*.png")]
+    files = [file for name in (*CLASSES, UNGRADED) for file in (root / name).glob(f"{kind}-*.png")]
     for file in sorted(files, key=lambda each: each.name):
         yield {
             "folder": file.parent.name,
@@ -77,7 +82,7 @@ def _rows(root: Path, kind: Kind) -> Iterable[dict[str, str]]:
             "embryo_ivf_id": file.stem,
             "embryo_guid": file.stem,
             "stage": kind,
-            "grade": file.parent.name,
+            "grade": "" if file.parent.name == UNGRADED else file.parent.name,
         }
 
 

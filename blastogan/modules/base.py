@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from blastogan.augment import AugmentationSettings
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import LABEL_SIZES
-from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1
+from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, wgan
 from blastogan.modules.compiling import CompileMode
 from blastogan.modules.draws import SampleDraws
 from blastogan.modules.ema import ema_decay, update_ema
@@ -26,15 +27,13 @@ from blastogan.modules.passes import Pass, add_mean, split_share
 from blastogan.modules.ranks import rank_and_size, sum_over_ranks
 from blastogan.modules.requests import balanced_labels
 from blastogan.modules.scoring import Augment, ScoringModule
+from blastogan.modules.settings import FakeLabels, Regularizer, check_settings
 from blastogan.modules.strategy import wrapped_by_ddp
 from blastogan.networks.conditioning import flat_labels
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
 from blastogan.recipe_rules import r1_gamma_rule
 
-Regularizer = Literal["r1", "gradient_penalty", "none"]
-
-FakeLabels = Literal["data", "balanced"]
-"""Law of the grades of fakes in training: that of the reals shown, or all grades seen alike."""
+_log = logging.getLogger(__name__)
 
 
 class BaseGANModule(ScoringModule):
@@ -42,6 +41,10 @@ class BaseGANModule(ScoringModule):
 
     Optimisation is manual. A step never waits for the device: nothing in it reads a value of a
     tensor. All that is random in it follows from `draw_seed` and the images shown.
+
+    Under a ramp, penalties are of the mean of D's two scores by their weights, whose gradient is
+    what the generator follows; the authors' code (Shahbazi et al. 2022) takes R1 of the score
+    without the grade alone.
 
     A step takes the global batch of the stage, on however many devices; each device sends it
     through the networks in one pass or several, and a network steps once by the mean gradient.
@@ -89,7 +92,7 @@ class BaseGANModule(ScoringModule):
             counts in full, such as ``[10, 30]``; D then also scores images without their grade
             (Shahbazi et al. 2022). ``None`` for all of the run, without that.
         fake_labels: Law of the grades of fakes in training: that of the reals shown (``data``), or
-            all that were seen alike (``balanced``).
+            all that were seen alike (``balanced``; not under a ramp).
     """
 
     def __init__(
@@ -125,28 +128,17 @@ class BaseGANModule(ScoringModule):
             augment, augment_p, augment_target, augment_kimg, augment_max
         )
         super().__init__(generator, discriminator, ramp_kimg, augmentation, compile_mode)
-        if loss not in LOSSES:
-            raise UserError(f"loss is {loss!r}: expected one of {', '.join(LOSSES)}")
-        if regularizer not in get_args(Regularizer):
-            expected = ", ".join(get_args(Regularizer))
-            raise UserError(f"regularizer is {regularizer!r}: expected one of {expected}")
-        if fake_labels not in get_args(FakeLabels):
-            expected = ", ".join(get_args(FakeLabels))
-            raise UserError(f"fake_labels is {fake_labels!r}: expected one of {expected}")
-        if regularizer == "gradient_penalty" and fake_labels == "balanced":
-            raise UserError(
-                "the gradient penalty goes between a real and a fake of one grade: use fake_labels "
-                "data, or the regularizer r1"
-            )
-        if r1_interval < 1:
-            raise UserError(f"r1_interval is {r1_interval}: expected 1 or more")
-        if r1_gamma is not None and not r1_gamma >= 0:
-            raise UserError(f"r1_gamma is {r1_gamma}: expected 0 or more, or null for the rule")
-        if micro_batch is not None and micro_batch < 1:
-            raise UserError(f"micro_batch is {micro_batch}: expected 1 or more, or null")
-        for side, clip in (("generator", generator_clip), ("discriminator", discriminator_clip)):
-            if clip is not None and not clip > 0:
-                raise UserError(f"{side}_clip is {clip}: expected a norm above 0, or null")
+        check_settings(
+            loss=loss,
+            regularizer=regularizer,
+            fake_labels=fake_labels,
+            ramped=ramp_kimg is not None,
+            conditional=self.conditional,
+            r1_interval=r1_interval,
+            r1_gamma=r1_gamma,
+            micro_batch=micro_batch,
+            clips={"generator": generator_clip, "discriminator": discriminator_clip},
+        )
         self.automatic_optimization = False
         self.adversarial_loss = LOSSES[loss]
         self.regularizer = regularizer
@@ -186,6 +178,12 @@ class BaseGANModule(ScoringModule):
             raise UserError(
                 "generator_clip and discriminator_clip need unscaled gradients: use the precision "
                 "bf16-mixed or 32-true instead of 16-mixed"
+            )
+        augmentation = self.augmentation
+        if augmentation and augmentation.settings.adaptive and self.adversarial_loss is wgan:
+            _log.warning(
+                "the probability of augmentation follows the signs of D's scores, which say little "
+                "with the loss wgan, whose scores have no zero: set augment_p, or another loss"
             )
         if self.device.type == "cpu":
             keep_freed_memory()

@@ -48,6 +48,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: If the file is missing, damaged, or no checkpoint of this library.
     """
     path = Path(path)
+    inside = path / "checkpoints" / "last.ckpt"
+    if inside.is_file():
+        raise UserError(f"{path} is the folder of a run: give one of its checkpoints, as {inside}")
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}: give the path of a .ckpt file")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -25,6 +26,8 @@ from blastogan.modules.requests import (
 )
 from blastogan.networks.layers import upsample
 from blastogan.networks.progressive import ProgressiveNetwork
+
+_log = logging.getLogger(__name__)
 
 Self = TypeVar("Self", bound="GeneratingModule")
 
@@ -77,10 +80,14 @@ class GeneratingModule(LightningModule):
     @property
     def condition_weight(self) -> float:
         """How much the grade counts after the images shown, 0 to 1."""
+        return self.condition_weight_at(self.images_shown)
+
+    def condition_weight_at(self, images_shown: int) -> float:
+        """How much the grade counts after so many images, 0 to 1."""
         if self.ramp_kimg is None:
             return 1.0
         begin, end = (1000 * kimg for kimg in self.ramp_kimg)
-        return min(max((self.images_shown - begin) / (end - begin), 0.0), 1.0)
+        return min(max((images_shown - begin) / (end - begin), 0.0), 1.0)
 
     def configure_metrics(self) -> None:
         """Set the metrics of validation and test."""
@@ -280,6 +287,15 @@ class GeneratingModule(LightningModule):
         check_checkpoint(checkpoint, type(self).__name__, dict(self.hparams))
         state = checkpoint["blastogan"]
         self.images_shown = int(state["images_shown"])
+        before = checkpoint.get("hyper_parameters", {}).get("ramp_kimg")
+        if before is not None and self.ramp_kimg is not None and [*before] != [*self.ramp_kimg]:
+            _log.warning(
+                "ramp_kimg was %s and is %s from here on: at %g kimg the grade counts by %.0f %%",
+                [*before],
+                [*self.ramp_kimg],
+                self.images_shown / 1000,
+                100 * self.condition_weight,
+            )
         self.resolution = int(state["resolution"])
         self.alpha = float(state["alpha"])
 
@@ -322,6 +338,6 @@ def check_ramp(ramp_kimg: Sequence[float] | None, conditional: bool) -> None:
         )
     if not conditional:
         raise UserError(
-            "ramp_kimg ramps in the grade, which the networks do not get: leave it out, or set "
-            "conditional"
+            "ramp_kimg ramps in the grade, which the networks do not get: set it to null, or set "
+            "conditional to true"
         )

@@ -6,9 +6,10 @@ from typing import Any
 
 from blastogan.grades import LABEL_SIZES
 from blastogan.losses import LossName
-from blastogan.modules.base import BaseGANModule, FakeLabels, Regularizer
+from blastogan.modules.base import BaseGANModule
 from blastogan.modules.compiling import CompileMode
 from blastogan.modules.scoring import Augment
+from blastogan.modules.settings import FakeLabels, Regularizer
 from blastogan.networks import ProGANDiscriminator, ProGANGenerator
 
 
@@ -62,7 +63,7 @@ class ProGANModule(BaseGANModule):
             counts in full, such as ``[10, 30]``; D then also scores images without their grade
             (Shahbazi et al. 2022). ``None`` for all of the run, without that.
         fake_labels: Law of the grades of fakes in training: that of the reals shown (``data``), or
-            all that were seen alike (``balanced``).
+            all that were seen alike (``balanced``; not under a ramp).
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -108,9 +108,7 @@ class ScoringModule(GeneratingModule):
         saved.update(own)
         if own or theirs:
             _log.info(
-                "augmentation was %s with p %s, and begins anew as %s with p %s",
-                *(before.get(name, "none") for name in what),
-                *(self.hparams.get(name) for name in what),
+                "augmentation was %s, and begins anew as %s", *map(_told, (before, self.hparams))
             )
 
     # -- images -----------------------------------------------------------------------------------
@@ -174,3 +172,8 @@ class ScoringModule(GeneratingModule):
             both = torch.cat([labels, fake_labels])
         real, fake = self._score(torch.cat([reals, fakes]), both).chunk(2)
         return real, fake
+
+
+def _told(settings: Mapping[str, Any]) -> str:
+    p = settings.get("augment_p")
+    return f"{settings.get('augment', 'none')} with p {'adaptive' if p is None else p}"

@@ -81,6 +81,13 @@ def begin_with(
     _log.info("this run begins with the weights of %s", options.checkpoint)
     for line in str(transfer).splitlines():
         _log.info("%s", line)
+    different = _other_widths(checkpoint.get("hyper_parameters", {}), dict(module.hparams))
+    if different:
+        _log.warning(
+            "networks of other widths: layers of another shape begin anew. To take them over too, "
+            "set %s",
+            different,
+        )
     if frozen:
         _log.info("frozen in the discriminator: %s", ", ".join(frozen))
     if module.ramp_kimg is not None and checkpoint.get("hyper_parameters", {}).get("conditional"):
@@ -90,6 +97,13 @@ def begin_with(
             list(module.ramp_kimg),
         )
     first = module.generator.start_resolution
+    if frozen and first < transfer.trained:
+        _log.warning(
+            "frozen layers come in once the others have been trained at %dx%d and up, and may not "
+            "fit them any more: with freeze_d, begin at the resolution of the other run, "
+            "--schedule.start_resolution %d",
+            *(first, first, min(transfer.trained, module.final_resolution)),
+        )
     if first < transfer.trained <= module.final_resolution:
         _log.info(
             "this run grows from %dx%d again; to go on at %dx%d, set --schedule.start_resolution",
@@ -272,14 +286,19 @@ def _check_finite(values: Mapping[str, Mapping[str, Tensor]]) -> None:
         )
 
 
-def _of_no_fit(origin: Origin, mine: Mapping[str, Any]) -> str:
-    saved = origin.settings
+def _other_widths(saved: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    """Options by which the shapes of a checkpoint are had, as far as they are not."""
     different = [
         f"--model.init_args.{name} {saved[name]} (now {mine[name]})"
         for name in WIDTHS
         if name in saved and name in mine and saved[name] != mine[name]
     ]
-    remedy = "set " + ", ".join(different) if different else f"train a {origin.architecture}"
+    return ", ".join(different)
+
+
+def _of_no_fit(origin: Origin, mine: Mapping[str, Any]) -> str:
+    different = _other_widths(origin.settings, mine)
+    remedy = f"set {different}" if different else f"train a {origin.architecture}"
     return (
         "no convolution of the checkpoint fits this module, so that nothing would be taken over: "
         f"{remedy}, or give another checkpoint"
