@@ -25,6 +25,7 @@ from blastogan.callbacks import (
 )
 from blastogan.callbacks.progress import PaceMeter, format_seconds
 from blastogan.errors import DivergenceError, UserError
+from blastogan.grids import image_sheet
 from blastogan.loggers import CSVLog
 from blastogan.run_table import RunTable
 
@@ -150,11 +151,37 @@ def test_sample_sheets_have_a_column_per_class_and_say_what_they_show(
     classes = [name for name, count in data.class_counts("train").items() if count]
     assert classes == ["AA", "BB", "DD"]
     width = len(classes) * (tile + gap) + gap
-    assert sheet.shape == (top + 2 * (tile + gap) + gap, width, 3)
+    # the caption is wider than three columns
+    assert sheet.shape[0] == top + 2 * (tile + gap) + gap
+    assert width < sheet.shape[1] < width + 96
     assert np.asarray(Image.open(folder / "training-images.png")).shape[1] == width
     assert (sheet[:top] < 128).any()
     columns = [sheet[top : top + tile, gap + n * 99 :][:, :tile] for n in range(len(classes))]
     assert not np.array_equal(columns[0], columns[-1])
+
+
+def test_a_sheet_is_as_wide_as_what_is_said_of_it():
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    said = "Generated: a caption of many words, as long as a sheet of one column is not"
+    narrow, wide = (image_sheet(images, 1, caption=text) for text in ("X", said))
+    assert narrow.width == 96 + 2 * 3
+    assert wide.width > 400
+    # the last letter is there
+    assert (np.asarray(wide)[:20, -12:] < 128).any()
+
+
+def test_the_end_of_a_schedule_is_validated_whichever_ticks_are(
+    make_module, make_data, make_trainer, schedule
+):
+    seen = []
+
+    class Seen(pl.Callback):
+        def on_validation_end(self, trainer, module):
+            seen.append(module.images_shown)
+
+    trainer = make_trainer(Seen(), max_epochs=schedule.total_ticks, check_val_every_n_epoch=3)
+    trainer.fit(make_module(), make_data())
+    assert seen == [96, schedule.total_images]
 
 
 def test_sheets_go_to_loggers_that_take_images(make_module, make_data, make_trainer, tmp_path):

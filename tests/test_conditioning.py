@@ -93,9 +93,40 @@ def test_a_ramp_that_cannot_be_is_refused(ramp, make_module):
         make_module(ramp_kimg=ramp)
 
 
-def test_a_ramp_without_grades_is_refused(make_module):
-    with pytest.raises(UserError, match="networks do not get"):
-        make_module(ramp_kimg=[1.0, 2.0], conditional=False)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ramp_kimg": [1.0, 2.0], "conditional": False}, "networks do not get: set it to null"),
+        ({"ramp_kimg": [1.0, 2.0], "loss": "wgan"}, "loss wgan cannot tell from their sum"),
+        ({"ramp_kimg": [1.0, 2.0], "fake_labels": "balanced"}, "data.balance uniform instead"),
+        ({"fake_labels": "balanced", "conditional": False}, "networks get no grades"),
+        ({"augment_p": 0.5}, "augment_p is 0.5, but augment is none"),
+    ],
+)
+def test_settings_that_cannot_work_together_are_refused(settings, message, make_module):
+    with pytest.raises(UserError, match=message):
+        make_module(**settings)
+
+
+def test_a_ramp_that_does_not_end_with_the_schedule_is_told(
+    make_module, make_data, make_trainer, caplog
+):
+    make_trainer(max_epochs=1).fit(make_module(ramp_kimg=[0.0, 0.16]), make_data())
+    assert "ends after the schedule" not in caplog.text
+    make_trainer(max_epochs=1, folder="late").fit(make_module(ramp_kimg=[0.0, 0.2]), make_data())
+    assert "has 0.16 kimg: at its end the grade will count by 80 % only" in caplog.text
+
+
+def test_a_ramp_that_is_changed_at_a_resume_is_told(make_module, caplog):
+    saved = make_module(ramp_kimg=[0.1, 0.3])
+    saved.images_shown = 200
+    checkpoint = {"hyper_parameters": dict(saved.hparams), "state_dict": saved.state_dict()}
+    saved.on_save_checkpoint(checkpoint)
+    make_module(ramp_kimg=[0.1, 0.3]).on_load_checkpoint(dict(checkpoint))
+    assert "ramp_kimg" not in caplog.text
+    make_module(ramp_kimg=[0.1, 0.5]).on_load_checkpoint(dict(checkpoint))
+    assert "was [0.1, 0.3] and is [0.1, 0.5] from here on: at 0.2 kimg" in caplog.text
+    assert "counts by 25 %" in caplog.text
 
 
 # -- two heads -----------------------------------------------------------------------------------
@@ -221,5 +252,11 @@ def test_the_command_generates_by_letter_and_between(trained, capsys):
     assert Image.open("path/from-AA-to-CC.png").width > 3 * 96
     assert main(["generate", checkpoint, "no", "--between", "AA", "XY"]) == 2
     assert "unknown grade 'XY'" in capsys.readouterr().err
+    assert main(["generate", checkpoint, "no", "--grades", "Zx:3"]) == 2
+    assert "unknown grade 'Zx': beside x expected one of A, B, C, D" in capsys.readouterr().err
+    assert main(["generate", "runs/tiny", "no"]) == 2
+    assert f"folder of a run: give one of its checkpoints, as {checkpoint}" in (
+        capsys.readouterr().err
+    )
     arguments = ["--between", "AA", "BB", "--grades", "balanced"]
     assert main(["generate", checkpoint, "no", *arguments]) == 2

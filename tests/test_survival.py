@@ -173,6 +173,12 @@ class TestResume:
         assert blastogan(*command) == 0
         assert "has shown all 192 images of its schedule: nothing is left" in caplog.text
         assert files("cut") == kept
+        # nothing is trained by another configuration, nor in another folder
+        assert blastogan(*command, "--model.init_args.r1_gamma", 3) == 0
+        assert files("cut") == kept
+        away = "--ckpt_path", "cut/checkpoints/last.ckpt", "--run_dir", "away"
+        assert blastogan("fit", "--config", "tiny.yaml", *away) == 2
+        assert not list(Path("away").rglob("*.ckpt"))
 
     def test_the_newest_run_of_the_name_is_found(self, trained, caplog):
         Path("runs/tiny").rename("runs/tiny-10")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,14 @@ def test_weights_of_any_shape_are_left_behind_not_crashed_on():
     assert kinds == {Kind.NEW, Kind.LEFT}
 
 
+def test_what_is_lost_by_other_widths_is_told_with_the_widths_to_set(caplog):
+    begin_with(make(seed=1, latent_dim=4), saved(make()), TransferOptions("some.ckpt"))
+    assert "set --model.init_args.latent_dim 8 (now 4)" in caplog.text
+    caplog.clear()
+    begin_with(make(seed=1), saved(make()), TransferOptions("some.ckpt"))
+    assert "other widths" not in caplog.text
+
+
 # -- freezing -------------------------------------------------------------------------------------
 
 
@@ -89,6 +98,9 @@ def test_frozen_layers_stay_and_all_others_learn(make_data, make_trainer, caplog
         begin_with(module, saved(old), TransferOptions("some.ckpt", freeze_d=1))
     assert "frozen in the discriminator: blocks.16, from_rgb.16" in caplog.text
     assert "grows from" not in caplog.text
+    assert "frozen layers come in" not in caplog.text
+    begin_with(make(seed=1), saved(make()), TransferOptions("some.ckpt", freeze_d=1))
+    assert "--schedule.start_resolution 16" in caplog.text
     before = copy.deepcopy(module.discriminator.state_dict())
     generator, discriminator = module.configure_optimizers()
     module.optimizers = lambda: [generator, discriminator]
@@ -194,6 +206,13 @@ def test_a_run_begins_with_another_is_stopped_and_goes_on(trained, caplog, capfd
     assert torch.equal(mine["state_dict"][frozen], theirs["state_dict"][frozen])
     # with the configuration of its own
     assert blastogan("fit", "--ckpt_path", "cut/checkpoints/last.ckpt") == 0
+    assert blastogan("generate", "cut/checkpoints/last.ckpt", "out", "--grades", "AA:3") == 2
+    assert "trained without grades and cannot be asked for any" in capfd.readouterr().err
+    assert blastogan("generate", "cut/checkpoints/last.ckpt", "out", "--count", 3) == 0
+    with Path("out/metadata.csv").open(encoding="utf-8") as file:
+        rows = [(row["folder"], row["filename"], row["grade"]) for row in csv.DictReader(file)]
+    assert rows == [("ungraded", f"generated-00000{n}.png", "") for n in range(3)]
+    assert all(Path("out", folder, name).is_file() for folder, name, _ in rows)
 
     assert blastogan(*fit, "--ckpt_path", first) == 2
     assert "began without it: leave it out" in capfd.readouterr().err
