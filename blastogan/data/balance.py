@@ -116,7 +116,7 @@ def settle_rare_classes(
     if rule == "keep":
         return tuple(records), [
             f"fewer than {least} images: {listed}. What is learned of these classes may be copies "
-            "of their few images: add images, or have them merged or dropped"
+            "of their few images: add images, or set --data.rare_classes to merge or drop"
         ]
     if not common:
         raise UserError(
