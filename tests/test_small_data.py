@@ -69,6 +69,9 @@ def test_grades_and_architectures_train_and_measure(experiment, capsys):
     assert "ICM A" in said
     assert "mean ratio ICM" in said
     assert json.loads(Path("runs/grades-0.json").read_text()) == rows
-    sides = experiment("architectures", "--seeds", "1")
+    sides = experiment("architectures", "--seeds", "1", "--count", "4")
     assert sides.keys() == {"ProGANModule", "StyleGANModule"}
-    assert "swd x 1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "swd x 1" in said
+    assert "ICM letters ProGANModule" in said
+    assert Image.open("runs/architectures.png").height > 6 * 96

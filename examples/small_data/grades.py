@@ -13,7 +13,6 @@ the other classes are taken for it.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from runs import (
     grader_of,
     letters_of,
     load,
+    mean_ratios,
     parser,
     save,
     settings,
@@ -90,22 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         rows = agreement(module, grader, options.count)
         values = fidelity(module, grader, "study")
         show(name, rows)
-        means = [statistics.fmean(pair) for pair in _ratios(rows)]
+        ratios = mean_ratios(rows)
         sys.stdout.write(
-            f"  mean ratio ICM {means[0]:.2f}, TE {means[1]:.2f}; KID x 1000 "
+            f"  mean ratio ICM {ratios['ICM']:.2f}, TE {ratios['TE']:.2f}; KID x 1000 "
             f"{1000 * values['kid']:.3g}, FID {values['fid']:.3g}, SWD {values['swd']:.3g}\n"
         )
         content[name] = {"classes": rows, "fidelity": values}
     save(content, options.folder / f"grades-{options.seed}.json")
     return content
-
-
-def _ratios(rows: dict[str, dict[str, float]]) -> list[list[float]]:
-    letters = letters_of(rows)
-    return [
-        [share / max(real, 1e-9) for letter, share, real in letters if letter.startswith(part)]
-        for part in ("ICM", "TE")
-    ]
 
 
 if __name__ == "__main__":

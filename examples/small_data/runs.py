@@ -229,3 +229,14 @@ def letters_of(rows: Mapping[str, Mapping[str, float]]) -> list[tuple[str, float
             ]
             lines.append((f"{part.upper()} {letter}", means[0], means[1]))
     return lines
+
+
+def mean_ratios(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Agreement of samples as a share of that of phantoms, mean over the letters of each part."""
+    letters = letters_of(rows)
+    return {
+        part: statistics.fmean(
+            share / max(real, 1e-9) for letter, share, real in letters if letter.startswith(part)
+        )
+        for part in ("ICM", "TE")
+    }
