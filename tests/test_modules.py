@@ -124,7 +124,7 @@ def test_r1_takes_its_turn_by_images_shown(make_module):
         turns.append(module.takes_r1(8))
     assert turns == [True, False, False, False] * 3
     assert module.gamma_at(256, 16) == pytest.approx(0.0002 * 256**2 / 16)
-    assert module.gamma_at(16, 4) == 0.1
+    assert module.gamma_at(16, 4) == 0.5
     assert make_module(r1_gamma=7.0).gamma_at(16, 4) == 7.0
 
 

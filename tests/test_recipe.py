@@ -263,7 +263,7 @@ def test_the_configuration_of_the_run_does_without_the_recipe(here, caplog, capf
     assert_same_run(run / last, Path("again") / last)
 
     # a run that goes on keeps its settings, whatever the recipe would say now
-    text = (run / "config.yaml").read_text().replace("r1_gamma: 0.1", "r1_gamma: 0.7")
+    text = (run / "config.yaml").read_text().replace("r1_gamma: 0.5", "r1_gamma: 0.7")
     (run / "config.yaml").write_text(text)
     for more in ([], ["--run_dir", run]):
         resumed = print_config(capfd, *asked[1:], "--resume", *more)
