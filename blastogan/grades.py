@@ -213,7 +213,7 @@ def _named_counts(
     for part in text.split(","):
         name, _, number = part.partition(":")
         if not number.strip().isdecimal() or int(number) < 1:
-            expected = ", ".join([*words, "or numbers of images such as AA:20,CC:5"])
+            expected = ", ".join([*words, "or such as AA:20,CC:5"])
             raise UserError(f"{option} {text!r}: expected {expected.removeprefix('or ')}")
         names = classes_of(name)
         if names in found:

@@ -199,8 +199,9 @@ class TestResume:
             assert blastogan("fit", *args, *folder) == 0
             assert "going on from runs/tiny/checkpoints/last.ckpt" in caplog.text
         assert before.items() <= files("runs").items()
-        # asking is no setting of the run
-        assert "resume" not in Path("runs/tiny/config-2.yaml").read_text()
+        # asking is no setting of the run, and one that has ended is not trained by another
+        assert "resume" not in Path("runs/tiny/config.yaml").read_text()
+        assert not Path("runs/tiny/config-2.yaml").exists()
         assert blastogan("validate", "--config", "tiny.yaml", "--config", "more.yaml") == 0
 
     @pytest.mark.parametrize(
