@@ -220,8 +220,7 @@ class GrowthCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end of a tick, after its validation."""
         module = as_gan(pl_module)
-        heeds = module.condition_weight if module.conditional else 1.0
-        is_best = self._is_best(trainer, module.images_shown, heeds)
+        is_best = self._is_best(trainer, module.images_shown, module.condition_weight)
         self.save_last(trainer, is_best=is_best)
         if is_best:
             place = self.best["name"], self.best["value"], self.best["kimg"], BEST

@@ -139,8 +139,7 @@ class FidelityCallback(Callback):
             self._sides = FidelitySides(trainer, evaluator, self.batch_size, self.cache)
             # told now if they are not there
             held_out = len(self._sides.data.split.get("val", ()))
-            with_features = "kid" in evaluator.metrics and evaluator.extractor is not None
-            if stage == "fit" and with_features and not self._sides.measures_held_out:
+            if stage == "fit" and self._sides.measures_kid and held_out < FEWEST_HELD_OUT:
                 _log.warning(
                     "%d validation images are too few for KID to them, which needs %d: the best "
                     "checkpoint is told by KID to the training images, by which a copy of them is "

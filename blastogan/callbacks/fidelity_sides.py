@@ -119,10 +119,14 @@ class FidelitySides:
         return self._whole(self.evaluator.gather(batches))
 
     @property
+    def measures_kid(self) -> bool:
+        """Whether KID is asked for, and there are features for it."""
+        return "kid" in self.evaluator.metrics and self.evaluator.extractor is not None
+
+    @property
     def measures_held_out(self) -> bool:
         """Whether there are features for KID, and enough validation images."""
-        enough = len(self.data.split.get("val", ())) >= FEWEST_HELD_OUT
-        return enough and "kid" in self.evaluator.metrics and self.evaluator.extractor is not None
+        return self.measures_kid and len(self.data.split.get("val", ())) >= FEWEST_HELD_OUT
 
     def held_out_kid(self, fake: SetStatistics) -> dict[str, float]:
         """KID of samples to the validation images, if it can be measured.

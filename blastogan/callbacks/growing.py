@@ -112,8 +112,8 @@ class ProgressiveGrowing(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Have the end of the schedule validated, whichever ticks are."""
-        ticks = self.schedule.total_images - self.schedule.tick_images
-        if trainer.check_val_every_n_epoch is not None and as_gan(pl_module).images_shown >= ticks:
+        last = self.schedule.total_images - self.schedule.tick_images
+        if trainer.check_val_every_n_epoch is not None and as_gan(pl_module).images_shown >= last:
             trainer.check_val_every_n_epoch = 1
 
     def on_train_batch_start(
