@@ -70,7 +70,11 @@ def fresh_folder(path: str | Path) -> Path:
     if taken:
         raise UserError(
             f"{folder} exists and is not empty; nothing is overwritten. Choose another folder"
-            + ("; to go on with the run that lies there, add --resume" if is_run(folder) else "")
+            + (
+                "; to go on with the run that lies there, add --resume to fit"
+                if is_run(folder)
+                else ""
+            )
         )
     return folder
 
