@@ -204,9 +204,9 @@ def choose_gamma(resolution: int, batch: int) -> Choice:
     why = f"weight of R1: {told} (Karras et al. 2020); the first to try at a quarter and four times"
     if rule < GAMMA_FLOOR:
         why = (
-            f"weight of R1: not the {rule:.2g} of {told} (Karras et al. 2020): with {GAMMA_FLOOR:g} "
-            "samples of a grade stayed varied, with 0.1 and less they did not (our observation, "
-            "phantoms at 32x32)"
+            f"weight of R1: not the {rule:.2g} of {told} (Karras et al. 2020): with "
+            f"{GAMMA_FLOOR:g} samples of a grade stayed varied, with 0.1 and less they did not "
+            "(our observation, phantoms at 32x32)"
         )
     return Choice(f"{MODEL}.r1_gamma", float(f"{r1_gamma_rule(resolution, batch):.3g}"), why)
 
