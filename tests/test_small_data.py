@@ -14,14 +14,21 @@ from blastogan.grades import CLASSES
 FOLDER = Path(__file__).parents[1] / "examples" / "small_data"
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder that all share, so that one grader is trained."""
+    return tmp_path_factory.mktemp("small-data")
+
+
 @pytest.fixture
-def experiment(tmp_path, monkeypatch):
-    """Runs an experiment with few images, in a folder that all of a test share."""
-    monkeypatch.chdir(tmp_path)
+def experiment(home, monkeypatch):
+    """Runs an experiment with few images."""
+    monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(FOLDER)
-    monkeypatch.setenv("BLASTOGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BLASTOGAN_CACHE", str(home / "cache"))
     shared = importlib.import_module("runs")
     monkeypatch.setattr(shared, "GRADER_IMAGES", 48)
+    monkeypatch.setattr(shared, "GRADER_EPOCHS", 1)
     phantoms, settings = shared.reference, shared.settings
 
     def few(count, *args):
@@ -37,6 +44,7 @@ def experiment(tmp_path, monkeypatch):
     def run(name, *arguments):
         module = importlib.import_module(name)
         monkeypatch.setattr(module, "settings", short)
+        monkeypatch.setattr(module, "EMBRYOS", 120)
         return module.main(["--folder", "runs", *arguments])
 
     return run

@@ -37,6 +37,7 @@ from blastogan.grades import CLASSES, Grade
 from blastogan.grids import image_sheet
 from blastogan.modules import BaseGANModule
 
+EMBRYOS = 3000
 OWN: dict[str, dict[str, Any]] = {
     "ProGANModule": {},
     "StyleGANModule": {"model.init_args.w_dim": 64, "model.init_args.mapping_layers": 8},
@@ -47,7 +48,7 @@ def runs_of(options: argparse.Namespace, seeds: range) -> dict[str, list[Run]]:
     """Both architectures, a run for each seed."""
     common = {
         **settings(options),
-        "data.num_phantoms": 3750,
+        "data.num_phantoms": EMBRYOS * 5 // 4,
         "data.phantom_counts": "study",
         "model.init_args.augment": "grade-preserving",
         "model.init_args.augment_kimg": 100,

@@ -34,6 +34,7 @@ from runs import (
     train_in_turn,
 )
 
+EMBRYOS = 300
 # operations that move whole pixels: nothing is resampled, which blurs images of this size
 SIDES: dict[str, Any] = {"none": "none", "adaptive": {"flip": 1, "turn": 1, "shift": 0.125}}
 COLOURS = {"none": "tab:red", "adaptive": "tab:blue"}
@@ -43,9 +44,9 @@ def runs_of(options: argparse.Namespace, seeds: range) -> dict[str, list[Run]]:
     """Both sides, a run for each seed."""
     common = {
         **settings(options),
-        "data.num_phantoms": 500,
+        # an image each; half as many held out to watch D
+        "data.num_phantoms": EMBRYOS * 5 // 3,
         "data.phantom_counts": "balanced",
-        # 300 embryos, an image each; 150 held out to watch D
         "data.val_fraction": 0.3,
         "data.test_fraction": 0.1,
         "model.init_args.conditional": False,

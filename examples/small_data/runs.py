@@ -30,7 +30,7 @@ from blastogan.metrics import FidelityEvaluator
 from blastogan.modules import BaseGANModule, GradeClassifier, load_module
 
 STYLE = "dic"
-GRADER_IMAGES, GRADER_SEED = 20_000, 100
+GRADER_IMAGES, GRADER_EPOCHS, GRADER_SEED = 20_000, 6, 100
 REFERENCE_SEED = 200
 
 NETWORKS: dict[str, Any] = {"latent_dim": 64, "channel_base": 384, "channel_cap": 64}
@@ -128,7 +128,8 @@ def grader_of(options: argparse.Namespace) -> Path:
         command += ["--run_dir", str(folder), "--seed_everything", str(GRADER_SEED)]
         command += ["--data.resolution", str(options.resolution), "--data.phantom_style", STYLE]
         command += ["--data.num_phantoms", str(GRADER_IMAGES * 5 // 4)]
-        command += ["--data.phantom_counts", "balanced", "--trainer.max_epochs", "6"]
+        command += ["--data.phantom_counts", "balanced"]
+        command += ["--trainer.max_epochs", str(GRADER_EPOCHS)]
         command += ["--trainer.accelerator", options.accelerator]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         (folder / "done").touch()
