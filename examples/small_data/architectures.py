@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from PIL import Image
 from runs import (
+    ARCHITECTURES,
     Run,
     agreement,
     fidelity,
@@ -38,10 +39,6 @@ from blastogan.grids import image_sheet
 from blastogan.modules import BaseGANModule
 
 EMBRYOS = 3000
-OWN: dict[str, dict[str, Any]] = {
-    "ProGANModule": {},
-    "StyleGANModule": {"model.init_args.w_dim": 64, "model.init_args.mapping_layers": 8},
-}
 
 
 def runs_of(options: argparse.Namespace, seeds: range) -> dict[str, list[Run]]:
@@ -58,11 +55,11 @@ def runs_of(options: argparse.Namespace, seeds: range) -> dict[str, list[Run]]:
         name: [
             Run(
                 f"architectures-{name}-{seed}",
-                {**common, "model.class_path": name, **own, "seed_everything": seed},
+                {**common, **own, "seed_everything": seed},
             )
             for seed in seeds
         ]
-        for name, own in OWN.items()
+        for name, own in ARCHITECTURES.items()
     }
 
 

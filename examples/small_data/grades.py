@@ -2,12 +2,12 @@
 
     python examples/small_data/grades.py [--kimg 200] [--folder runs/small-data]
 
-Trains conditional ProGANs on 3,000 phantoms whose classes are as rare as in public data: with the
-grade ramped in and factorised embeddings, without either of the two, and without both. A grader
-that was trained on 20,000 other phantoms reads the letters of 200 samples of each class, and those
-of 200 phantoms of each class that no network has seen. Prints the share in which it finds what was
-asked for, by letter and by class, and for each class what chance would give: how often samples of
-the other classes are taken for it.
+Trains conditional ProGANs (or StyleGANs, ``--architecture``) on 3,000 phantoms whose classes are
+as rare as in public data: with the grade ramped in and factorised embeddings, without either of the
+two, and without both. A grader that was trained on 20,000 other phantoms reads the letters of 200
+samples of each class, and those of 200 phantoms of each class that no network has seen. Prints the
+share in which it finds what was asked for, by letter and by class, and for each class what chance
+would give: how often samples of the other classes are taken for it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runs import (
+    ARCHITECTURES,
     Run,
     agreement,
     fidelity,
@@ -36,10 +37,16 @@ RAMP = (0.2, 0.5)
 """Shares of ``--kimg`` at which grades begin to count, and count in full."""
 
 
+def title(options: argparse.Namespace) -> str:
+    """What names of files begin with."""
+    return "grades-stylegan" if options.architecture == "StyleGANModule" else "grades"
+
+
 def runs_of(options: argparse.Namespace) -> dict[str, Run]:
     """The recommended way, and what is left out of it."""
     common = {
         **settings(options),
+        **ARCHITECTURES[options.architecture],
         # 80 % of the embryos of the law of public data, several images to some
         "data.num_phantoms": EMBRYOS * 5 // 4,
         "data.phantom_counts": "study",
@@ -57,7 +64,7 @@ def runs_of(options: argparse.Namespace) -> dict[str, Run]:
         "neither": joint,
     }
     return {
-        name: Run(f"grades-{name.replace(' ', '-')}-{options.seed}", {**common, **change})
+        name: Run(f"{title(options)}-{name.replace(' ', '-')}-{options.seed}", common | change)
         for name, change in changes.items()
         if not options.only or name in options.only
     }
@@ -80,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     found = parser(__doc__ or "", kimg=200)
     found.add_argument("--seed", type=int, default=0)
     found.add_argument("--count", type=int, default=200, help="samples of each class")
+    found.add_argument("--architecture", choices=list(ARCHITECTURES), default="ProGANModule")
     found.add_argument("--only", action="append", help="of the four runs")
     options = found.parse_args(arguments)
     runs, grader = runs_of(options), grader_of(options)
@@ -96,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             f"{1000 * values['kid']:.3g}, FID {values['fid']:.3g}, SWD {values['swd']:.3g}\n"
         )
         content[name] = {"classes": rows, "fidelity": values}
-    save(content, options.folder / f"grades-{options.seed}.json")
+    save(content, options.folder / f"{title(options)}-{options.seed}.json")
     return content
 
 

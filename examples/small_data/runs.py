@@ -36,6 +36,16 @@ REFERENCE_SEED = 200
 NETWORKS: dict[str, Any] = {"latent_dim": 64, "channel_base": 384, "channel_cap": 64}
 """Widths for minutes on a processor core: at most 64 channels where the papers have 512."""
 
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "ProGANModule": {"model.class_path": "ProGANModule"},
+    "StyleGANModule": {
+        "model.class_path": "StyleGANModule",
+        "model.init_args.w_dim": 64,
+        "model.init_args.mapping_layers": 8,
+    },
+}
+"""What an architecture needs beside `NETWORKS`."""
+
 
 @dataclass
 class Run:
