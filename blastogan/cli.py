@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from blastogan.callbacks.image_writer import ImageWriter
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import Requeue, RollBack, UserError
 from blastogan.growth import GrowthSchedule
-from blastogan.modules import BaseGANModule, GrowingDDPStrategy
+from blastogan.modules import BaseGANModule, GrowingDDPStrategy, ProGANModule, StyleGANModule
 from blastogan.modules.checkpoints import check_checkpoint
 from blastogan.modules.optimizers import DEFAULT
 from blastogan.modules.transfer import TransferOptions, begin_with, check_begun
@@ -110,6 +111,15 @@ class BlastoganCLI(RunCLI):
             load_from_checkpoint_support=False,
             args=self._resolve_configs(list(args)),
         )
+
+    def option_names(self) -> list[str]:
+        """Those of the networks too, which the parser does not know before their class."""
+        settings = [
+            name for kind in (ProGANModule, StyleGANModule) for name in signature(kind).parameters
+        ]
+        return super().option_names() + [
+            f"model.init_args.{name}" for name in dict.fromkeys(settings)
+        ]
 
     def _resolve_configs(self, args: list[str]) -> list[str]:
         """Replace names of presets by their files; without any, take that of the checkpoint."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Optional
@@ -33,6 +35,9 @@ from blastogan.run_lock import RunInUse, claim, claimed_folder, is_first_process
 from blastogan.run_resume import option
 
 _log = logging.getLogger(__name__)
+
+MOST_SIMILAR = 4
+"""Options that are named where one was given that there is not."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -110,7 +115,12 @@ class RunCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning, which takes any use of `args` for a mistake."""
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except SystemExit as error:
+            if error.code:
+                self._tell_of_similar(args)
+            raise
         seed = self.config[self.config.subcommand].seed_everything
         if not 0 <= seed < 2**32:
             raise UserError(f"seed_everything is {seed}: expected 0 to {2**32 - 1}")
@@ -118,6 +128,21 @@ class RunCLI(LightningCLI):
             self._resume(self.config.fit)
         elif option(args, "resume") is not None:
             raise UserError("--resume is of fit: elsewhere, give --ckpt_path")
+
+    def option_names(self) -> list[str]:
+        """All options of the subcommands, without dashes, but those that others are handed to."""
+        parsers = self._subcommand_parsers.values()
+        names = [name[2:] for parser in parsers for name in parser._option_string_actions]
+        return [name for name in dict.fromkeys(names) if name and ".schedule." not in name]
+
+    def _tell_of_similar(self, args: Sequence[str]) -> None:
+        """After the parser's message, say which options those that there are not may be."""
+        given = [arg[2:].partition("=")[0] for arg in args if arg.startswith("--")]
+        names = self.option_names()
+        for name in given:
+            if name not in names and (meant := similar(name, names)):
+                told = " or ".join(f"--{option}" for option in meant)
+                sys.stderr.write(f"there is no --{name}; perhaps {told}\n")
 
     def _resume(self, config: Any) -> None:
         """Find run and checkpoint, if asked to; where there is no run, a new one is begun."""
@@ -235,6 +260,20 @@ class RunCLI(LightningCLI):
         if last.exists():
             link_whole(last, last.with_name(f"{last.name}.damaged"))
         copy_whole(self.restored, last)
+
+
+def similar(name: str, options: Sequence[str]) -> list[str]:
+    """Options that end in what was given, or are spelt nearly like it; none if there are many."""
+
+    def last(option: str) -> str:
+        return option.rpartition(".")[2]
+
+    wanted = last(name.replace("-", "_"))
+    found = [option for option in options if last(option) == wanted]
+    if not found:
+        near = get_close_matches(wanted, {last(option) for option in options}, 1, 0.8)
+        found = [option for option in options if last(option) in near]
+    return found if len(found) <= MOST_SIMILAR else []
 
 
 def run(command_line: type[RunCLI], args: Sequence[str]) -> int:

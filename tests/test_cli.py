@@ -208,6 +208,28 @@ def test_the_study_is_in_its_presets_to_the_letter():
         find_config("xyzzy")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("--augment-p", "perhaps --model.init_args.augment_p"),
+        ("--model.init_args.r1_gama", "perhaps --model.init_args.r1_gamma"),
+        ("--batch_size", "perhaps --schedule.batch_size or --fidelity.batch_size"),
+        ("--xyzzy", None),
+    ],
+)
+def test_an_option_that_there_is_not_leads_to_that_which_was_meant(wrong, told, here, capfd):
+    assert blastogan("fit", "--config", "tiny.yaml", wrong, "3") == 2
+    said = capfd.readouterr().err.splitlines()
+    hints = [line for line in said if line.startswith("there is no")]
+    assert hints == ([f"there is no {wrong}; {told}"] if told else [])
+    assert any(wrong[2:].rpartition(".")[2] in line for line in said)
+
+
+def test_a_wrong_value_of_a_right_option_leads_nowhere(here, capfd):
+    assert blastogan("fit", "--config", "tiny.yaml", "--data.seed", "x") == 2
+    assert "there is no" not in capfd.readouterr().err
+
+
 def test_the_progress_bar_can_be_switched_off(here, caplog):
     assert blastogan("fit", "--config", "tiny.yaml", "--trainer.enable_progress_bar=false") == 0
     assert "img/s" not in caplog.text
