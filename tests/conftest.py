@@ -44,9 +44,12 @@ MODULES = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the most slow tests first, so that none is left to run alone at the end."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """Files with the most work first, so that none is left to run alone at the end."""
+    work = Counter[Path]()
+    for item in items:
+        trains = not {"make_trainer", "trained", "here"}.isdisjoint(item.fixturenames)
+        work[item.path] += 3 * bool(item.get_closest_marker("slow")) + trains
+    items.sort(key=lambda item: -work[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)

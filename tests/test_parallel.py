@@ -55,7 +55,8 @@ def home(tmp_path_factory):
             Path(f"{name}.log").write_text(said)
             passes = ("--model.init_args.micro_batch", 4)
             assert on_one_process(f"{name}-passes", *model, *passes) == 0
-            assert on_one_process(f"{name}-one", *model) == 0
+            if name != "small-data":
+                assert on_one_process(f"{name}-one", *model) == 0
     return home
 
 
