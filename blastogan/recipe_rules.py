@@ -18,9 +18,10 @@ GAMMA_FACTOR = 0.0002
 """Of resolution squared over batch (ADA, configuration ``auto`` of its authors)."""
 GAMMA_FLOOR = 0.5
 """Ours, at every resolution: at 32 pixels in batches of 16 the rule gives 0.013, with which samples
-of a grade came out alike on phantoms. With 0.1, those of a model that was told the grades of 300
-phantoms had 0.3 to 0.7 of the phantoms' variety within a grade; with 0.5 and 3,000 phantoms, 0.87
-to 0.97 in six runs (``examples/small_data/architectures.py``)."""
+of a grade came out alike on phantoms. With 300 phantoms whose grades a model was told, its samples
+had 0.3 to 0.7 of the phantoms' variety within a grade at 0.1, and 0.8 at 0.5
+(``notebooks/few_images.ipynb``); with 3,000 and 0.5, 0.87 to 0.97 in six runs
+(``examples/small_data/architectures.py``)."""
 EMA_KIMG_PER_IMAGE = 10 / 32
 """Half-life of the average, by images of a batch (ADA, configuration ``auto``)."""
 

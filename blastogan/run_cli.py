@@ -139,8 +139,12 @@ class RunCLI(LightningCLI):
         """After the parser's message, say which options those that there are not may be."""
         given = [arg[2:].partition("=")[0] for arg in args if arg.startswith("--")]
         names = self.option_names()
+        # the parser takes beginnings, and settings of a class without the word between
+        taken = [*names, *(name.replace(".init_args", "") for name in names)]
         for name in given:
-            if name not in names and (meant := similar(name, names)):
+            if any(option.startswith(name) for option in taken):
+                continue
+            if meant := similar(name, names):
                 told = " or ".join(f"--{option}" for option in meant)
                 sys.stderr.write(f"there is no --{name}; perhaps {told}\n")
 

@@ -68,14 +68,10 @@ def fresh_folder(path: str | Path) -> Path:
     if taken and not folder.is_dir():
         raise UserError(f"{folder} is a file; nothing is overwritten. Choose another folder")
     if taken:
-        raise UserError(
-            f"{folder} exists and is not empty; nothing is overwritten. Choose another folder"
-            + (
-                "; to go on with the run that lies there, add --resume to fit"
-                if is_run(folder)
-                else ""
-            )
-        )
+        told = f"{folder} exists and is not empty; nothing is overwritten. Choose another folder"
+        if is_run(folder):
+            told += "; to go on with the run that lies there, add --resume to fit"
+        raise UserError(told)
     return folder
 
 

@@ -225,8 +225,9 @@ def test_an_option_that_there_is_not_leads_to_that_which_was_meant(wrong, told, 
     assert any(wrong[2:].rpartition(".")[2] in line for line in said)
 
 
-def test_a_wrong_value_of_a_right_option_leads_nowhere(here, capfd):
-    assert blastogan("fit", "--config", "tiny.yaml", "--data.seed", "x") == 2
+@pytest.mark.parametrize("right", ["--data.seed", "--model.r1_gamma", "--data.num_phantom"])
+def test_a_wrong_value_of_a_right_option_leads_nowhere(right, here, capfd):
+    assert blastogan("fit", "--config", "tiny.yaml", right, "x") == 2
     assert "there is no" not in capfd.readouterr().err
 
 
