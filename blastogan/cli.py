@@ -112,14 +112,11 @@ class BlastoganCLI(RunCLI):
             args=self._resolve_configs(list(args)),
         )
 
-    def option_names(self) -> list[str]:
-        """Those of the networks too, which the parser does not know before their class."""
-        settings = [
-            name for kind in (ProGANModule, StyleGANModule) for name in signature(kind).parameters
-        ]
-        return super().option_names() + [
-            f"model.init_args.{name}" for name in dict.fromkeys(settings)
-        ]
+    def settings_of_classes(self) -> list[str]:
+        """Those of the networks."""
+        kinds = ProGANModule, StyleGANModule
+        names = dict.fromkeys(name for kind in kinds for name in signature(kind).parameters)
+        return [f"model.init_args.{name}" for name in names]
 
     def _resolve_configs(self, args: list[str]) -> list[str]:
         """Replace names of presets by their files; without any, take that of the checkpoint."""

@@ -129,20 +129,23 @@ class RunCLI(LightningCLI):
         elif option(args, "resume") is not None:
             raise UserError("--resume is of fit: elsewhere, give --ckpt_path")
 
-    def option_names(self) -> list[str]:
-        """All options of the subcommands, without dashes, but those that others are handed to."""
-        parsers = self._subcommand_parsers.values()
-        names = [name[2:] for parser in parsers for name in parser._option_string_actions]
-        return [name for name in dict.fromkeys(names) if name and ".schedule." not in name]
+    def settings_of_classes(self) -> list[str]:
+        """Options that the parser does not know before it knows a class."""
+        return []
 
     def _tell_of_similar(self, args: Sequence[str]) -> None:
         """After the parser's message, say which options those that there are not may be."""
         given = [arg[2:].partition("=")[0] for arg in args if arg.startswith("--")]
-        names = self.option_names()
-        # the parser takes beginnings, and settings of a class without the word between
-        taken = [*names, *(name.replace(".init_args", "") for name in names)]
+        parsers = self._subcommand_parsers.values()
+        own = dict.fromkeys(name[2:] for each in parsers for name in each._option_string_actions)
+        settings = self.settings_of_classes()
+        # the parser takes the word between a class and its setting as read
+        taken = [*settings, *(name.replace(".init_args", "") for name in settings)]
+        # what others are handed to is not to be given
+        names = [name for name in own if ".schedule." not in name] + settings
         for name in given:
-            if any(option.startswith(name) for option in taken):
+            # it takes beginnings of its own options, too
+            if name in taken or any(option.startswith(name) for option in own):
                 continue
             if meant := similar(name, names):
                 told = " or ".join(f"--{option}" for option in meant)

@@ -213,6 +213,7 @@ def test_the_study_is_in_its_presets_to_the_letter():
     [
         ("--augment-p", "perhaps --model.init_args.augment_p"),
         ("--model.init_args.r1_gama", "perhaps --model.init_args.r1_gamma"),
+        ("--model.augment_tar", "perhaps --model.init_args.augment_target"),
         ("--batch_size", "perhaps --schedule.batch_size or --fidelity.batch_size"),
         ("--xyzzy", None),
     ],
