@@ -34,7 +34,7 @@ from blastogan.data import BlastocystDataModule
 from blastogan.errors import Requeue, RollBack, UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import BaseGANModule, GrowingDDPStrategy, ProGANModule, StyleGANModule
-from blastogan.modules.checkpoints import check_checkpoint
+from blastogan.modules.checkpoints import check_checkpoint, check_place
 from blastogan.modules.optimizers import DEFAULT
 from blastogan.modules.transfer import TransferOptions, begin_with, check_begun
 from blastogan.modules.transfer_source import read_origin
@@ -139,6 +139,8 @@ class BlastoganCLI(RunCLI):
         config = newest_config(run_of_checkpoint(checkpoint)) if checkpoint else None
         config = config or config_to_resume(args)
         if config is None:
+            if checkpoint:
+                check_place(Path(checkpoint))
             raise UserError(
                 "no configuration given: add --config NAME, for instance --config demo, the "
                 "--ckpt_path of a checkpoint in its run folder, or --resume and its --run_dir"

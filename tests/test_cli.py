@@ -96,6 +96,7 @@ WRONG = {
     "preset with =": (["fit", "--config=paper-progam"], "did you mean paper-progan"),
     "config path": (["fit", "--config", "absent.yaml"], "no configuration at absent.yaml"),
     "no config": (["fit"], "no configuration given"),
+    "no checkpoint, no config": (["test", "--ckpt_path", "absent.ckpt"], "no checkpoint at absent"),
     "max_epochs": (["fit", "--config", "tiny.yaml", "--trainer.max_epochs", "3"], "schedule"),
     "part": (["fit", "--config", "tiny.yaml", "--trainer.limit_train_batches", "3"], "schedule"),
     "clipping": (["fit", "--config", "tiny.yaml", "--trainer.gradient_clip_val", "1"], "use --m"),

@@ -41,6 +41,19 @@ class Checkpoint(NamedTuple):
         return f"{self.path}, at {self.images_shown / 1000:g} kimg"
 
 
+def check_place(path: Path) -> None:
+    """Refuse what is no file.
+
+    Raises:
+        UserError: If nothing is there, or a folder.
+    """
+    inside = path / "checkpoints" / "last.ckpt"
+    if inside.is_file():
+        raise UserError(f"{path} is the folder of a run: give one of its checkpoints, as {inside}")
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}: give the path of a .ckpt file")
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint on the CPU, tensors and plain values only.
 
@@ -48,11 +61,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: If the file is missing, damaged, or no checkpoint of this library.
     """
     path = Path(path)
-    inside = path / "checkpoints" / "last.ckpt"
-    if inside.is_file():
-        raise UserError(f"{path} is the folder of a run: give one of its checkpoints, as {inside}")
-    if not path.is_file():
-        raise UserError(f"no checkpoint at {path}: give the path of a .ckpt file")
+    check_place(path)
     try:
         _check_sums(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
