@@ -8,9 +8,9 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from blastogan.allocator import keep_freed_memory
+from blastogan.utils.allocator import keep_freed_memory
 from blastogan.errors import DivergenceError, Requeue, UserError, printable
-from blastogan.run_lock import is_first_process
+from blastogan.runs.lock import is_first_process
 
 USAGE = """\
 usage: blastogan COMMAND [OPTIONS]
@@ -76,31 +76,31 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
     if name == "phantom":
-        from blastogan.phantom_cli import phantom
+        from blastogan.cli.phantom import phantom
 
         return lambda args: phantom(args[1:])
     if name == "generate":
-        from blastogan.tools import generate
+        from blastogan.cli.generate import generate
 
         return lambda args: generate(args[1:])
     if name in ("fit", "validate", "test", "predict"):
-        from blastogan import cli
+        from blastogan.cli import gan as cli
 
         return cli.run
     if name == "grade":
-        from blastogan import grade_cli
+        from blastogan.cli import grade as grade_cli
 
         return lambda args: grade_cli.run(args[1:])
     if name == "evaluate":
-        from blastogan.evaluate import evaluate
+        from blastogan.cli.evaluate import evaluate
 
         return lambda args: evaluate(args[1:])
     if name == "recipe":
-        from blastogan.recipe_cli import recipe
+        from blastogan.cli.recipe import recipe
 
         return lambda args: recipe(args[1:])
     if name == "audit":
-        from blastogan.audit import audit
+        from blastogan.cli.audit import audit
 
         return lambda args: audit(args[1:])
     raise UserError(f"no command {name!r}: see blastogan --help")

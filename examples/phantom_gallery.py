@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blastogan.data import View, phantom_truth, render_phantom
-from blastogan.data.phantoms.laws import PLANE_STEP
-from blastogan.data.phantoms.styles import CLINICS
-from blastogan.files import written_whole
+from blastogan.phantoms.laws import PLANE_STEP
+from blastogan.phantoms.styles import CLINICS
+from blastogan.utils.files import written_whole
 from blastogan.grades import CLASSES, Grade
-from blastogan.grids import image_sheet
+from blastogan.utils.sheets import image_sheet
 
 SEED = 2
 SIDE = 160

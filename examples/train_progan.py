@@ -26,7 +26,7 @@ from blastogan.callbacks import (
     RandomState,
     TrainingLog,
 )
-from blastogan.loggers import CSVLog
+from blastogan.runs.loggers import CSVLog
 
 
 def main(

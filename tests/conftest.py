@@ -151,7 +151,7 @@ def trained(here: Path, _tiny_run: Path) -> Path:
 def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw nothing for ``fidelity.png``: three plots take a second, as the training does."""
     blank = Image.new("L", (9, 9))
-    monkeypatch.setattr("blastogan.callbacks.fidelity.plot_curves", lambda *args: blank)
+    monkeypatch.setattr("blastogan.callbacks.fidelity.callback.plot_curves", lambda *args: blank)
 
 
 def blank(module: Any, *args: Any) -> None:

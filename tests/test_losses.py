@@ -13,7 +13,7 @@ from blastogan.losses import (
     r1,
     wgan,
 )
-from blastogan.modules.ema import ema_decay, update_ema
+from blastogan.modules.step.ema import ema_decay, update_ema
 
 REAL, FAKE = torch.tensor([2.0, 0.0]), torch.tensor([-1.0, 0.5])
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from blastogan.callbacks.growing import as_gan
 from blastogan.errors import UserError
-from blastogan.files import copy_whole, link_whole, naming, put_in_place, written_whole
+from blastogan.utils.files import copy_whole, link_whole, naming, put_in_place, written_whole
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import BaseGANModule
-from blastogan.modules.ranks import any_rank, rank_and_size
+from blastogan.modules.step.ranks import any_rank, rank_and_size
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import BaseGANModule
-from blastogan.modules.passes import size_of_passes
+from blastogan.modules.step.passes import size_of_passes
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from blastogan.callbacks.growing import as_gan
 from blastogan.data.export import write_image, write_table
 from blastogan.grades import Grade
-from blastogan.grids import to_hwc
+from blastogan.utils.sheets import to_hwc
 
 
 class ImageWriter(BasePredictionWriter):

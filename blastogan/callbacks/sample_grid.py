@@ -15,11 +15,11 @@ from torch import Tensor
 from blastogan.callbacks.growing import as_gan
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
-from blastogan.files import written_whole
+from blastogan.utils.files import written_whole
 from blastogan.grades import CLASSES, Grade
-from blastogan.grids import image_sheet
+from blastogan.utils.sheets import image_sheet
 from blastogan.modules import BaseGANModule
-from blastogan.modules.ranks import gathered, rank_and_size
+from blastogan.modules.step.ranks import gathered, rank_and_size
 
 
 class SampleGrid(Callback):

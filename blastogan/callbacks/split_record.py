@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from blastogan.data import BlastocystDataModule
 from blastogan.data.split_file import write_split_file
-from blastogan.files import written_whole
+from blastogan.utils.files import written_whole
 
 _log = logging.getLogger(__name__)
 

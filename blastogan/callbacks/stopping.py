@@ -14,7 +14,7 @@ from blastogan.callbacks.checkpoints import checkpoint_folder, ranks_may_agree, 
 from blastogan.callbacks.growing import as_gan
 from blastogan.errors import Requeue
 from blastogan.growth import GrowthSchedule
-from blastogan.modules.ranks import any_rank
+from blastogan.modules.step.ranks import any_rank
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from blastogan.callbacks.growing import as_gan
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
-from blastogan.loggers import CSVLog
-from blastogan.modules.ranks import mean_over_ranks
+from blastogan.runs.loggers import CSVLog
+from blastogan.modules.step.ranks import mean_over_ranks
 
 
 class TrainingLog(Callback):

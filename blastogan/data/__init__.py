@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blastogan.data.audit import Audit, audit_images
+    from blastogan.audit.collect import Audit, audit_images
     from blastogan.data.datamodule import BlastocystDataModule
-    from blastogan.data.framing import Crop
-    from blastogan.data.grade_data import GradeDataModule
-    from blastogan.data.phantoms.dataset import PhantomDataset
-    from blastogan.data.phantoms.plan import PhantomPlan
-    from blastogan.data.phantoms.rendering import render_phantom
-    from blastogan.data.phantoms.truth import phantom_truth
-    from blastogan.data.phantoms.view import View
+    from blastogan.data.images.framing import Crop
+    from blastogan.data.grade_datamodule import GradeDataModule
+    from blastogan.phantoms.dataset import PhantomDataset
+    from blastogan.phantoms.plan import PhantomPlan
+    from blastogan.phantoms.rendering import render_phantom
+    from blastogan.phantoms.truth import phantom_truth
+    from blastogan.phantoms.view import View
     from blastogan.data.readers import read_graded_images, scan_graded_images
-    from blastogan.data.reading import Reading
+    from blastogan.data.readers.options import Reading
     from blastogan.data.records import GradedTable, ImageRecord
     from blastogan.data.split_file import read_split_file, write_split_file
     from blastogan.data.splits import SplitPlan, find_leaks, split_by_embryo, split_records

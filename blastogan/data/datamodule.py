@@ -22,11 +22,11 @@ from blastogan.data.balance import (
     settle_rare_classes,
 )
 from blastogan.data.batches import StoredImages, loader_in_order, share_of
-from blastogan.data.framing import Crop, CropKind
-from blastogan.data.phantoms.plan import PhantomStyle
-from blastogan.data.phantoms.view import Framing
+from blastogan.data.images.framing import Crop, CropKind
+from blastogan.phantoms.plan import PhantomStyle
+from blastogan.phantoms.view import Framing
 from blastogan.data.provenance import differences, fingerprint
-from blastogan.data.reading import NotGradable, Reading
+from blastogan.data.readers.options import NotGradable, Reading
 from blastogan.data.records import ImageRecord
 from blastogan.data.residence import Residence, ResidentImages, check_residence
 from blastogan.data.sources import FaultRule, FolderSource, PhantomSource, Source
@@ -46,7 +46,7 @@ from blastogan.data.stream import (
     StreamedIndices,
 )
 from blastogan.data.transforms import Augment, Transform, check_augment, plan_augmentation
-from blastogan.data.workers import ignore_interrupt, unchanged
+from blastogan.utils.workers import ignore_interrupt, unchanged
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
 from blastogan.growth import GrowthSchedule

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from blastogan.data.folder import TABLE
-from blastogan.files import written_whole
+from blastogan.data.readers.tree import TABLE
+from blastogan.utils.files import written_whole
 from blastogan.grades import CLASSES
-from blastogan.grids import image_sheet, to_hwc
+from blastogan.utils.sheets import image_sheet, to_hwc
 
 COLUMNS = (
     "folder",

@@ -15,11 +15,11 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from blastogan.data.folder import IMAGE_SUFFIXES, list_images
-from blastogan.data.framing import Crop
-from blastogan.data.images import decode, load_framed, opened, to_chw
+from blastogan.data.readers.tree import IMAGE_SUFFIXES, list_images
+from blastogan.data.images.framing import Crop
+from blastogan.data.images.decoding import decode, load_framed, opened, to_chw
 from blastogan.data.readers import claimed, read_graded_images
-from blastogan.data.workers import ignore_interrupt, unchanged
+from blastogan.utils.workers import ignore_interrupt, unchanged
 from blastogan.errors import ProblemList, UserError
 
 _CHUNK = 1 << 20

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blastogan.data.framing import Crop
+from blastogan.data.images.framing import Crop
 from blastogan.data.records import ImageRecord
 
 

@@ -10,17 +10,17 @@ from typing import Literal, Protocol, get_args
 
 import torch
 
-from blastogan.data.framing import Crop
-from blastogan.data.images import pyramid
-from blastogan.data.phantoms.dataset import PhantomDataset, render_phantoms
-from blastogan.data.phantoms.plan import PhantomStyle
-from blastogan.data.phantoms.rendering import RESOLUTIONS
-from blastogan.data.phantoms.view import Framing
+from blastogan.data.images.framing import Crop
+from blastogan.data.images.decoding import pyramid
+from blastogan.phantoms.dataset import PhantomDataset, render_phantoms
+from blastogan.phantoms.plan import PhantomStyle
+from blastogan.phantoms.rendering import RESOLUTIONS
+from blastogan.phantoms.view import Framing
 from blastogan.data.readers import refuse_nothing, refuse_problems, scan_graded_images
-from blastogan.data.reading import Reading
+from blastogan.data.readers.options import Reading
 from blastogan.data.records import GradedTable, ImageRecord
 from blastogan.data.store import ImageStore, open_store
-from blastogan.data.workers import available_cores
+from blastogan.utils.workers import available_cores
 from blastogan.errors import ProblemList, UserError
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 from blastogan.data.readers.tables import header_of, read_table
 from blastogan.data.records import PARTS, ImageRecord
 from blastogan.errors import ProblemList, UserError
-from blastogan.files import written_whole
+from blastogan.utils.files import written_whole
 
 COLUMNS = ("image", "embryo", "grade", "part")
 """Columns of a split file; only ``image`` and ``part`` are needed to give one back."""

@@ -18,7 +18,7 @@ from blastogan.data.balance import Balance, sampling_law, systematic_counts
 from blastogan.data.transforms import Transform
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
-from blastogan.seeding import derive_seed
+from blastogan.utils.seeding import derive_seed
 
 
 class ImageBatch(TypedDict):

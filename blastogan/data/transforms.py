@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from blastogan.errors import ProblemList, UserError
-from blastogan.seeding import derive_seed
+from blastogan.utils.seeding import derive_seed
 
 # of dict[str, Any], the command line would construct whatever class an inner class_path names
 Augment = Literal["none", "flip", "dihedral", "grade-preserving"] | list[dict]  # type: ignore[type-arg]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blastogan.metrics.images import to_float, to_uint8
+from blastogan.utils.pixels import to_float, to_uint8
 from blastogan.metrics.sets import ImageSetMetrics
 from blastogan.metrics.similarity import pairwise_ms_ssim
 from blastogan.metrics.sliced_wasserstein import image_swd

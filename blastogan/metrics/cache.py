@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
-from blastogan.files import written_whole
+from blastogan.utils.files import written_whole
 from blastogan.metrics.frechet import Moments
 from blastogan.metrics.statistics import SetStatistics
 

@@ -134,7 +134,7 @@ def _specs() -> Iterator[ExtractorSpec]:
     legacy = f"{theirs}inceptionv3:FeatureExtractorInceptionV3"
     yield ExtractorSpec("inception-clean", here + "CleanInception", "2048", "clean", INCEPTION)
     yield ExtractorSpec("inception-legacy", legacy, "2048", "legacy", INCEPTION)
-    grader = "blastogan.modules.grader_features:GraderFeatures"
+    grader = "blastogan.evaluation.grader_features:GraderFeatures"
     yield ExtractorSpec("grader", grader, "embedding", "antialiased", None, reads_file=True)
     vgg = PublishedWeights(
         "https://download.pytorch.org/models/vgg16-397923af.pth",

@@ -28,7 +28,7 @@ from blastogan.metrics.statistics import (
     gather_statistics,
 )
 from blastogan.metrics.weights import WeightsNotFound
-from blastogan.seeding import derive_seed
+from blastogan.utils.seeding import derive_seed
 
 _log = logging.getLogger(__name__)
 

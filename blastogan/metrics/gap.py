@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from blastogan.metrics.kernel import polynomial_kernel
-from blastogan.seeding import derive_seed
+from blastogan.utils.seeding import derive_seed
 
 _BLOCK = 1024
 

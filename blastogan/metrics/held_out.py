@@ -11,7 +11,7 @@ from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.gap import HeldOutGap
 from blastogan.metrics.report import FidelityReport
 from blastogan.metrics.statistics import SetStatistics
-from blastogan.seeding import derive_seed
+from blastogan.utils.seeding import derive_seed
 
 
 @dataclass

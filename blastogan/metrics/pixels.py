@@ -12,7 +12,7 @@ from blastogan.growth import is_power_of_two
 from blastogan.metrics.similarity import ms_ssim_within_classes
 from blastogan.metrics.sliced_wasserstein import COARSEST, image_swd_by_direction
 from blastogan.metrics.statistics import SetStatistics
-from blastogan.seeding import derive_seed
+from blastogan.utils.seeding import derive_seed
 
 OF_PIXELS = ("swd", "ms_ssim")
 """Metrics that need no extractor."""

@@ -7,7 +7,7 @@ import heapq
 import torch
 from torch import Tensor
 
-from blastogan.seeding import derive_seed
+from blastogan.utils.seeding import derive_seed
 
 
 class Rows:

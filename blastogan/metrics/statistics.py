@@ -15,9 +15,9 @@ from torch import Tensor
 
 from blastogan.errors import UserError
 from blastogan.metrics.frechet import FrechetReference, Moments
-from blastogan.metrics.images import to_uint8
+from blastogan.utils.pixels import to_uint8
 from blastogan.metrics.sample import Rows, Sample
-from blastogan.seeding import derive_seed
+from blastogan.utils.seeding import derive_seed
 
 
 class FeatureExtractor(Protocol):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
-from blastogan.files import written_whole
+from blastogan.utils.files import written_whole
 
 TIMEOUT = 15.0
 """Seconds without an answer after which a download is given up; some firewalls never refuse."""

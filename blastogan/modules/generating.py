@@ -16,9 +16,9 @@ from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, LABEL_SIZES, Grade
 from blastogan.metrics import ImageSetMetrics, to_uint8
-from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
-from blastogan.modules.ranks import agreed, gathered
-from blastogan.modules.requests import (
+from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
+from blastogan.modules.step.ranks import agreed, gathered
+from blastogan.modules.step.latents import (
     Request,
     grade_labels,
     labels_between,

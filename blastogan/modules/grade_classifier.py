@@ -19,8 +19,8 @@ from torchmetrics import MeanMetric
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import LETTERS
-from blastogan.modules.checkpoints import check_checkpoint, read_checkpoint
-from blastogan.modules.grade_metrics import HEADS, GradeMetrics
+from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
+from blastogan.metrics.grading import HEADS, GradeMetrics
 from blastogan.networks.grader import MIN_RESOLUTION, GraderNetwork
 
 ClassWeights = Literal["balanced", "none"]

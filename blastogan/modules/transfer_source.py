@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blastogan.errors import UserError
 from blastogan.grades import LABEL_SIZES
-from blastogan.modules.checkpoints import read_checkpoint
+from blastogan.runs.checkpoint_files import read_checkpoint
 from blastogan.networks.progressive import BASE_RESOLUTION
 
 SIDES = {"generator": "generator_ema", "discriminator": "discriminator"}

@@ -31,7 +31,7 @@ from blastogan.callbacks import (
     RandomState,
     TrainingLog,
 )
-from blastogan.loggers import CSVLog
+from blastogan.runs.loggers import CSVLog
 from blastogan.modules import BaseGANModule
 
 WARM_UP = 2

@@ -30,7 +30,7 @@ from blastogan import GrowthSchedule
 from blastogan.data import Crop, PhantomDataset
 from blastogan.data.store import ImageStore, open_store
 from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
-from blastogan.data.workers import available_cores, unchanged
+from blastogan.utils.workers import available_cores, unchanged
 
 BATCH = 32
 SIDE = 500

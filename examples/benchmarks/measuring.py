@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from blastogan import ProGANModule, StyleGANModule
-from blastogan.allocator import keep_freed_memory
+from blastogan.utils.allocator import keep_freed_memory
 from blastogan.modules import BaseGANModule
 
 ARCHITECTURES: dict[str, type[BaseGANModule]] = {

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blastogan.data import PhantomDataset
-from blastogan.data.phantoms.dataset import render_phantoms
+from blastogan.phantoms.dataset import render_phantoms
 from blastogan.grades import LETTERS
 
 BINS = 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from blastogan.allocator import keep_freed_memory
+from blastogan.utils.allocator import keep_freed_memory
 from blastogan.data import PhantomPlan, render_phantom
 
 KINDS = 60

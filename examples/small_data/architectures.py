@@ -35,7 +35,7 @@ from runs import (
 )
 
 from blastogan.grades import CLASSES, Grade
-from blastogan.grids import image_sheet
+from blastogan.utils.sheets import image_sheet
 from blastogan.modules import BaseGANModule
 
 EMBRYOS = 3000

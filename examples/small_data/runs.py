@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from blastogan.data import PhantomDataset
-from blastogan.data.phantoms.dataset import render_phantoms
-from blastogan.files import write_json
+from blastogan.phantoms.dataset import render_phantoms
+from blastogan.utils.files import write_json
 from blastogan.grades import CLASSES, LETTERS, Grade
 from blastogan.metrics import FidelityEvaluator
 from blastogan.modules import BaseGANModule, GradeClassifier, load_module

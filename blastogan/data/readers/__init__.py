@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from blastogan.data.folder import IMAGE_SUFFIXES, Folder
+from blastogan.data.readers.tree import IMAGE_SUFFIXES, Folder
 from blastogan.data.readers.blasts_online import BlastsOnlineReader
 from blastogan.data.readers.clinic import ClinicTableReader
 from blastogan.data.readers.csv_table import CSVTableReader
@@ -18,7 +18,7 @@ from blastogan.data.readers.names import GradedNameReader
 from blastogan.data.readers.nantes import NantesReader
 from blastogan.data.readers.protocol import Reader
 from blastogan.data.readers.tables import header_of
-from blastogan.data.reading import Reading
+from blastogan.data.readers.options import Reading
 from blastogan.data.records import GradedTable
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import CLASSES

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from blastogan.data.draft import TableDraft, known_embryo
-from blastogan.data.folder import TABLE, Folder
+from blastogan.data.readers.draft import TableDraft, known_embryo
+from blastogan.data.readers.tree import TABLE, Folder
 from blastogan.data.readers.tables import Row, read_table
-from blastogan.data.reading import Reading
+from blastogan.data.readers.options import Reading
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 

@@ -8,12 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from blastogan.data.draft import NOT_DEFINED, UNKNOWN, TableDraft
-from blastogan.data.folder import Folder
+from blastogan.data.readers.draft import NOT_DEFINED, UNKNOWN, TableDraft
+from blastogan.data.readers.tree import Folder
 from blastogan.data.readers.clinic import path_of
 from blastogan.data.readers.protocol import part_of
 from blastogan.data.readers.tables import Row, header_of, read_table
-from blastogan.data.reading import Reading
+from blastogan.data.readers.options import Reading
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 from blastogan.grades import Grade

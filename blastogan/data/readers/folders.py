@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from blastogan.data.draft import TableDraft
-from blastogan.data.folder import Folder
+from blastogan.data.readers.draft import TableDraft
+from blastogan.data.readers.tree import Folder
 from blastogan.data.readers.protocol import is_grade, part_of
-from blastogan.data.reading import Reading
+from blastogan.data.readers.options import Reading
 from blastogan.data.records import GradedTable
 
 

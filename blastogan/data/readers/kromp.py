@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from blastogan.data.draft import NOT_DEFINED, UNKNOWN, TableDraft, whole
-from blastogan.data.folder import Folder
+from blastogan.data.readers.draft import NOT_DEFINED, UNKNOWN, TableDraft, whole
+from blastogan.data.readers.tree import Folder
 from blastogan.data.readers.tables import Row, header_of, read_table
-from blastogan.data.reading import Reading
+from blastogan.data.readers.options import Reading
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from blastogan.data.draft import TableDraft
-from blastogan.data.folder import Folder
+from blastogan.data.readers.draft import TableDraft
+from blastogan.data.readers.tree import Folder
 from blastogan.data.readers.tables import read_table
-from blastogan.data.reading import Reading
+from blastogan.data.readers.options import Reading
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 

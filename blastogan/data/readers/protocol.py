@@ -6,8 +6,8 @@ import re
 from functools import lru_cache
 from typing import Protocol
 
-from blastogan.data.folder import Folder
-from blastogan.data.reading import Reading
+from blastogan.data.readers.tree import Folder
+from blastogan.data.readers.options import Reading
 from blastogan.data.records import PARTS, GradedTable
 from blastogan.errors import UserError
 from blastogan.grades import Grade

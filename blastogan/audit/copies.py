@@ -1,0 +1,126 @@
+"""Copies among graded images, and what a split tears apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from blastogan.data.records import PARTS, ImageRecord
+
+if TYPE_CHECKING:
+    from blastogan.audit.duplicates import Fingerprint
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Images that are copies of one picture.
+
+    Attributes:
+        images: Their posix paths below the root.
+        exact: Whether all pixels of all of them are equal.
+        embryos: Embryos that they are said to show.
+        grades: Their classes.
+        parts: Parts of the split that they are in.
+    """
+
+    images: tuple[str, ...]
+    exact: bool
+    embryos: tuple[str, ...]
+    grades: tuple[str, ...]
+    parts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " = ".join(_some(self.images, 4))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values; ``spans`` names what the group has several of."""
+        lists = {name: list(getattr(self, name)) for name in ("embryos", "grades", "parts")}
+        spans = [name for name, values in lists.items() if len(values) > 1]
+        kind = "exact" if self.exact else "near"
+        return {"images": list(self.images), "kind": kind, **lists, "spans": spans}
+
+
+@dataclass(frozen=True)
+class ImageLeak:
+    """Images of one embryo, or copies, in several parts of a split.
+
+    Attributes:
+        kind: ``embryo`` or ``duplicates``.
+        parts: The parts.
+        images: The images, by posix path below the root.
+        embryo: The embryo, where it is one.
+    """
+
+    kind: Literal["embryo", "duplicates"]
+    parts: tuple[str, ...]
+    images: tuple[str, ...]
+    embryo: str = ""
+
+    def __str__(self) -> str:
+        name, sign = (f"embryo {self.embryo}: ", ", ") if self.embryo else ("", " = ")
+        return f"{name}{sign.join(_some(self.images, 3))}, in {' and '.join(self.parts)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return {**asdict(self), "parts": list(self.parts), "images": list(self.images)}
+
+
+def label_duplicates(
+    prints: Mapping[str, Fingerprint], records: Mapping[str, ImageRecord]
+) -> tuple[Duplicates, ...]:
+    """Groups of copies, with what their labels say.
+
+    Args:
+        prints: Fingerprints by name of the image.
+        records: Labels by name; images without are compared too.
+    """
+    from blastogan.audit.duplicates import find_duplicates
+
+    names = list(prints)
+    found = []
+    for group in find_duplicates(list(prints.values())):
+        members = [names[n] for n in group.members]
+        graded = [records[name] for name in members if name in records]
+        found.append(
+            Duplicates(
+                tuple(members),
+                group.exact,
+                tuple(sorted({record.embryo for record in graded})),
+                tuple(sorted({record.grade.name for record in graded})),
+                _in_order({record.part for record in graded}),
+            )
+        )
+    return tuple(found)
+
+
+def find_image_leaks(
+    records: Mapping[str, ImageRecord], duplicates: Iterable[Duplicates]
+) -> list[ImageLeak]:
+    """Embryos, then groups of copies of several embryos, that are in several parts.
+
+    Args:
+        records: Labels of the images by name.
+        duplicates: Copies among them.
+    """
+    by_embryo: dict[str, dict[str, str]] = {}
+    for name, record in records.items():
+        if record.part:
+            by_embryo.setdefault(record.embryo, {})[name] = record.part
+    leaks = [
+        ImageLeak("embryo", _in_order(set(of.values())), tuple(of), embryo)
+        for embryo, of in by_embryo.items()
+        if len(set(of.values())) > 1
+    ]
+    # copies within an embryo are torn with it
+    copies = (group for group in duplicates if len(group.parts) > 1 and len(group.embryos) > 1)
+    return leaks + [ImageLeak("duplicates", group.parts, group.images) for group in copies]
+
+
+def _in_order(parts: set[str]) -> tuple[str, ...]:
+    return tuple(part for part in PARTS if part in parts)
+
+
+def _some(names: Sequence[str], most: int) -> list[str]:
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return [*names[:most], *more]

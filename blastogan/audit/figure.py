@@ -1,0 +1,138 @@
+"""An audit as a figure: classes, and some images of each."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from blastogan.audit.report import counted
+from blastogan.data.images.framing import Crop
+from blastogan.data.images.decoding import load_image
+from blastogan.errors import printable
+from blastogan.grades import CLASSES
+
+if TYPE_CHECKING:
+    from blastogan.audit.collect import Audit
+    from blastogan.data.records import ImageRecord
+
+_COLUMNS = 8
+_TILE = 128
+_GAP = 4
+_NAME = 40
+_ROW, _CHART, _LEFT, _ABOVE, _BELOW = 0.95, 3.2, 0.5, 0.75, 0.4
+_BARS = ("#33658a", "#b9c9d6")
+
+
+def draw_audit(audit: Audit, crop: Crop | None = None) -> Image.Image:
+    """Images and embryos of each class, and some images as training shows them.
+
+    The images are cropped as asked, of different embryos where there are enough. After an audit of
+    labels alone there are none. Classes without an image are named, and have no row.
+
+    Returns:
+        RGB picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    crop = crop or Crop()
+    names = [name for name in CLASSES if audit.classes[name]]
+    shows = audit.pixels and bool(names)
+    height = _ROW * max(len(names), 1)
+    size = (_LEFT + _CHART + (_COLUMNS * _ROW if shows else 1.5) + 0.2, height + _ABOVE + _BELOW)
+    figure = Figure(figsize=size, dpi=110)
+    canvas = FigureCanvasAgg(figure)
+    # two dollar signs in the name of a folder are no formula
+    figure.suptitle(_caption(audit), fontsize=9, y=1 - 0.15 / size[1], va="top", parse_math=False)
+
+    def add_axes(left: float, width: float) -> Any:
+        """Axes in inches, so that bars stand beside the images of their class."""
+        place = (left / size[0], _BELOW / size[1], width / size[0], height / size[1])
+        return figure.add_axes(place)
+
+    if names:
+        _draw_counts(add_axes(_LEFT, _CHART), audit, names)
+    if shows:
+        sheet = add_axes(_LEFT + _CHART, _COLUMNS * _ROW)
+        sheet.imshow(_sheet(audit, names, crop), aspect="auto", interpolation="lanczos")
+        sheet.set_axis_off()
+        square = "centre squares" if crop.kind == "centre" else "squares on the embryo"
+        sheet.set_title(f"some images of each class, {square}", fontsize=8, loc="left")
+    file = BytesIO()
+    with warnings.catch_warnings():
+        # letters that the font lacks, in the name of a folder, are drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph")
+        canvas.print_png(file)  # type: ignore[no-untyped-call]
+    return Image.open(file).convert("RGB")
+
+
+def _caption(audit: Audit) -> str:
+    table = audit.table
+    embryos = f" of {counted(audit.embryos, 'embryo')}" if table.grouped else ""
+    found = counted(len(audit.faults), "fault") if audit.faults else "sound"
+    name = printable(table.root.resolve().name.replace("\n", "\\n"))
+    if len(name) > _NAME:
+        name = f"{name[:_NAME]}..."
+    caption = f"{name}: {counted(len(audit.records), 'graded image')}{embryos}; {found}"
+    missing = [name for name in CLASSES if not audit.classes[name]]
+    if missing and audit.records:
+        caption += f"\nno image of {', '.join(missing)}"
+    return caption
+
+
+def _draw_counts(axes: Any, audit: Audit, names: list[str]) -> None:
+    """Bars of images, and of embryos where they are known, with their numbers."""
+    kinds = [("images", audit.classes)]
+    if audit.table.grouped:
+        kinds.append(("embryos", audit.embryos_by_class))
+    thickness = 0.7 / len(kinds)
+    for n, (kind, counts) in enumerate(kinds):
+        values = [counts[name] for name in names]
+        places = [place + (n - (len(kinds) - 1) / 2) * thickness for place in range(len(names))]
+        bars = axes.barh(places, values, thickness * 0.92, color=_BARS[n], label=kind)
+        axes.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    largest = max(audit.classes.values())
+    # numbers stand on the bars, and rare classes are to be seen beside frequent ones
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(0, 3 * largest)
+    axes.xaxis.set_visible(False)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.set_title("number, logarithmic", fontsize=8)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.4, 0), ncols=len(kinds), fontsize=7, frameon=False
+    )
+
+
+def _sheet(audit: Audit, names: list[str], crop: Crop) -> Image.Image:
+    """A row of tiles for each class."""
+    step = _TILE + _GAP
+    sheet = Image.new("RGB", (_COLUMNS * step, len(names) * step), "white")
+    for row, name in enumerate(names):
+        graded = [record for record in audit.records if record.grade.name == name]
+        for column, record in enumerate(_choice(graded)):
+            values = load_image(record.path, _TILE, 3, crop).transpose(1, 2, 0)
+            sheet.paste(
+                Image.fromarray(np.ascontiguousarray(values)),
+                (column * step, row * step + _GAP // 2),
+            )
+    return sheet
+
+
+def _choice(records: list[ImageRecord]) -> list[ImageRecord]:
+    """Some images, spread over the list, of as many embryos as there are."""
+    one_each = list({record.embryo: record for record in reversed(records)}.values())[::-1]
+    taken = {record.path for record in one_each}
+    rest = [record for record in records if record.path not in taken]
+    chosen = _spread(one_each, _COLUMNS)
+    return chosen + _spread(rest, _COLUMNS - len(chosen))
+
+
+def _spread(records: list[ImageRecord], count: int) -> list[ImageRecord]:
+    count = min(count, len(records))
+    return [records[n * len(records) // count] for n in range(count)]

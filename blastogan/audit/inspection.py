@@ -1,0 +1,98 @@
+"""Image files opened one by one: what each is, or why it cannot be decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from blastogan.audit.duplicates import Fingerprint, fingerprint, hash_plane
+from blastogan.data.images.decoding import opened, read_picture
+from blastogan.utils.workers import ignore_interrupt, unchanged
+from blastogan.errors import UserError
+
+_GREY = ("1", "L", "LA", "La")
+
+
+class FileFacts(NamedTuple):
+    """What is known of a decoded image.
+
+    Attributes:
+        size: Width and height in pixels, upright.
+        mode: Pillow's name of how its values are stored, such as ``L``, ``RGB`` or ``I;16``.
+        grey: Whether its channels are equal, although it is stored as RGB.
+        levels: Darkest and lightest grey, 0 to 255, but for the thousandth of its pixels at
+            either end.
+        print: By which it is compared.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    grey: bool
+    levels: tuple[int, int]
+    print: Fingerprint
+
+
+def inspect_file(path: Path) -> FileFacts:
+    """Decode one image, as training does.
+
+    Raises:
+        UserError: As `decode`.
+    """
+    with opened(path) as header:
+        mode = header.mode
+    picture = read_picture(path, channels=1 if mode in _GREY or mode.startswith("I;16") else 3)
+    # each let go before the next is made
+    planes = list(map(hash_plane, picture.planes()))
+    all_grey = mode == "RGB" and len(set(planes)) == 1
+    grey = picture.grey()
+    size = picture.size
+    del picture
+    return FileFacts(size, mode, all_grey, _levels(grey), fingerprint(planes, grey))
+
+
+def _levels(grey: Image.Image) -> tuple[int, int]:
+    """Darkest and lightest grey of an image of mode L, see `FileFacts`."""
+    upto = np.cumsum(grey.histogram())
+    spared = upto[-1] // 1000
+    low, high = np.searchsorted(upto, (spared, upto[-1] - spared - 1), side="right")
+    return int(low), int(high)
+
+
+def inspect_files(paths: Sequence[Path], num_workers: int = 0) -> Iterator[FileFacts | str]:
+    """Facts of each file in order; in place of one that cannot be decoded, the reason.
+
+    Args:
+        paths: The files.
+        num_workers: Processes that decode; 0 decodes in this one.
+    """
+    loader = DataLoader(
+        _Files(paths),
+        batch_size=None,
+        num_workers=min(num_workers, len(paths)),
+        # as in `load_images`: no shared memory, and no draw from the global generator
+        collate_fn=unchanged,
+        worker_init_fn=ignore_interrupt,
+        generator=torch.Generator(),
+    )
+    yield from loader
+
+
+class _Files(Dataset[FileFacts | str]):
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> FileFacts | str:
+        path = self._paths[index]
+        try:
+            return inspect_file(path)
+        except UserError as error:
+            return str(error).removeprefix(f"{path}: ")

@@ -1,0 +1,144 @@
+"""An audit on the terminal."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from blastogan.errors import printable
+from blastogan.grades import CLASSES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from blastogan.audit.collect import Audit
+    from blastogan.audit.findings import Finding
+
+_EXAMPLES = 4
+_LETTERS_OF_EXAMPLE = 300
+_SHORT = 14
+_BAR = 40
+_PIPE_WIDTH = 100
+_SHOWN_SIZES = 4
+
+
+def show_audit(audit: Audit, json: str | None = None) -> None:
+    """Print what is in the set, then the findings, faults first, then whether it is sound.
+
+    Args:
+        audit: The audit.
+        json: File that holds all of it, if one was written.
+    """
+    from rich.console import Console
+
+    console = Console()
+    _print(console, _title(audit))
+    if audit.records:
+        width = console.width if console.is_terminal else _PIPE_WIDTH
+        for line in ("", *_classes(audit, width), "", *_summary(audit), ""):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for finding in audit.findings:
+        _show_finding(console, finding, json)
+    _print(console, _verdict(audit))
+
+
+def _title(audit: Audit) -> str:
+    table = audit.table
+    how = f"format {table.format}" if table.format else "no known layout"
+    images = counted(len(audit.records), "sound graded image")
+    whose = f" of {counted(audit.embryos, 'embryo')}" if table.grouped else ""
+    return f"{table.root} ({how}): {images}{whose}; {counted(audit.files, 'image file')}"
+
+
+def _classes(audit: Audit, width: int) -> Iterator[str]:
+    """A line for each class with its images, embryos and parts, and a bar."""
+    columns: list[tuple[str, Mapping[str, int]]] = [("images", audit.classes)]
+    if audit.table.grouped:
+        columns.append(("embryos", audit.embryos_by_class))
+    for part in audit.parts:
+        of_part = Counter(record.grade.name for record in audit.records if record.part == part)
+        columns.append((part, of_part))
+    sign = "\u2588" if "utf" in (sys.stdout.encoding or "").lower() else "#"
+    most = max(audit.classes.values())
+    room = max(min(width - 9 - 10 * len(columns), _BAR), 1)
+    yield "class" + "".join(f"{title:>10}" for title, _ in columns)
+    for name, count in audit.classes.items():
+        numbers = "".join(f"{counts[name]:>10,}" for _, counts in columns)
+        # of a class with an image something is to be seen
+        bar = sign * max(round(room * count / most), count > 0)
+        yield f"{name:<5}{numbers}   {bar}".rstrip()
+
+
+def _summary(audit: Audit) -> list[str]:
+    """Lines of counts below the table of classes."""
+    expansion = {name: count for name, count in audit.expansion.items() if count}
+    lines = [
+        ("ICM", _pairs(audit.icm)),
+        ("TE", _pairs(audit.te)),
+        ("expansion", _pairs(expansion) if set(expansion) != {"unknown"} else "not noted"),
+        ("pixels", _first(audit.sizes)),
+        ("mode", _first(audit.modes)),
+    ]
+    if not audit.pixels:
+        lines[3:] = [("pixels", "no image was opened (--labels-only)")]
+    return [f"{name:<9}  {text}" for name, text in lines]
+
+
+def _first(counts: Mapping[str, int]) -> str:
+    """The most frequent of `counts`."""
+    shown = _pairs(dict(list(counts.items())[:_SHOWN_SIZES]))
+    rest = len(counts) - _SHOWN_SIZES
+    return shown + (f"  and {rest} others" if rest > 0 else "")
+
+
+def _pairs(counts: Mapping[str, int]) -> str:
+    return "   ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _show_finding(console: Console, finding: Finding, json: str | None) -> None:
+    style = "bold red" if finding.level == "fault" else ""
+    _print(console, f"{finding.level}: {finding.message}", style)
+    examples = finding.examples
+    if all(len(example) <= _SHORT for example in examples[: len(CLASSES)]) and examples:
+        shown, rest = ["; ".join(examples[: len(CLASSES)])], len(examples) - len(CLASSES)
+    else:
+        shown, rest = list(examples[:_EXAMPLES]), len(examples) - _EXAMPLES
+    for example in shown:
+        cut = example[:_LETTERS_OF_EXAMPLE]
+        _print(console, f"  - {cut}{'...' if cut != example else ''}", indent=4)
+    if rest > 0:
+        where = f"all are in {json}" if json else "all with --json FILE"
+        _print(console, f"  - and {rest:,} more ({where})", indent=4)
+
+
+def _verdict(audit: Audit) -> str:
+    notes = len(audit.findings) - len(audit.faults)
+    noted = f"; {counted(notes, 'note')}" if notes else ""
+    if audit.sound:
+        return f"sound{' as far as labels tell' if not audit.pixels else ''}{noted}"
+    return f"{counted(len(audit.faults), 'fault')} that would spoil training{noted}"
+
+
+def counted(number: int, what: str) -> str:
+    """A number with its noun: ``1 image``, ``2 images``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _print(console: Console, line: str, style: str = "", indent: int = 6) -> None:
+    """Print a line, broken between words on a terminal, and as it is elsewhere."""
+    from rich.text import Text
+
+    line = printable(line.replace("\n", "\\n"))
+    if console.is_terminal:
+        line = textwrap.fill(
+            line,
+            console.width,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    # a text, since names in brackets are no markup
+    console.print(Text(line, style=style), soft_wrap=True)

@@ -1,0 +1,315 @@
+"""FID, KID and their kin at every stage of a run, and in full in a test."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from blastogan.callbacks.checkpoints import save_last
+from blastogan.callbacks.fidelity.sides import FEWEST_HELD_OUT, FidelitySides
+from blastogan.callbacks.fidelity.table import print_held_out
+from blastogan.callbacks.growing import as_gan
+from blastogan.callbacks.sample_grid import save_picture, send_picture
+from blastogan.callbacks.training_log import position
+from blastogan.errors import UserError
+from blastogan.utils.files import unused_file, write_json
+from blastogan.growth import GrowthSchedule
+from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
+from blastogan.metrics.held_out import HeldOutReport, compare_held_out
+from blastogan.metrics.pixels import OF_PIXELS
+from blastogan.metrics.report import TITLES, FidelityReport
+from blastogan.modules import BaseGANModule
+from blastogan.utils.curves import Panel, plot_curves
+from blastogan.runs.table import RunTable
+
+_log = logging.getLogger(__name__)
+
+
+_HALVES = "real half against real half"
+
+PANELS = (
+    Panel("fid", "FID", reference="floor_fid", reference_title=_HALVES, logarithmic=True),
+    Panel("kid", "KID x 1000", 1000.0, "floor_kid", _HALVES, logarithmic=True),
+    Panel("kid_held_out", "KID x 1000, held out", 1000.0, logarithmic=True),
+    Panel("precision", "precision"),
+    Panel("recall", "recall"),
+    Panel("density", "density"),
+    Panel("coverage", "coverage"),
+    Panel("swd", "SWD x 1000"),
+    Panel("ms_ssim", "MS-SSIM", reference="ms_ssim_real", reference_title="real images"),
+)
+"""What ``fidelity.png`` shows."""
+
+TESTED = (
+    "fid_train",
+    "fid_held_out",
+    "kid_train",
+    "kid_held_out",
+    "gap_kid",
+    "gap_kid_p",
+    "gap_nearest_p",
+    "precision_train",
+    "recall_train",
+    "swd_train",
+    "swd_held_out",
+)
+"""Values of a test that Lightning returns and shows; the file has all."""
+
+
+class FidelityCallback(Callback):
+    """Measure the averaged generator at the end of each phase, and now and then within long ones.
+
+    In a fit, a few fakes are compared with the training images, and by KID with the validation
+    images (``kid_held_out``): values go to the loggers against kimg (``fid``, ``kid``, ...), to
+    ``fidelity.csv`` and ``fidelity.png`` of the run folder, and are there for Lightning's
+    ``ModelCheckpoint(monitor="fid", save_on_train_epoch_end=True)``. In a test, many fakes are
+    compared with the training images and with the held-out ones.
+
+    Fakes have the law of grades of the reference and come at the final resolution, whatever the
+    stage. Weights and random states of the run are left as they are. Processes share the work.
+
+    Args:
+        schedule: Tells when a phase ends.
+        extractor: Name of a feature extractor (`blastogan.metrics.extractors`), or ``none`` for
+            sliced Wasserstein distance and MS-SSIM alone.
+        weights: File of its weights; ``None`` looks for it.
+        metrics: Any of `blastogan.metrics.fidelity.METRICS`; none for no evaluation at all.
+        num_fakes: Fakes of an evaluation within a fit.
+        num_test_fakes: Fakes of a test.
+        every_kimg: Within a phase, evaluate at the first tick after so many thousand images.
+        batch_size: Images to a batch.
+        kid_subset_size: Images in a subset for KID.
+        pixel_images: Images that the metrics of pixels look at in a fit, at most.
+        seed: Seed of latents, labels and subsets.
+        cache: Whether to keep the features of the real side in the cache folder.
+    """
+
+    TABLE = "fidelity.csv"
+    PLOT = "fidelity.png"
+
+    def __init__(
+        self,
+        schedule: GrowthSchedule,
+        extractor: str = "inception-clean",
+        weights: str | None = None,
+        metrics: Sequence[str] = METRICS,
+        num_fakes: int = 2000,
+        num_test_fakes: int = 50_000,
+        every_kimg: float = 500.0,
+        batch_size: int = 32,
+        kid_subset_size: int = 1000,
+        pixel_images: int = 500,
+        seed: int = 0,
+        cache: bool = True,
+    ) -> None:
+        if min(num_fakes, num_test_fakes, batch_size) < 2 or not every_kimg > 0:
+            raise UserError(
+                "fidelity: num_fakes, num_test_fakes and batch_size must be 2 or more, "
+                f"every_kimg above 0; got {num_fakes}, {num_test_fakes}, {batch_size}, {every_kimg}"
+            )
+        self.schedule = schedule
+        self.extractor = extractor
+        self.weights = weights
+        self.metrics = tuple(metrics)
+        self.num_fakes = num_fakes
+        self.num_test_fakes = num_test_fakes
+        self.every_kimg = every_kimg
+        self.batch_size = batch_size
+        self.kid_subset_size = kid_subset_size
+        self.pixel_images = pixel_images
+        self.seed = seed
+        self.cache = cache
+        self._sides: FidelitySides | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the extractor before anything else is done, so that its lack is told at once."""
+        # a row of a table has no place for classes
+        metrics = [name for name in self.metrics if stage == "test" or name != "classes"]
+        if stage not in ("fit", "test") or not metrics:
+            return
+        evaluator = self._make_evaluator(trainer, stage, metrics, self.extractor)
+        if not trainer.strategy.reduce_boolean_decision(evaluator.extractor is not None, all=True):
+            # where a machine among several lacks the weights, none uses them
+            evaluator = self._make_evaluator(trainer, stage, metrics, "none")
+        if evaluator.metrics:
+            self._sides = FidelitySides(trainer, evaluator, self.batch_size, self.cache)
+            # told now if they are not there
+            held_out = len(self._sides.data.split.get("val", ()))
+            if stage == "fit" and self._sides.measures_kid and held_out < FEWEST_HELD_OUT:
+                _log.warning(
+                    "%d validation images are too few for KID to them, which needs %d: the best "
+                    "checkpoint is told by KID to the training images, by which a copy of them is "
+                    "the best. Hold out more (--data.val_fraction), or audit what is generated",
+                    held_out,
+                    FEWEST_HELD_OUT,
+                )
+
+    def _make_evaluator(
+        self, trainer: Trainer, stage: str, metrics: Sequence[str], extractor: str
+    ) -> FidelityEvaluator:
+        return FidelityEvaluator(
+            extractor,
+            weights=self.weights,
+            metrics=metrics,
+            kid_subset_size=self.kid_subset_size,
+            swd_images=self.pixel_images if stage == "fit" else 2000,
+            seed=self.seed,
+            device=trainer.strategy.root_device,
+            optional=True,
+        )
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let go of features and networks."""
+        self._sides = None
+
+    # -- in a fit ---------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate a finished stage of which an interruption has left no row."""
+        shown = as_gan(pl_module).images_shown
+        table = self._table(trainer)
+        if trainer.is_global_zero:
+            table.forget(shown / 1000, itself=False)
+        missing = all(float(row["kimg"]) != shown / 1000 for row in table.rows())
+        if trainer.world_size > 1:
+            missing = bool(trainer.strategy.broadcast(missing))
+        at_tick = shown > 0 and shown % self.schedule.tick_images == 0
+        if self._sides and missing and at_tick and self._is_due(shown):
+            _log.info(
+                "evaluating the stage that ended at %g kimg, of which no row is left", shown / 1000
+            )
+            self._evaluate(trainer, as_gan(pl_module))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate, if a phase has ended or its time has come."""
+        module = as_gan(pl_module)
+        if not self._sides:
+            return
+        if not self._is_due(module.images_shown):
+            # a ModelCheckpoint that found no value would stop the run, or take the one before
+            pl_module.log_dict(dict.fromkeys(self._monitored(), math.nan), logger=False)
+            return
+        # whatever happens in an evaluation, no tick of training is lost
+        save_last(trainer)
+        values = self._evaluate(trainer, module)
+        pl_module.log_dict(_of_features(values), logger=False)
+
+    def _monitored(self) -> list[str]:
+        assert self._sides is not None
+        apart = {"classes", *OF_PIXELS}
+        names = [name for name in self._sides.evaluator.metrics if name not in apart]
+        return [*names, "kid_held_out"] if self._sides.measures_held_out else names
+
+    def _is_due(self, images_shown: int) -> bool:
+        if self.schedule.finished_phase(images_shown) is not None:
+            return True
+        within = images_shown - self.schedule.reached(images_shown).phase.start
+        every = self.every_kimg * 1000
+        return within // every > (within - self.schedule.tick_images) // every
+
+    def _evaluate(self, trainer: Trainer, module: BaseGANModule) -> dict[str, float]:
+        """Measure, and write row, plot and log; gives the values on every process."""
+        assert self._sides is not None
+        real, fake = self._sides.real("train"), self._sides.fake(self.num_fakes)
+        # every process looks at its share of the validation images
+        held_out = self._sides.held_out_kid(fake)
+        values: dict[str, float] = {}
+        if trainer.is_global_zero:
+            report = self._sides.evaluator.compare(real, fake)
+            report.values |= held_out
+            values = report.values
+            self._record(trainer, module, report)
+        if trainer.world_size > 1:
+            values = trainer.strategy.broadcast(values)
+        return values
+
+    def _record(self, trainer: Trainer, module: BaseGANModule, report: FidelityReport) -> None:
+        shown = module.images_shown
+        floor = {f"floor_{name}": (report.floor or {}).get(name) for name in ("fid", "kid")}
+        row = {
+            "kimg": shown / 1000,
+            **position(self.schedule, shown),
+            "extractor": report.extractor,
+            "n_real": report.n_real,
+            "n_fake": report.n_fake,
+            **report.values,
+            **{name: value for name, value in floor.items() if value is not None},
+        }
+        table = self._table(trainer)
+        table.append(row)
+        picture = plot_curves(
+            table.rows(),
+            PANELS,
+            self.schedule,
+            f"{type(module).__name__.removesuffix('Module')}: generated against "
+            f"{self._source()} trained on; extractor {report.extractor}, {report.n_fake} fakes, "
+            f"{report.n_real} reals",
+        )
+        save_picture(picture, Path(trainer.default_root_dir) / self.PLOT)
+        logged = _of_features(report.values)
+        for logger in trainer.loggers:
+            if logged:
+                logger.log_metrics(position(self.schedule, shown) | logged, step=shown)
+            send_picture(logger, "fidelity", picture, shown)
+        main = {name: f"{value:.4g}" for name, value in report.values.items() if name in TITLES}
+        _log.info(
+            "fidelity at %g kimg (%s, %d fakes): %s", shown / 1000, report.extractor,
+            report.n_fake, ", ".join(f"{name} {value}" for name, value in main.items()),
+        )  # fmt: skip
+
+    def _table(self, trainer: Trainer) -> RunTable:
+        return RunTable(Path(trainer.default_root_dir) / self.TABLE)
+
+    def _source(self) -> str:
+        assert self._sides is not None
+        return self._sides.data.source
+
+    # -- in a test --------------------------------------------------------------------------------
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure in full, against training and held-out images, and say what the gap means."""
+        if not self._sides:
+            return
+        if len(self._sides.data.split["test"]) < 2:
+            _log.warning(
+                "fidelity is not measured: it needs two or more held-out images, got %d; set "
+                "--data.test_fraction as in training",
+                len(self._sides.data.split["test"]),
+            )
+            return
+        sides, module = self._sides, as_gan(pl_module)
+        train, held_out = sides.real("train"), sides.real("test")
+        fake = sides.fake(self.num_test_fakes, "fidelity: generating and measuring")
+        values: dict[str, float] = {}
+        if trainer.is_global_zero:
+            found = compare_held_out(sides.evaluator, train, held_out, fake)
+            values = {f"{name}_train": value for name, value in found.train.values.items()}
+            values |= {f"{name}_held_out": value for name, value in found.held_out.values.items()}
+            if found.gap is not None:
+                values |= {
+                    "gap_kid": found.gap.kid,
+                    "gap_kid_p": found.gap.kid_p,
+                    "gap_nearest_p": found.gap.nearest_p,
+                }
+            self._write_test(trainer, module, found)
+            print_held_out(found, sides.data.source)
+        if trainer.world_size > 1:
+            values = trainer.strategy.broadcast(values)
+        main = {name: values[name] for name in TESTED if name in values}
+        pl_module.log_dict(main)
+
+    def _write_test(self, trainer: Trainer, module: BaseGANModule, found: HeldOutReport) -> None:
+        folder, kimg = Path(trainer.default_root_dir), module.images_shown / 1000
+        content = {"kimg": kimg, "resolution": module.resolution, "seed": self.seed}
+        path = unused_file(folder / f"fidelity-test-{kimg:g}.json")
+        write_json({**content, **found.to_json()}, path)
+        _log.info("written: %s", path)
+
+
+def _of_features(values: Mapping[str, float]) -> dict[str, float]:
+    """Without the metrics of pixels, whose names are those of the validation in a log."""
+    return {name: value for name, value in values.items() if not name.startswith(OF_PIXELS)}

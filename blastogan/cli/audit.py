@@ -1,0 +1,120 @@
+"""``blastogan audit``: what is in a set of graded images, and what of it would spoil training."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from blastogan.audit.report import show_audit
+from blastogan.audit.collect import audit_images
+from blastogan.data.images.framing import Crop
+from blastogan.data.readers import READERS, Reading
+from blastogan.data.split_file import read_split_file
+from blastogan.data.splits import SplitKind
+from blastogan.errors import UserError
+from blastogan.utils.files import write_json, written_whole
+from blastogan.utils.terminal import add_crop, check_outputs, positive, track
+
+_log = logging.getLogger(__name__)
+
+
+def audit(args: Sequence[str]) -> int:
+    """Look a set over; print and write what was found; 1 if it would spoil training."""
+    options = _parser().parse_args(args)
+    check_outputs({"--json": options.json, "--figure": options.figure})
+    if options.figure and Path(options.figure).suffix.lower() != ".png":
+        raise UserError(f"figures are written as .png, got {options.figure}: name it so")
+    crop = Crop(options.crop, options.crop_margin)
+    reading = Reading(
+        options.format,
+        options.table,
+        options.columns or {},
+        options.embryo_pattern,
+        options.not_gradable,
+    )
+    found = audit_images(
+        options.root,
+        reading,
+        pixels=not options.labels_only,
+        parts=read_split_file(options.split_file) if options.split_file else None,
+        split=options.split,
+        num_workers=0 if options.labels_only else _workers(options.workers),
+        resolution=options.resolution,
+        track=track,
+    )
+    if options.json:
+        write_json(found.to_dict(), options.json)
+    show_audit(found, options.json)
+    if options.figure:
+        from blastogan.audit.figure import draw_audit
+
+        with written_whole(options.figure) as part:
+            draw_audit(found, crop).save(part, format="PNG")
+    for what, path in (("all that was found is", options.json), ("figure", options.figure)):
+        if path:
+            _log.info("%s in %s", what, path)
+    return 0 if found.sound else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="blastogan audit",
+        description="Look a set of graded images over before training: what is in it, which files "
+        "cannot be decoded, which images are copies, what leaks between the parts of a split. "
+        "Exit code 0: sound; 1: faults that would spoil training; 2: wrong use.",
+    )
+    add = parser.add_argument
+    formats = ", ".join(reader.format for reader in READERS)
+    add("root", metavar="PATH", help="folder of graded images")
+    add("--format", default="auto", help=f"auto (default), {formats}")
+    add("--table", metavar="FILE", help="table of the format csv")
+    add(
+        "--columns",
+        metavar="ROLE=NAME,...",
+        help="its columns, such as image=file,grade=score; roles are image, grade or icm and te, "
+        "expansion, embryo, part",
+    )
+    add(
+        "--embryo-pattern",
+        metavar="REGEX",
+        help=r"finds the embryo in the path of an image, such as '(\d+)_'",
+    )
+    add(
+        "--not-gradable",
+        choices=("drop", "DD"),
+        default="drop",
+        help="what becomes of images that were found not gradable yet (default: drop)",
+    )
+    add(
+        "--split",
+        choices=get_args(SplitKind),
+        default="published",
+        help="split that training will use: by-embryo (training's default) leaves a published one "
+        "unused, so that its leaks are notes; published (default) makes them faults",
+    )
+    add(
+        "--split-file",
+        metavar="FILE",
+        help="split to check instead of a published one, such as the split.csv of a run",
+    )
+    add(
+        "--resolution",
+        type=positive,
+        metavar="R",
+        help="side in pixels that training will use: smaller images are named (default: 64)",
+    )
+    add("--labels-only", action="store_true", help="open no image: grades and splits alone")
+    add("--workers", type=int, help="processes that decode images (default: one to a core)")
+    add("--json", metavar="FILE", help="write all that was found")
+    add_crop(add, "square of the images in the figure")
+    add("--figure", metavar="FILE.png", help="draw the classes, and some images of each")
+    return parser
+
+
+def _workers(asked: int | None) -> int:
+    from blastogan.utils.workers import available_cores
+
+    return min(available_cores(), 8) if asked is None else max(asked, 0)

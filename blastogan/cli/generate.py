@@ -1,0 +1,135 @@
+"""``blastogan generate``: images from a checkpoint as files."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blastogan.errors import UserError
+from blastogan.grades import CLASSES, Grade, parse_grade_counts
+from blastogan.runs.folder import fresh_folder
+from blastogan.utils.terminal import choose_device, positive, track
+
+if TYPE_CHECKING:
+    from blastogan.modules import BaseGANModule
+
+_log = logging.getLogger(__name__)
+
+
+def generate(args: Sequence[str]) -> int:
+    """Generate images from a checkpoint into a folder."""
+    options = _parser().parse_args(args)
+    between = None
+    if options.between:
+        between = tuple(Grade.parse(name).name for name in options.between)
+        if options.grades:
+            raise UserError("--grades and --between ask for two things: give one of them")
+    folder = fresh_folder(options.out)
+    from blastogan.modules import load_module
+
+    module = load_module(options.checkpoint).to(choose_device(options.device))
+    if between:
+        return _generate_between(module, folder, between, options)
+    return _generate_grades(module, folder, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="blastogan generate",
+        description="Generate synthetic images from a checkpoint, as PNGs in class folders with "
+        "a metadata.csv; or, with --between, images on the way from one grade to another.",
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of a run")
+    parser.add_argument("out", metavar="OUT", help="folder, new or empty")
+    parser.add_argument(
+        "--count", type=positive, help="number of images; with --between, of latents"
+    )
+    parser.add_argument(
+        "--grades",
+        help="balanced (default), like-data, or such as AA:20,CC:5; Ax:20 is ICM A and xB:20 TE B "
+        f"with the other letter as in the data; classes are {', '.join(CLASSES)}",
+    )
+    parser.add_argument(
+        "--between",
+        nargs=2,
+        metavar="GRADE",
+        help="one latent through the grades from the first to the second",
+    )
+    parser.add_argument(
+        "--steps", type=positive, default=7, help="of --between, both grades included"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="latent n of a seed is always the same")
+    parser.add_argument(
+        "--truncation-psi", type=float, default=1.0, help="StyleGAN: below 1 for less variety"
+    )
+    parser.add_argument("--batch-size", type=positive, default=32, help="images at a time")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    return parser
+
+
+def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Namespace) -> int:
+    import torch
+
+    from blastogan.callbacks.image_writer import write_predictions
+    from blastogan.data.export import write_table
+
+    asked = options.grades or "balanced"
+    count = options.count or (100 if ":" not in asked else None)
+    if options.grades and not module.conditional:
+        raise UserError(
+            f"--grades {options.grades}: this model was trained without grades and cannot be asked "
+            "for any. Leave --grades out, and say with --count how many images there are to be"
+        )
+    weights = module.class_weights()
+    counts = parse_grade_counts(asked, count, weights)
+    _warn_of_ramp(module)
+    unseen = [name for name in counts if not weights[name]]
+    if module.conditional and unseen:
+        _log.warning(
+            "no image of %s was in the training data: what is generated for it is made up%s",
+            ", ".join(unseen),
+            " from the single letters, if those were seen" if module.hparams["factorised"] else "",
+        )
+    names = [name for name, number in counts.items() for _ in range(number)]
+    labels = torch.tensor([Grade.parse(name).labels for name in names])
+    parts = torch.split(torch.arange(len(names)), options.batch_size)
+    for part in track(parts, len(parts), "generating"):
+        images = module.sample(
+            part.tolist(), labels[part], seed=options.seed, truncation_psi=options.truncation_psi
+        )
+        prediction = {"image": images, "labels": labels[part], "index": part}
+        write_predictions(folder, prediction, graded=module.conditional)
+    write_table(folder, "generated")
+    _log.info("%d generated images in %s", len(names), folder)
+    return 0
+
+
+def _warn_of_ramp(module: BaseGANModule) -> None:
+    if module.condition_weight < 1.0:
+        _log.warning(
+            "at %g kimg this model heeds grades by %.0f %% only (ramp_kimg %s): train it further",
+            module.images_shown / 1000,
+            100 * module.condition_weight,
+            module.ramp_kimg,
+        )
+
+
+def _generate_between(
+    module: BaseGANModule, folder: Path, grades: Sequence[str], options: argparse.Namespace
+) -> int:
+    from blastogan.data.export import write_between
+
+    _warn_of_ramp(module)
+    images = module.interpolate(
+        *grades,
+        steps=options.steps,
+        count=options.count or 4,
+        seed=options.seed,
+        truncation_psi=options.truncation_psi,
+    )
+    sheet = write_between(folder, images, *grades)
+    _log.info("%d generated images in %s; all on %s", images[:, :, 0, 0, 0].numel(), folder, sheet)
+    return 0

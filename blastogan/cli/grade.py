@@ -1,0 +1,192 @@
+"""``blastogan grade fit|validate|test``: Lightning's command line for the grade classifier."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.trainer.states import TrainerFn
+
+from blastogan.cli import base as run_cli
+from blastogan.callbacks import RandomState, SplitRecord
+from blastogan.callbacks.checkpoints import write_whole_checkpoints
+from blastogan.data import GradeDataModule
+from blastogan.errors import UserError
+from blastogan.modules.grade_classifier import GradeClassifier, check_grader
+from blastogan.cli.base import RunCLI, RunConfig
+from blastogan.runs.folder import newest_config, run_of_checkpoint
+from blastogan.runs.resume import config_to_resume, read_to_resume
+
+_log = logging.getLogger(__name__)
+
+LINKS = {
+    "data.resolution": "model.resolution",
+    "data.img_channels": "model.img_channels",
+    "seed_everything": "data.seed",
+}
+"""Settings that stand once and are handed on."""
+
+
+class GradeCLI(RunCLI):
+    """Lightning's command line for `GradeClassifier`, with the run folders of the GANs."""
+
+    run_name = "grader"
+
+    def __init__(self, args: Sequence[str]) -> None:
+        super().__init__(
+            GradeClassifier,
+            GradeDataModule,
+            save_config_callback=RunConfig,
+            seed_everything_default=0,
+            trainer_defaults={
+                "max_epochs": 10,
+                "use_distributed_sampler": False,
+                "num_sanity_val_steps": 0,
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"prog": "blastogan grade"},
+            args=self._resolve_configs(list(args)),
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """What a grader can be asked for."""
+        every = LightningCLI.subcommands()
+        return {name: every[name] for name in ("fit", "validate", "test")}
+
+    def _resolve_configs(self, args: list[str]) -> list[str]:
+        """With a checkpoint or a run to resume and no configuration, take that of the run."""
+        values = [arg.partition("=") for arg in args]
+        if any(option in ("--config", "-c") for option, _, _ in values):
+            return args
+        for n, (option, _, value) in enumerate(values):
+            path = value or "".join(args[n + 1 : n + 2])
+            if option == "--ckpt_path" and path:
+                check_grader(read_to_resume(path), {})
+                config = newest_config(run_of_checkpoint(path))
+                return args if config is None else [args[0], f"--config={config}", *args[1:]]
+        config = config_to_resume(args)
+        return args if config is None else [args[0], f"--config={config}", *args[1:]]
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link what belongs together."""
+        super().add_arguments_to_parser(parser)
+        for source, target in LINKS.items():
+            parser.link_arguments(source, target)
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse checkpoints that do not fit, and metrics of an untrained grader."""
+        # what lies in a checkpoint is never run
+        self.config[self.subcommand].weights_only = True
+        path = self._get(self.config, "ckpt_path")
+        if not path and self.subcommand != "fit":
+            raise UserError(
+                f"{self.subcommand} needs a grader: add --ckpt_path RUN/checkpoints/best.ckpt"
+            )
+        self.checkpoint = read_to_resume(path) if path else None
+        if self.checkpoint is not None:
+            check_grader(self.checkpoint, self._get(self.config, "model").as_dict())
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer in the run's folder, with checkpoints, loggers and random state."""
+        folder = self._run_folder()
+        # what is wrong with the data is told before anything is written
+        data: GradeDataModule = self._get(self.config_init, "data")
+        if self.subcommand == "fit":
+            data.setup("fit")
+        settings = self._get(self.config_init, "trainer")
+        callbacks: list[Callback] = [
+            RandomState(),
+            SplitRecord(),
+            _Interrupted(),
+            *kept_checkpoints(folder / "checkpoints", best=bool(data.split.get("val"))),
+        ]
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
+        bar = settings.get("enable_progress_bar")
+        own = {
+            "default_root_dir": str(folder),
+            "logger": self._loggers(folder, settings.get("logger")),
+            # the module logs a line per epoch
+            "enable_progress_bar": sys.stderr.isatty() if bar is None else bar,
+        }
+        return super().instantiate_trainer(**{**own, **kwargs})
+
+    def before_fit(self) -> None:
+        """Refuse a checkpoint of other data, and say where everything goes."""
+        saved = self.checkpoint or {}
+        if GradeDataModule.__name__ in saved:
+            self.datamodule.load_state_dict(saved[GradeDataModule.__name__])
+        _log.info("run folder: %s", self.trainer.default_root_dir)
+        epochs, done = self.trainer.max_epochs, saved.get("epoch", -1) + 1
+        if epochs is not None and 0 <= epochs <= done:
+            _log.info(
+                "this run has trained its %d epochs, nothing is left: to go on, add "
+                "--trainer.max_epochs with more",
+                done,
+            )
+        write_whole_checkpoints(self.trainer)
+        super().before_fit()
+
+    def after_fit(self) -> None:
+        """Say where the grader is and what it is good for."""
+        folder = Path(self.trainer.default_root_dir) / "checkpoints"
+        best = next((path for path in _paths(folder) if path.exists()), None)
+        if best is not None:
+            _log.info(
+                "grader: %s; to test it: blastogan grade test --ckpt_path %s; to compare "
+                "images by its features: blastogan evaluate REAL FAKE --extractor grader "
+                "--weights %s",
+                *[best] * 3,
+            )
+
+
+class _Interrupted(Callback):
+    """On Ctrl-C, say how to go on; what was trained since the last epoch is lost."""
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        _, last = _paths(Path(trainer.default_root_dir) / "checkpoints")
+        in_fit = trainer.state.fn == TrainerFn.FITTING
+        if in_fit and isinstance(exception, KeyboardInterrupt) and last.exists():
+            _log.warning("stopped; to go on from the last epoch, add --ckpt_path %s", last)
+
+
+def _paths(folder: Path) -> tuple[Path, Path]:
+    return folder / "best.ckpt", folder / "last.ckpt"
+
+
+def kept_checkpoints(folder: Path, best: bool) -> list[Callback]:
+    """Callbacks that keep ``last.ckpt`` and, by kappa, ``best.ckpt``.
+
+    Args:
+        folder: Where.
+        best: Whether there are validation images to tell the best by.
+    """
+    settings: dict[str, Any] = {
+        "dirpath": folder,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+    }
+    by_kappa = [ModelCheckpoint(filename="best", monitor="kappa", mode="max", **settings)]
+    # with save_last, the last epoch would be saved only where it is the best
+    return [*(by_kappa if best else []), ModelCheckpoint(filename="last", **settings)]
+
+
+def run(args: Sequence[str]) -> int:
+    """Run ``fit``, ``validate`` or ``test`` and return the exit code.
+
+    Raises:
+        UserError: For wrong use, Lightning's own complaints included.
+    """
+    # a run that is resumed goes on in its folder
+    warnings.filterwarnings("ignore", message=r".*checkpoints exists and is not empty.*")
+    return run_cli.run(GradeCLI, args)

@@ -1,0 +1,122 @@
+"""What the modules are given to work on, and what a request for images is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from blastogan.errors import UserError
+from blastogan.grades import LABEL_SIZES, LETTERS, Grade, classes_of, law_within
+from blastogan.networks.conditioning import soft_labels
+from blastogan.utils.seeding import derive_seed
+
+
+class Request(TypedDict):
+    """What the prediction loader asks for.
+
+    Attributes:
+        labels: int64 ``(B, 2)``, ICM and TE letter.
+        index: int64 ``(B,)``, numbers of the samples.
+        seed: int64 ``(B,)``, the same for all.
+    """
+
+    labels: Tensor
+    index: Tensor
+    seed: Tensor
+
+
+def numbered_latents(
+    indices: Sequence[int], seed: int, latent_dim: int
+) -> tuple[Tensor, list[torch.Generator]]:
+    """Latent of each numbered sample, and a generator for what else it draws.
+
+    Sample n of a seed is the same in every batch, on every device, and for every number of
+    samples; the global random state is left alone.
+
+    Returns:
+        z ``(B, latent_dim)``, standard normal, and B generators, on the CPU.
+    """
+    generators = [torch.Generator().manual_seed(derive_seed(seed, n)) for n in indices]
+    z = torch.stack([torch.randn(latent_dim, generator=each) for each in generators])
+    return z, generators
+
+
+def grade_labels(
+    count: int,
+    grade: str | Grade | Sequence[str | Grade] | None,
+    seed: int,
+    class_weights: Mapping[str, float],
+) -> Tensor:
+    """Labels int64 ``(count, 2)`` of the grades asked for.
+
+    Args:
+        count: Number of images.
+        grade: One grade for all, one for each, a letter such as ``Ax`` or ``xB`` to draw from the
+            classes that have it, or ``None`` to draw from all.
+        seed: Seed of the draw.
+        class_weights: Law of the draw, by class.
+
+    Raises:
+        UserError: If the number of grades is not `count`, or a grade is unknown.
+    """
+    if grade is None:
+        grades = _drawn_grades(count, class_weights, seed)
+    elif isinstance(grade, str):
+        grades = _drawn_grades(count, law_within(classes_of(grade), class_weights), seed)
+    elif isinstance(grade, Grade):
+        grades = [grade] * count
+    else:
+        grades = [_as_grade(each) for each in grade]
+    if len(grades) != count:
+        raise UserError(f"{len(grades)} grades for {count} images: give one, or one for each")
+    return torch.tensor([each.labels for each in grades])
+
+
+def _drawn_grades(count: int, weights: Mapping[str, float], seed: int) -> list[Grade]:
+    generator = torch.Generator().manual_seed(derive_seed(seed, "grades"))
+    law = torch.tensor(list(weights.values()), dtype=torch.float64)
+    drawn = torch.multinomial(law, count, replacement=True, generator=generator)
+    names = list(weights)
+    return [Grade.parse(names[n]) for n in drawn.tolist()]
+
+
+def labels_between(start: str | Grade, end: str | Grade, steps: int) -> Tensor:
+    """Shares of each pair of letters on the way from one grade to another.
+
+    Returns:
+        float32 ``(steps, 16)``, see `blastogan.networks.conditioning.soft_labels`; the first and
+        the last row are the two grades.
+
+    Raises:
+        UserError: If there are fewer than two steps, or a grade is unknown.
+    """
+    if steps < 2:
+        raise UserError(f"steps is {steps}: expected 2 or more, the two grades included")
+    ends = torch.tensor([_as_grade(each).labels for each in (start, end)])
+    first, last = soft_labels(ends, LABEL_SIZES)
+    share = torch.linspace(0.0, 1.0, steps)[:, None]
+    between: Tensor = first * (1.0 - share) + last * share
+    return between
+
+
+def balanced_labels(counts: Tensor, uniform: Tensor) -> Tensor:
+    """Labels drawn alike from all that were seen, without waiting for the device.
+
+    Args:
+        counts: int64 ``(4, 4)``, images by ICM and TE letter.
+        uniform: Uniform on [0, 1), ``(B,)``.
+
+    Returns:
+        int64 ``(B, 2)``.
+    """
+    number = (counts.view(-1) > 0).cumsum(0)
+    drawn = (uniform * number[-1]).floor().long() + 1
+    flat = torch.searchsorted(number, drawn)
+    return torch.stack([flat // len(LETTERS), flat % len(LETTERS)], dim=1)
+
+
+def _as_grade(grade: str | Grade) -> Grade:
+    return grade if isinstance(grade, Grade) else Grade.parse(grade)

@@ -1,0 +1,358 @@
+"""Anatomy of phantom blastocysts: which cells of which shape lie where.
+
+Nothing is rendered here. Lengths are in embryo units: the outer radius of the zona pellucida is 1
+and its centre the origin, x to the right, y downwards, angles from x towards y in radians.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from blastogan.phantoms.laws import (
+    CLARITY,
+    COLLAPSE,
+    CONTRAST,
+    DENSITY,
+    EXPANSION_LAWS,
+    FRAGMENTS,
+    GRANULARITY,
+    HATCHING_CELLS,
+    INNER_LAWS,
+    LOOSE_CELLS,
+    RIM_LAWS,
+    STRINGS,
+    VACUOLES,
+    InnerLaw,
+    RimLaw,
+    Span,
+)
+from blastogan.phantoms.parts import (
+    Cells,
+    Doubles,
+    Floats,
+    Rim,
+    Sheet,
+    round_cells,
+    turned,
+)
+from blastogan.grades import Grade
+
+TEXTURE_SIZE = 96
+"""Side of the grid of random numbers from which granularity is interpolated."""
+
+_GOLDEN_ANGLE = 2.39996
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """All that an embryo is, before any pixel.
+
+    Attributes:
+        grade: Its grade, with the expansion.
+        outline: Amplitude and phase of the second and third harmonic of the outline, (2, 2).
+        zona: Thickness of the zona pellucida.
+        gap: Perivitelline space within it.
+        rim_radius: Outer radius of the trophectoderm.
+        rims: The rim, and that of the part that hatches; none where it is degenerate.
+        cavity: Centre and radius of the cavity, (3,); radius 0 where there is none.
+        sheets: The trophectoderm below and above the cavity; none where it is degenerate.
+        mass: Undivided cells of an early blastocyst, or the collapsed ones of a degenerate.
+        inner: Inner cells.
+        body: The clump that they form together, one ellipse or none.
+        clarity: Grey by which what lies within the zona is brighter than the floor.
+        density: Grey by which the inner cell mass is darker.
+        strings: Ends of cytoplasmic strings, (N, 4).
+        fragments: Loose fragments.
+        vacuoles: Vacuoles.
+        texture: Random numbers of granularity, (`TEXTURE_SIZE`, `TEXTURE_SIZE`).
+    """
+
+    grade: Grade
+    outline: Doubles
+    zona: float
+    gap: float
+    rim_radius: float
+    rims: tuple[Rim, ...]
+    cavity: Doubles
+    sheets: tuple[Sheet, ...]
+    mass: Cells
+    inner: Cells
+    body: Cells
+    clarity: float
+    density: float
+    strings: Doubles
+    fragments: Cells
+    vacuoles: Cells
+    texture: Floats
+
+    def turned(self, angle: float) -> Anatomy:
+        """The embryo turned about its centre."""
+        cavity = self.cavity.copy()
+        cavity[:2] = turned(cavity[:2], angle)
+        outline = self.outline.copy()
+        outline[1] -= np.array([2, 3]) * angle
+        ends = [turned(self.strings[:, pair : pair + 2].T, angle).T for pair in (0, 2)]
+        return replace(
+            self,
+            outline=outline,
+            rims=tuple(rim.turned(angle) for rim in self.rims),
+            cavity=cavity,
+            mass=self.mass.turned(angle),
+            inner=self.inner.turned(angle),
+            body=self.body.turned(angle),
+            strings=np.concatenate(ends, axis=1),
+            fragments=self.fragments.turned(angle),
+            vacuoles=self.vacuoles.turned(angle),
+        )
+
+
+def draw_anatomy(rng: np.random.Generator, grade: Grade) -> Anatomy:
+    """Draw the anatomy of one phantom.
+
+    Args:
+        rng: Generator that is used for this phantom alone.
+        grade: Its grade; the expansion must be given.
+    """
+    law = EXPANSION_LAWS[grade.expansion or 3]
+    outline = np.stack([rng.normal(0, 0.012, 2), rng.uniform(0, 2 * math.pi, 2)])
+    zona, gap = rng.uniform(*law.zona), rng.uniform(*law.gap)
+    radius = 1.0 - zona - gap
+    texture = rng.standard_normal((TEXTURE_SIZE, TEXTURE_SIZE), dtype=np.float32)
+    anatomy = Anatomy(
+        grade=grade,
+        outline=outline,
+        zona=zona,
+        gap=gap,
+        rim_radius=radius,
+        rims=(),
+        cavity=np.zeros(3),
+        sheets=(),
+        mass=Cells.none(),
+        inner=Cells.none(),
+        body=Cells.none(),
+        clarity=rng.uniform(*CLARITY),
+        density=0.0,
+        strings=np.zeros((0, 4)),
+        fragments=Cells.none(),
+        vacuoles=Cells.none(),
+        texture=texture * np.float32(rng.uniform(*GRANULARITY)),
+    )
+    if grade.te == "D":
+        return _degenerate(rng, anatomy)
+    rim = _draw_rim(rng, RIM_LAWS[grade.te], radius)
+    wall = radius - float(rim.heights.mean())
+    site = rng.uniform(-math.pi, math.pi)
+    room = wall * law.cavity
+    inner_law = INNER_LAWS[grade.icm]
+    inner, body = _draw_inner(rng, inner_law, wall, site)
+    cavity = np.array([*_polar(site + math.pi, wall - room), room])
+    pitch = 2 * math.pi * radius / len(rim)
+    hernia = _draw_hernia(rng, rim, law.hernia, site)
+    return replace(
+        anatomy,
+        rims=(rim, *hernia),
+        cavity=cavity,
+        sheets=tuple(_draw_sheet(rng, pitch, wall) for _ in range(2)),
+        mass=_draw_mass(rng, wall, cavity) if law.cavity < 1 else Cells.none(),
+        inner=inner,
+        body=body,
+        density=rng.uniform(*DENSITY),
+        strings=_draw_strings(rng, inner, wall),
+        fragments=Cells.joined(_draw_loose(rng, radius, wall), *_draw_hatched(rng, hernia)),
+        vacuoles=_draw_vacuoles(rng, wall),
+    )
+
+
+def _polar(angle: float, radius: float) -> tuple[float, float]:
+    return radius * math.cos(angle), radius * math.sin(angle)
+
+
+def _sunflower(rng: np.random.Generator, count: int, pitch: float, spread: float) -> Doubles:
+    """Places that fill a disc of radius `pitch` * sqrt(`count`), inner ones last, (count, 2)."""
+    rank = np.arange(count)[::-1] + 0.5
+    angle = rank * _GOLDEN_ANGLE + rng.uniform(0, 2 * math.pi)
+    radius = pitch * np.sqrt(rank)
+    places = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return np.asarray(places + rng.normal(0, spread * pitch, places.shape))
+
+
+def _anywhere(rng: np.random.Generator, count: int, inner: float, outer: float) -> Doubles:
+    """Places in a ring, even by area, (count, 2)."""
+    angle = rng.uniform(0, 2 * math.pi, count)
+    radius = np.sqrt(rng.uniform(inner**2, outer**2, count))
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def _draw_widths(rng: np.random.Generator, count: int, unevenness: float) -> Doubles:
+    """Angles that cells around a circle take up, (count,)."""
+    widths = np.exp(rng.normal(0, unevenness, count))
+    return np.asarray(widths * (2 * math.pi / widths.sum()))
+
+
+def _draw_rim(rng: np.random.Generator, law: RimLaw, radius: float) -> Rim:
+    """Rim cells along the circle; their mean thickness follows the law exactly."""
+    count = int(rng.integers(law.cells[0], law.cells[1], endpoint=True))
+    widths = _draw_widths(rng, count, law.unevenness)
+    starts = rng.uniform(0, 2 * math.pi) + np.cumsum(widths) - widths
+    # wider cells are thicker, and none is a spike
+    heights = np.sqrt(widths * count) * np.exp(rng.normal(0, law.variety, count))
+    rim = Rim(
+        x=0.0,
+        y=0.0,
+        radius=radius,
+        starts=starts,
+        heights=heights,
+        junction=law.junction * rng.uniform(0.8, 1.2),
+        shapes=rng.uniform(0.4, 0.95, count),
+        skews=rng.uniform(-0.45, 0.45, count),
+        contrast=rng.uniform(*CONTRAST),
+        tones=rng.uniform(-0.06, 0.02, count),
+    )
+    mean = float(rim.profile()[0].mean())
+    return replace(rim, heights=heights * (rng.uniform(*law.thickness) / mean))
+
+
+def _draw_hernia(
+    rng: np.random.Generator, rim: Rim, span: Span | None, site: float
+) -> tuple[Rim, ...]:
+    """The part of the trophectoderm that has left the zona."""
+    angle, share = site + math.pi + rng.normal(0, 0.8), rng.uniform(0.5, 0.9)
+    if span is None:
+        return ()
+    radius = rng.uniform(*span)
+    height = min(float(rim.heights.mean()), 0.3 * radius)
+    x, y = _polar(angle, 1.0 + radius * (share - 0.55))
+    count = max(5, round(len(rim) * radius * 1.3))
+    widths = _draw_widths(rng, count, 0.2)
+    return (
+        Rim(
+            x=x,
+            y=y,
+            radius=radius,
+            starts=angle + np.cumsum(widths) - widths,
+            heights=height * np.exp(rng.normal(0, 0.2, count)),
+            junction=rim.junction,
+            shapes=rng.uniform(0.5, 1.2, count),
+            skews=rng.uniform(-0.3, 0.3, count),
+            contrast=rim.contrast,
+            tones=rng.uniform(-0.06, 0.02, count),
+        ),
+    )
+
+
+def _draw_hatched(rng: np.random.Generator, hernia: tuple[Rim, ...]) -> list[Cells]:
+    """Cells that crowd in the part outside the zona, which is seldom hollow."""
+    filled = []
+    for rim in hernia:
+        count = int(rng.integers(5, 12))
+        places = _sunflower(rng, count, 0.8 * rim.radius / math.sqrt(count), 0.3)
+        cells = round_cells(
+            rng,
+            places + np.array([rim.x, rim.y]),
+            (0.2 * rim.radius, 0.42 * rim.radius),
+            (-0.06, 0.02),
+        )
+        if rng.uniform() < HATCHING_CELLS:
+            filled.append(cells)
+    return filled
+
+
+def _draw_inner(
+    rng: np.random.Generator, law: InnerLaw, wall: float, site: float
+) -> tuple[Cells, Cells]:
+    """The inner cells, attached to the wall at the angle `site`, and the clump they form."""
+    count = int(rng.integers(law.cells[0], law.cells[1], endpoint=True))
+    size = rng.uniform(*law.size)
+    places = _sunflower(rng, count, law.spacing * size, law.spread)
+    extent = law.spacing * size * math.sqrt(count)
+    across = rng.uniform(0.8, 1.05)
+    deep = wall - extent * across * 0.9
+    radial = np.minimum(deep + places[:, 0] * across, wall - size * 0.6)
+    tangential = places[:, 1] / across
+    cosine, sine = math.cos(site), math.sin(site)
+    x, y = radial * cosine - tangential * sine, radial * sine + tangential * cosine
+    # cells at the ends of a wide clump follow the curve of the wall
+    excess = np.maximum(np.hypot(x, y) / (wall - size * 0.6), 1)
+    cells = round_cells(
+        rng, np.stack([x / excess, y / excess], axis=1), (size * 0.8, size * 1.2), (-0.08, 0.02)
+    )
+    middle = 1 - (places**2).sum(axis=1) / max(extent**2, 1e-6)
+    contrast = rng.uniform(*CONTRAST)
+    swell = contrast * (1 - law.fusion) * (0.9 + 0.5 * np.clip(middle, 0, 1))
+    cells = replace(cells, height=cells.height * swell)
+    if not law.fusion:
+        return cells, Cells.none()
+    wide, deep_half = extent / across + size, extent * across + size
+    height = contrast * law.fusion * 1.3 * min(wide, deep_half)
+    ellipse = [*_polar(site, deep), wide, deep_half, site + math.pi / 2, height, 0.0]
+    return cells, Cells(*np.array(ellipse)[:, None])
+
+
+def _draw_sheet(rng: np.random.Generator, pitch: float, wall: float) -> Sheet:
+    # the sphere's half circumference lies on the lattice, with a border of neighbours
+    pitch = max(pitch * rng.uniform(0.9, 1.25), 0.16)
+    side = 2 * math.ceil(wall * math.pi / 2 / pitch) + 5
+    return Sheet(
+        pitch=pitch,
+        jitter=rng.uniform(-0.42, 0.42, (side, side, 2)).astype(np.float32),
+        tones=(rng.uniform(*CONTRAST) * rng.uniform(0.6, 1.2, (side, side))).astype(np.float32),
+    )
+
+
+def _draw_mass(rng: np.random.Generator, wall: float, cavity: Doubles) -> Cells:
+    places = _sunflower(rng, 44, wall / math.sqrt(44), 0.4)
+    gap = np.hypot(places[:, 0] - cavity[0], places[:, 1] - cavity[1])
+    places = places[(gap > cavity[2] * 1.02) & (np.hypot(*places.T) < wall * 0.95)]
+    return round_cells(rng, places, (0.12, 0.2), (-0.07, 0.03))
+
+
+def _draw_strings(rng: np.random.Generator, inner: Cells, wall: float) -> Doubles:
+    """Strings from an inner cell to the wall across the cavity."""
+    count = int(rng.poisson(STRINGS))
+    roots = rng.integers(len(inner), size=count)
+    starts = np.stack([inner.x[roots], inner.y[roots]], axis=1) * 0.9
+    away = np.arctan2(-starts[:, 1], -starts[:, 0]) + rng.normal(0, 0.9, count)
+    ends = np.stack([np.cos(away), np.sin(away)], axis=1) * wall
+    return np.concatenate([starts, ends], axis=1)
+
+
+def _draw_loose(rng: np.random.Generator, radius: float, wall: float) -> Cells:
+    """Fragments under the zona or in the cavity."""
+    count = int(rng.poisson(LOOSE_CELLS))
+    places = _anywhere(rng, count, wall * 0.6, radius * 0.97)
+    return round_cells(rng, places, (0.03, 0.075), (-0.05, 0.05), oval=0.9)
+
+
+def _draw_vacuoles(rng: np.random.Generator, wall: float) -> Cells:
+    """Clear bubbles: thinner than what surrounds them."""
+    count = int(rng.poisson(VACUOLES))
+    cells = round_cells(rng, _anywhere(rng, count, 0, wall), (0.05, 0.12), (0.02, 0.07), oval=0.92)
+    return replace(cells, height=-0.7 * cells.height)
+
+
+def _degenerate(rng: np.random.Generator, anatomy: Anatomy) -> Anatomy:
+    """A collapsed embryo: unequal dark fragments, shrunken within the zona."""
+    space = 1.0 - anatomy.zona
+    extent = space * rng.uniform(*COLLAPSE)
+    count = int(rng.integers(*FRAGMENTS, endpoint=True))
+    places = _sunflower(rng, count, extent / math.sqrt(count), 0.45)
+    places += _polar(rng.uniform(0, 2 * math.pi), (space - extent) * rng.uniform(0, 0.9))
+    places *= np.minimum(0.88 * space / np.maximum(np.hypot(*places.T), 1e-6), 1)[:, None]
+    mass = round_cells(rng, places, (0.06, 0.26), (-0.1, 0.04), oval=0.55)
+    mass = replace(mass, height=mass.height * rng.uniform(*CONTRAST))
+    loose = round_cells(
+        rng, _anywhere(rng, int(rng.poisson(5)), extent * 0.8, space * 0.94), (0.02, 0.07),
+        (-0.1, 0.04),
+    )  # fmt: skip
+    return replace(
+        anatomy,
+        gap=space - extent,
+        rim_radius=extent,
+        mass=mass,
+        density=rng.uniform(*DENSITY),
+        fragments=loose,
+        vacuoles=_draw_vacuoles(rng, extent),
+    )

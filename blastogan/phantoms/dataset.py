@@ -1,0 +1,202 @@
+"""Phantoms as a data set, each drawn when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from blastogan.phantoms.plan import (
+    PhantomClinic,
+    PhantomPlan,
+    PhantomStyle,
+    phantom_problems,
+)
+from blastogan.phantoms.rendering import check_framing, checked_resolution, render_phantom
+from blastogan.phantoms.truth import MASKS, phantom_truth
+from blastogan.phantoms.view import Framing
+from blastogan.data.records import ImageRecord
+from blastogan.utils.workers import ignore_interrupt, unchanged
+from blastogan.errors import ProblemList, UserError
+from blastogan.grades import Grade
+
+FEW = 200
+"""Pictures that are drawn before other processes would have started."""
+
+
+class PhantomDataset(Dataset[dict[str, Any]]):
+    """Phantoms for a `DataLoader`, without files.
+
+    Picture n is a pure function of the settings and n, and under ``study`` and ``balanced`` not of
+    `count`; see `PhantomPlan` for which picture it is.
+
+    An item is a mapping of
+
+    - ``image``: uint8 ``(1, R, R)``,
+    - ``labels``: int64 ``(2,)``, indices of the ICM and the TE letter, 0 (A) to 3 (D),
+    - ``embryo``: number of the embryo,
+    - ``plane``: number of the focal plane, lowest first,
+    - ``clinic``: name of the clinic, one of `CLINICS`,
+    - ``masks`` if asked for: uint8 ``(4, R, R)``, 0 or 255, in the order of `MASKS`.
+
+    Args:
+        count: As of `PhantomPlan`.
+        counts: As of `PhantomPlan`.
+        seed: Seed of the set.
+        resolution: Side of the pictures in pixels, 16 to 512.
+        planes: Focal planes of a shot, 1 to 7.
+        style: Optics of the microscope.
+        clinic: Which clinic's microscope.
+        framing: ``embryo`` centres the embryo, ``well`` shows the well.
+        masks: Whether items have masks.
+
+    Attributes:
+        views: The `PhantomPlan`.
+
+    Raises:
+        ProblemList: If settings cannot be; all are listed.
+    """
+
+    def __init__(
+        self,
+        count: int | None = None,
+        counts: str = "study",
+        seed: int = 0,
+        resolution: int = 64,
+        planes: int = 1,
+        style: PhantomStyle = "hoffman",
+        clinic: PhantomClinic = "1",
+        framing: Framing = "embryo",
+        masks: bool = False,
+    ) -> None:
+        problems = [
+            *_problems(lambda: PhantomPlan(count, seed, counts, planes, style, clinic)),
+            *_problems(lambda: checked_resolution(resolution)),
+            *_problems(lambda: check_framing(framing)),
+        ]
+        if problems:
+            raise phantom_problems(problems)
+        self.views = PhantomPlan(count, seed, counts, planes, style, clinic)
+        self.resolution = checked_resolution(resolution)
+        self.framing: Framing = framing
+        self.masks = masks
+
+    @property
+    def seed(self) -> int:
+        """Seed of the set."""
+        return self.views.seed
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make an equal set, as plain values."""
+        own = {name: getattr(self, name) for name in ("resolution", "framing", "masks")}
+        return {**self.views.settings(), **own}
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Item of a picture; negative numbers count from the end.
+
+        Raises:
+            IndexError: If there is no such picture.
+        """
+        view = self.views[index]
+        item = {
+            "image": torch.tensor(self.picture(index))[None],
+            "labels": torch.tensor(view.grade.labels),
+            "embryo": view.embryo,
+            "plane": view.plane,
+            "clinic": view.clinic,
+        }
+        if self.masks:
+            item["masks"] = torch.from_numpy(np.stack(list(self.mask_pictures(index).values())))
+        return item
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """Grey picture ``(R, R)``, 0 to 255."""
+        return render_phantom(self.seed, self.views[index], self.resolution, self.framing)
+
+    def pictures(self) -> Iterator[NDArray[np.uint8]]:
+        """All pictures in order."""
+        return map(self.picture, range(len(self)))
+
+    def mask_pictures(self, index: int) -> dict[str, NDArray[np.uint8]]:
+        """Masks ``(R, R)`` of a picture, 0 or 255, by the names of `MASKS`."""
+        truth = phantom_truth(self.seed, self.views[index], self.resolution, self.framing)
+        return {name: truth.masks[name] for name in MASKS}
+
+    def grade(self, index: int) -> Grade:
+        """Grade of a picture, with the expansion."""
+        return self.views[index].grade
+
+    def records(self) -> tuple[ImageRecord, ...]:
+        """Grade and embryo of each picture, under the name that its file would have."""
+        return tuple(
+            ImageRecord(Path(picture_name(n)), view.grade, embryo_name(view.embryo))
+            for n, view in enumerate(self.views)
+        )
+
+
+def picture_name(number: int) -> str:
+    """What picture `number` of a set is called."""
+    return f"phantom-{number:06d}"
+
+
+def embryo_name(number: int) -> str:
+    """What embryo `number` of a set is called."""
+    return f"phantom-embryo-{number:05d}"
+
+
+def render_phantoms(phantoms: PhantomDataset, channels: int, num_workers: int) -> Tensor:
+    """Draw all phantoms of a set in several processes.
+
+    Returns:
+        uint8 ``(N, channels, R, R)``, the same for any number of processes.
+    """
+    pictures = loader_of(_Pictures(phantoms), num_workers if len(phantoms) > FEW else 0)
+    grey = torch.from_numpy(np.stack(list(pictures)))
+    return grey[:, None].expand(-1, channels, -1, -1).contiguous()
+
+
+def loader_of(items: Dataset[Any], num_workers: int) -> DataLoader[Any]:
+    """Items one by one, in order and as they are."""
+    return DataLoader(
+        items,
+        batch_size=None,
+        num_workers=num_workers,
+        # arrays go through a pipe; tensors would need shared memory, which containers are short of
+        collate_fn=unchanged,
+        worker_init_fn=ignore_interrupt,
+        # without one of its own, the loader draws its seed from the global generator
+        generator=torch.Generator(),
+    )
+
+
+class _Pictures(Dataset[NDArray[np.uint8]]):
+    """The pictures of a set alone."""
+
+    def __init__(self, phantoms: PhantomDataset) -> None:
+        self._phantoms = phantoms
+
+    def __len__(self) -> int:
+        return len(self._phantoms)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        return self._phantoms.picture(index)
+
+
+def _problems(attempt: Callable[[], object]) -> list[str]:
+    """What an attempt is refused for."""
+    try:
+        attempt()
+    except ProblemList as error:
+        return error.problems
+    except UserError as error:
+        return [str(error)]
+    return []

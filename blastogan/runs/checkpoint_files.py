@@ -1,0 +1,149 @@
+"""Reading and checking checkpoints without running what they contain."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from blastogan.errors import UserError
+
+NETWORK_SETTINGS = (
+    "resolution",
+    "start_resolution",
+    "img_channels",
+    "conditional",
+    "factorised",
+    "latent_dim",
+    "channel_base",
+    "channel_cap",
+    "w_dim",
+    "mapping_layers",
+)
+"""Hyper-parameters on which the shapes of the weights depend."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that was read, and where."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def images_shown(self) -> int:
+        """Images shown to the networks before it was saved."""
+        return int(self.content["blastogan"].get("images_shown", 0))
+
+    def __str__(self) -> str:
+        return f"{self.path}, at {self.images_shown / 1000:g} kimg"
+
+
+def check_place(path: Path) -> None:
+    """Refuse what is no file.
+
+    Raises:
+        UserError: If nothing is there, or a folder.
+    """
+    inside = path / "checkpoints" / "last.ckpt"
+    if inside.is_file():
+        raise UserError(f"{path} is the folder of a run: give one of its checkpoints, as {inside}")
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}: give the path of a .ckpt file")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint on the CPU, tensors and plain values only.
+
+    Raises:
+        UserError: If the file is missing, damaged, or no checkpoint of this library.
+    """
+    path = Path(path)
+    check_place(path)
+    try:
+        _check_sums(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (PermissionError, MemoryError) as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error}") from error
+    # on a damaged file the decoder raises nearly anything, IndexError and struct.error included
+    except Exception as error:
+        raise UserError(
+            f"cannot read the checkpoint {path}: it is damaged, no checkpoint, or contains more "
+            "than tensors and plain values, which is not loaded for safety. Use an earlier one."
+        ) from error
+    if not isinstance(checkpoint, dict) or "blastogan" not in checkpoint:
+        raise UserError(f"{path} is no checkpoint of blastogan")
+    return checkpoint
+
+
+def _check_sums(path: Path) -> None:
+    """Compare checksums, which torch does not: a bit that has flipped would train on."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(damaged)
+
+
+def newest_whole(paths: Iterable[Path]) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """The checkpoint that has come furthest of those that can be read.
+
+    Args:
+        paths: As of `blastogan.runs.folder.checkpoints_in`; a ``last.ckpt`` that is whole is the
+            furthest, and the others are not read then.
+
+    Returns:
+        The checkpoint, if there is one, and what is wrong with each that cannot be read.
+    """
+    newest: Checkpoint | None = None
+    damaged: dict[Path, str] = {}
+    for path in paths:
+        try:
+            found = Checkpoint(path, read_checkpoint(path))
+        except UserError as error:
+            damaged[path] = str(error)
+            continue
+        if newest is None or found.images_shown > newest.images_shown:
+            newest = found
+        if path.name == "last.ckpt":
+            break
+    return newest, damaged
+
+
+def check_checkpoint(
+    checkpoint: Mapping[str, Any], architecture: str, settings: Mapping[str, Any]
+) -> None:
+    """Refuse a checkpoint that does not fit a module.
+
+    Args:
+        checkpoint: As read from the file.
+        architecture: Class name of the module.
+        settings: Hyper-parameters of the module; those that are absent are not compared.
+
+    Raises:
+        UserError: That names both architectures, or all sizes that differ.
+    """
+    found = checkpoint.get("blastogan", {}).get("architecture")
+    if found != architecture:
+        raise UserError(
+            f"the checkpoint holds a {found or 'model of another library'}, not a {architecture}: "
+            "choose the configuration it was trained with, or another checkpoint"
+        )
+    # checkpoints of earlier versions do not say so
+    saved = {"factorised": True, **checkpoint.get("hyper_parameters", {})}
+    different = [
+        f"{name} is {saved[name]} in the checkpoint and {settings[name]} in the configuration"
+        for name in NETWORK_SETTINGS
+        if name in saved and name in settings and saved[name] != settings[name]
+    ]
+    if "ramp_kimg" in settings:
+        # a ramp may have another span, but comes with a head of the discriminator
+        ramps = saved.get("ramp_kimg"), settings["ramp_kimg"]
+        if (ramps[0] is None) != (ramps[1] is None):
+            different.append(
+                f"ramp_kimg is {ramps[0]} in the checkpoint and {ramps[1]} in the configuration"
+            )
+    if different:
+        raise UserError("the checkpoint does not fit the configuration: " + "; ".join(different))

@@ -1,0 +1,145 @@
+"""Loggers whose axis is kimg, thousands of images shown."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from blastogan.errors import UserError
+from blastogan.runs.table import RunTable
+
+
+class CSVLog(Logger):
+    """One table of everything logged, ``metrics.csv`` in the run folder.
+
+    Its first column is ``kimg``; a row per event. A resumed run goes on in the same table: rows
+    from the place where it resumes onwards are replaced, none is lost before it.
+
+    Args:
+        save_dir: The run folder.
+    """
+
+    FILE = "metrics.csv"
+
+    def __init__(self, save_dir: str | Path) -> None:
+        super().__init__()
+        self._table = RunTable(Path(save_dir) / self.FILE)
+        self._begun = False
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """Nothing: the run folder is the version."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self._table.path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
+        """Do nothing: the configuration is a file of its own."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a row.
+
+        Args:
+            metrics: Values by column; a new column is empty in the rows before.
+            step: Images shown.
+        """
+        kimg = (step or 0) / 1000
+        if not self._begun:
+            self._begun = True
+            self._table.forget(kimg, itself=True)
+        self._table.append({"kimg": kimg, **metrics})
+
+    @rank_zero_only
+    def resume_from(self, images_shown: int) -> None:
+        """Keep the rows up to where a run goes on; those after it are to come again."""
+        self._begun = True
+        self._table.forget(images_shown / 1000, itself=False)
+
+
+class WandbLog(WandbLogger):
+    """Weights & Biases with kimg as the axis and one log call per event.
+
+    The run's id is kept in the run folder, so that a resumed run goes on as the same run.
+
+    Args:
+        save_dir: The run folder.
+        mode: ``online`` or ``offline``; offline runs are sent later by ``wandb sync``.
+        project: Project of the run.
+
+    Raises:
+        UserError: If the mode is ``online`` and nobody is logged in.
+    """
+
+    ID_FILE = "wandb-run-id.txt"
+
+    def __init__(
+        self,
+        save_dir: str | Path,
+        mode: Literal["online", "offline"] = "online",
+        project: str = "blastogan",
+    ) -> None:
+        folder = Path(save_dir)
+        if mode == "online" and not _is_logged_in():
+            raise UserError(
+                "W&B is asked for, but nobody is logged in: run `wandb login` first, set "
+                "WANDB_API_KEY, or log offline with --wandb offline"
+            )
+        self._id_file = folder / self.ID_FILE
+        known = self._id_file.read_text(encoding="utf-8").strip() if self._id_file.exists() else ""
+        super().__init__(
+            name=folder.name,
+            save_dir=str(folder),
+            id=known or secrets.token_hex(4),
+            project=project,
+            offline=mode == "offline",
+            resume="allow",
+        )
+
+    @property
+    def experiment(self) -> Any:
+        """The run, begun at the first call."""
+        begun = self._experiment is not None
+        run = super().experiment
+        # ranks but the first get a dummy, on which nothing is to be defined
+        if not begun and self._experiment is not None:
+            run.define_metric("kimg")
+            run.define_metric("*", step_metric="kimg")
+            self._id_file.write_text(run.id + "\n", encoding="utf-8")
+        return run
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log one event.
+
+        Args:
+            metrics: Values by name.
+            step: Images shown.
+        """
+        self.experiment.log({"kimg": (step or 0) / 1000, **metrics})
+
+
+def _is_logged_in() -> bool:
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+        return True
+    import wandb
+
+    return bool(wandb.login(prompt=False))

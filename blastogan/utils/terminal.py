@@ -1,0 +1,133 @@
+"""What the tools of the command line share: progress, tables, what an argument means."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from blastogan.errors import UserError
+
+Item = TypeVar("Item")
+
+_PIPE_WIDTH = 100
+"""Columns of a table in a file or a pipe, of which nobody knows how wide it is shown."""
+
+
+def track(items: Iterable[Item], total: int, description: str) -> Iterable[Item]:
+    """Show a bar on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import track as tracked
+
+    console = Console(stderr=True)
+    shown = console.is_terminal
+    return tracked(items, description, total=total, console=console, disable=not shown)
+
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Headers of columns, and rows."""
+
+
+def show_tables(title: str, tables: Iterable[Table], notes: Iterable[str]) -> None:
+    """Print on stdout a title, tables, and notes, a line each.
+
+    Args:
+        title: One line, which is not broken.
+        tables: Their first columns stand to the left, the others to the right.
+        notes: Sentences, which are not broken either.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPE_WIDTH)
+    # texts, since paths and names in brackets are no markup
+    console.print(Text(title), soft_wrap=True)
+    for columns, rows in tables:
+        table = RichTable(box=box.SIMPLE, pad_edge=False)
+        for number, column in enumerate(columns):
+            table.add_column(Text(column), justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    for note in notes:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
+
+
+def is_statistics(path: str) -> bool:
+    """Whether a path is named like a file of statistics, ``.npz``."""
+    return Path(path).suffix.lower() == ".npz" and not Path(path).is_dir()
+
+
+def is_checkpoint(path: str) -> bool:
+    """Whether a path is named like a checkpoint, ``.ckpt``."""
+    return Path(path).suffix.lower() == ".ckpt" and not Path(path).is_dir()
+
+
+def check_outputs(outputs: Mapping[str, str | None]) -> None:
+    """Refuse what would overwrite a file, or could not be written, before any work.
+
+    Args:
+        outputs: Path that each option names, if it was given.
+
+    Raises:
+        UserError: If a file is there already, its folder is not, or two are the same.
+    """
+    named: dict[Path, str] = {}
+    for option, text in outputs.items():
+        if not text:
+            continue
+        path = Path(text)
+        if path.exists():
+            raise UserError(f"{path} exists; nothing is overwritten: choose another name")
+        if not path.parent.is_dir():
+            raise UserError(f"there is no folder {path.parent} for {path.name}: make it first")
+        other = named.setdefault(path.resolve(), option)
+        if other != option:
+            raise UserError(f"{other} and {option} name the same file: choose another name")
+
+
+def positive(text: str) -> int:
+    """Type of an argument: an integer from 1 on."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return number
+
+
+def add_crop(add: Callable[..., Any], what: str) -> None:
+    """Add the options of `blastogan.data.images.framing.Crop` to a parser.
+
+    Args:
+        add: Its ``add_argument``.
+        what: What is cropped.
+    """
+    add("--crop", choices=("centre", "embryo"), default="centre", help=f"{what} (default: centre)")
+    add(
+        "--crop-margin",
+        type=float,
+        default=0.1,
+        metavar="M",
+        help="room around the embryo, in units of its radius (default: 0.1)",
+    )
+
+
+def choose_device(name: str) -> str:
+    """The device that ``auto`` stands for, or `name`.
+
+    Raises:
+        UserError: If there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} cannot be used: {error}") from error
+    return name

@@ -1,0 +1,281 @@
+"""Evaluation within runs: when, against what, and without a trace in the weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from command import read_table
+from conftest import same_weights
+from pytorch_lightning.callbacks import ModelCheckpoint
+from stand_in import Pixels
+
+from blastogan.callbacks import FidelityCallback
+from blastogan.callbacks.fidelity.sides import FidelitySides
+from blastogan.errors import UserError
+from blastogan.metrics import fidelity
+from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
+from blastogan.evaluation.fakes import evaluation_fakes, labels_by_law
+from blastogan.utils.curves import plot_curves
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLASTOGAN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pixels(monkeypatch, blank_plots):
+    extractor = Pixels()
+    monkeypatch.setattr(fidelity, "load_extractor", lambda *args, **kwargs: extractor)
+    return extractor
+
+
+def callback(schedule, **settings):
+    few = {"num_fakes": 24, "num_test_fakes": 40, "kid_subset_size": 10, "pixel_images": 16,
+           "metrics": ("fid", "swd")}  # fmt: skip
+    return FidelityCallback(schedule, **{**few, **settings})
+
+
+def fit(make_module, make_data, trainer, name="progan", **settings):
+    module = make_module(name)
+    trainer.fit(module, datamodule=make_data(**settings), weights_only=True)
+    return module
+
+
+def rows(tmp_path, folder="run"):
+    return read_table(tmp_path / folder / "fidelity.csv")
+
+
+@pytest.mark.parametrize("name", ["progan", "stylegan"])
+def test_weights_are_the_same_with_and_without_evaluation(
+    name, schedule, make_module, make_data, make_trainer, pixels
+):
+    plain = fit(make_module, make_data, make_trainer(folder="plain"), name)
+    seen = fit(make_module, make_data, make_trainer(callback(schedule), folder="seen"), name)
+    assert pixels.calls > 0
+    assert same_weights(plain, seen)
+
+
+def test_every_phase_end_has_a_row_with_every_metric_and_a_plot(
+    schedule, make_module, make_data, make_trainer, pixels, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("blastogan.callbacks.fidelity.callback.plot_curves", plot_curves)
+    fit(make_module, make_data, make_trainer(callback(schedule, metrics=METRICS)))
+    found = rows(tmp_path)
+    assert [float(row["kimg"]) * 1000 for row in found] == [phase.end for phase in schedule.phases]
+    assert [row["resolution"] for row in found] == ["8", "16", "16"]
+    for row in found:
+        assert (row["extractor"], row["n_fake"]) == ("pixels", "24")
+        for metric in (
+            "fid",
+            "kid",
+            "precision",
+            "recall",
+            "density",
+            "coverage",
+            "swd",
+            "ms_ssim",
+        ):
+            assert row[metric]
+            assert row[f"{metric}_std"]
+        assert row["floor_fid"]
+    assert (tmp_path / "run" / "fidelity.png").stat().st_size > 10_000
+
+
+def test_long_phases_are_looked_at_in_between(schedule):
+    due = callback(schedule, every_kimg=0.064)._is_due
+    # ticks of 32; hold 8 to 32, fade 16 to 96, hold 16 to 160
+    assert [due(shown) for shown in (32, 64, 96, 128, 160)] == [True, False, True, False, True]
+    often = callback(schedule, every_kimg=0.001)._is_due
+    assert all(often(shown) for shown in (32, 64, 96, 128, 160))
+
+
+def test_model_checkpoint_can_watch_it(
+    schedule, make_module, make_data, make_trainer, pixels, tmp_path
+):
+    best = ModelCheckpoint(monitor="fid", save_top_k=3, save_on_train_epoch_end=True)
+    fit(make_module, make_data, make_trainer(callback(schedule), best))
+    # ticks without an evaluation have no value, not that of the one before
+    values = [float(row["fid"]) for row in rows(tmp_path)]
+    assert sorted(best.best_k_models.values()) == pytest.approx(sorted(values), rel=1e-6)
+    assert best.best_model_score == pytest.approx(min(values), rel=1e-6)
+
+
+def test_stage_whose_evaluation_was_cut_off_is_evaluated_at_the_next_start(
+    schedule, make_module, make_data, make_trainer, pixels, tmp_path, caplog
+):
+    fit(make_module, make_data, make_trainer(callback(schedule), folder="whole"))
+
+    class Crash(Exception):
+        pass
+
+    cut = callback(schedule)
+    evaluate, calls = cut._evaluate, []
+
+    def crash_at_the_second(trainer, module):
+        calls.append(module.images_shown)
+        if len(calls) == 2:
+            raise Crash
+        return evaluate(trainer, module)
+
+    cut._evaluate = crash_at_the_second
+    with pytest.raises(Crash):
+        fit(make_module, make_data, make_trainer(cut))
+    assert len(rows(tmp_path)) == 1
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["blastogan"]["images_shown"] == 96
+
+    caplog.set_level(logging.INFO, "blastogan")
+    trainer = make_trainer(callback(schedule))
+    module = make_module()
+    trainer.fit(module, datamodule=make_data(), ckpt_path=last, weights_only=True)
+    assert "evaluating the stage that ended at 0.096 kimg" in caplog.text
+    assert rows(tmp_path) == rows(tmp_path, "whole")
+
+
+def test_rows_of_steps_that_come_again_are_replaced(
+    schedule, make_module, make_data, make_trainer, pixels, tmp_path
+):
+    fit(make_module, make_data, make_trainer(callback(schedule)))
+    first = rows(tmp_path)
+    early = next((tmp_path / "run" / "checkpoints").glob("phase-01-*.ckpt"))
+    module, trainer = make_module(), make_trainer(callback(schedule))
+    trainer.fit(module, datamodule=make_data(), ckpt_path=early, weights_only=True)
+    assert rows(tmp_path) == first
+
+
+def test_fakes_have_the_law_of_the_reference_to_the_last_image(make_module):
+    counts = {"AA": 7, "BC": 2, "DD": 1}
+    labels = labels_by_law(40, counts, seed=3)
+    found = {tuple(pair): n for pair, n in zip(*torch.unique(labels, dim=0, return_counts=True))}  # noqa: B905
+    assert {tuple(int(x) for x in pair): int(n) for pair, n in found.items()} == {
+        (0, 0): 28, (1, 2): 8, (3, 3): 4,
+    }  # fmt: skip
+    assert not torch.equal(labels, labels.sort(dim=0).values)
+    module = make_module()
+    module.resolution = 8
+    batches = list(evaluation_fakes(module, labels[:10], seed=0, batch_size=4))
+    assert [len(batch["image"]) for batch in batches] == [4, 4, 2]
+    assert all(batch["image"].shape[-1] == 16 for batch in batches)
+    shares = [
+        list(evaluation_fakes(module, labels[:10], seed=0, batch_size=4, rank=n, world_size=2))
+        for n in range(2)
+    ]
+    whole = torch.cat([batch["image"] for batch in batches])
+    for rank, share in enumerate(shares):
+        assert torch.equal(torch.cat([batch["image"] for batch in share]), whole[rank::2])
+    assert torch.equal(torch.cat([batch["labels"] for batch in batches]), labels[:10])
+
+
+def test_fakes_of_a_module_that_knows_no_grades_have_none(make_module):
+    module, labels = make_module(conditional=False), torch.zeros(4, 2, dtype=torch.int64)
+    (batch,) = evaluation_fakes(module, labels, seed=0, batch_size=4)
+    assert batch.keys() == {"image", "index"}
+
+
+def test_settings_reach_the_evaluator_and_the_cache(schedule, make_data, monkeypatch, tmp_path):
+    given, data = [], make_data()
+    monkeypatch.setattr(
+        fidelity, "load_extractor", lambda *args, **rest: given.append((args, rest)) or Pixels()
+    )
+    data.setup("fit")
+    strategy = SimpleNamespace(
+        root_device="cpu", reduce_boolean_decision=lambda decision, **_: decision
+    )
+    trainer = SimpleNamespace(world_size=1, global_rank=0, datamodule=data, strategy=strategy)
+    for seed in (0, 1):
+        seen = callback(schedule, weights="mine.pth", seed=seed, metrics=("kid", "swd"))
+        for stage, most in (("fit", 16), ("test", 2000)):
+            seen.setup(trainer, None, stage)
+            evaluator = seen._sides.evaluator
+            assert (evaluator.kid_subset_size, evaluator.swd_images) == (10, most)
+            assert (evaluator.seed, evaluator.metrics) == (seed, ("kid", "swd"))
+        real = seen._sides.real("train")
+        assert real.groups == tuple(data.records[n].embryo for n in data.split["train"])
+        assert len(list((tmp_path / "cache").iterdir())) == seed + 1
+    assert given[0] == (("inception-clean", "mine.pth"), {"device": "cpu"})
+    uncached = callback(schedule, seed=2, cache=False)
+    uncached.setup(trainer, None, "fit")
+    uncached._sides.real("train")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_fewer_images_than_processes_are_refused_on_all_of_them(schedule, make_data, pixels):
+    data = make_data()
+    data.setup("fit")
+    for rank in (0, 63):
+        trainer = SimpleNamespace(world_size=64, global_rank=rank, datamodule=data)
+        sides = FidelitySides(trainer, FidelityEvaluator(pixels), batch_size=8, cache=False)
+        with pytest.raises(UserError, match="48 train images for 64 processes"):
+            sides.real("train")
+        with pytest.raises(UserError, match="24 fakes for 64 processes"):
+            sides.fake(24)
+
+
+def test_real_side_is_seen_once_and_kept_for_the_next_run(
+    schedule, make_module, make_data, make_trainer, pixels
+):
+    fit(make_module, make_data, make_trainer(callback(schedule), folder="first"))
+    first = pixels.calls
+    fit(make_module, make_data, make_trainer(callback(schedule), folder="second"))
+    # two batches of 48 training images, one of 24 fakes at each of three stages
+    assert first == 2 + 3
+    assert pixels.calls - first == 3
+    # other images of the same number are other images
+    fit(make_module, make_data, make_trainer(callback(schedule), folder="third"), seed=1)
+    assert pixels.calls - first == 3 + 5
+
+
+def test_without_weights_one_message_and_the_metrics_that_need_none(
+    schedule, make_module, make_data, make_trainer, tmp_path, caplog, monkeypatch, blank_plots
+):
+    from blastogan.metrics.weights import WeightsNotFound
+
+    def not_there(*args, **kwargs):
+        raise WeightsNotFound("fetch this and put it there")
+
+    monkeypatch.setattr(fidelity, "load_extractor", not_there)
+    fit(make_module, make_data, make_trainer(callback(schedule)))
+    assert caplog.text.count("fetch this and put it there") == 1
+    found = rows(tmp_path)
+    assert len(found) == 3
+    assert found[0]["extractor"] == "none"
+    assert found[0]["swd"]
+    assert "fid" not in found[0]
+
+
+def test_no_metrics_means_no_evaluation(schedule, make_module, make_data, make_trainer, tmp_path):
+    fit(make_module, make_data, make_trainer(callback(schedule, metrics=())))
+    assert not (tmp_path / "run" / "fidelity.csv").exists()
+
+
+def test_test_compares_with_both_sides_and_writes_without_overwriting(
+    schedule, make_module, make_data, make_trainer, pixels, tmp_path, capsys
+):
+    trainer = make_trainer(callback(schedule, metrics=METRICS))
+    data = make_data()
+    for _ in range(2):
+        found = trainer.test(make_module(), datamodule=data)[0]
+    assert {"fid_train", "fid_held_out", "gap_kid", "gap_nearest_p"} <= found.keys()
+    files = sorted(path.name for path in (tmp_path / "run").glob("*.json"))
+    assert files == ["fidelity-test-0-2.json", "fidelity-test-0.json"]
+    content = json.loads((tmp_path / "run" / files[0]).read_text())
+    assert content["train"]["n_fake"] == content["held_out"]["n_fake"] == 40
+    assert content["train"]["n_real"] == 48
+    assert content["train"]["floor"]["fid"] > 0
+    assert content["gap"]["kid_p"] > 0
+    shown = capsys.readouterr().out
+    for text in ("48 trained on", "6 held out", "real half against real half", "held-out gap"):
+        assert text in shown, text
+
+
+def test_wrong_settings_and_foreign_data_are_told(schedule, make_module, make_trainer, pixels):
+    with pytest.raises(UserError, match="num_fakes, num_test_fakes and batch_size must be 2"):
+        callback(schedule, num_fakes=1)
+    trainer = make_trainer(callback(schedule))
+    with pytest.raises(UserError, match="against the images of a BlastocystDataModule"):
+        trainer.fit(make_module(), [{"image": torch.zeros(8, 1, 8, 8, dtype=torch.uint8)}])

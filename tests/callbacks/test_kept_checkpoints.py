@@ -1,0 +1,224 @@
+"""What is kept of a run: the last checkpoints and the best."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from stand_in import Pixels
+
+from blastogan.utils import files
+from blastogan.callbacks import FidelityCallback, GrowthCheckpoint, fidelity_sides
+from blastogan.callbacks.checkpoints import _move_up, save_checkpoint
+from blastogan.errors import UserError
+from blastogan.utils.files import link_whole, written_whole
+from blastogan.metrics import fidelity
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("keep", [1, 2, 4])
+def test_as_many_as_asked_for_are_kept_and_the_last_is_always_there(
+    keep, links, tmp_path, monkeypatch
+):
+    def refuse(*args):
+        raise OSError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr(files.os, "link", refuse)
+    last = tmp_path / "last.ckpt"
+    for n in range(6):
+        _move_up(last, keep)
+        assert n == 0 or last.read_text() == str(n - 1)
+        with written_whole(last) as part:
+            part.write_text(str(n))
+    kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert kept == {"last.ckpt": "5"} | {f"last-{n}.ckpt": str(5 - n) for n in range(1, keep)}
+    _move_up(last, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_two_names_of_one_file_are_no_error(tmp_path):
+    (tmp_path / "a").write_text("a")
+    link_whole(tmp_path / "a", tmp_path / "b")
+    link_whole(tmp_path / "a", tmp_path / "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    seen, replace, fsync = [], Path.replace, os.fsync
+
+    def note(descriptor):
+        seen.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        fsync(descriptor)
+
+    def put(self, target):
+        seen.append("replaced")
+        return replace(self, target)
+
+    monkeypatch.setattr("os.fsync", note)
+    monkeypatch.setattr(Path, "replace", put)
+    if sys.platform != "linux":
+        pytest.skip("reads names from /proc")
+    with written_whole(tmp_path / "file") as part:
+        part.write_text("x")
+    assert seen == [part.name, "replaced", tmp_path.name]
+    seen.clear()
+    with written_whole(tmp_path / "file", durable=False) as part:
+        part.write_text("x")
+    assert seen == ["replaced"]
+
+
+def test_a_tick_that_is_saved_twice_pushes_nothing_out(
+    make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch
+):
+    # a full folder of temporary files is no matter
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    trainer = make_trainer(max_epochs=3)
+    trainer.fit(make_module(), make_data())
+    folder = tmp_path / "run/checkpoints"
+    keeper = next(c for c in trainer.checkpoint_callbacks if isinstance(c, GrowthCheckpoint))
+
+    def shown():
+        paths = [folder / "last.ckpt", *sorted(folder.glob("last-*.ckpt"))]
+        return [torch.load(path, weights_only=True)["blastogan"]["images_shown"] for path in paths]
+
+    assert shown() == [96, 64, 32]
+    keeper.save_last(trainer)
+    assert shown() == [96, 64, 32]
+    resumed = GrowthCheckpoint(schedule)
+    resumed.on_train_start(trainer, trainer.lightning_module)
+    resumed.save_last(trainer)
+    assert shown() == [96, 64, 32]
+    trainer.lightning_module.images_shown += 4
+    keeper.save_last(trainer)
+    assert shown() == [100, 96, 64]
+    save_checkpoint(trainer, folder / "other.ckpt")
+    assert shown() == [100, 96, 64]
+
+
+def judge(keeper, images, first=True, heeds=1.0, **metrics):
+    """One tick: what was logged, and the SWD of its validation, if there was one."""
+    trainer = SimpleNamespace(callback_metrics={}, is_global_zero=first, sanity_checking=False)
+    before = metrics.pop("before", None)
+    if before is not None:
+        trainer.callback_metrics["swd"] = before
+    keeper.on_validation_start(trainer, None)
+    trainer.callback_metrics |= {name: torch.tensor(value) for name, value in metrics.items()}
+    keeper.on_validation_end(trainer, None)
+    return keeper._is_best(trainer, images, heeds)
+
+
+def test_the_best_has_the_lowest_swd_at_the_highest_resolution(schedule):
+    keeper = GrowthCheckpoint(schedule)
+    assert judge(keeper, 32, swd=0.3)
+    # at a higher resolution, all is to be learnt again
+    assert judge(keeper, 64, swd=0.5)
+    assert not judge(keeper, 96, swd=0.6)
+    # without a validation, the value is that of before
+    assert not judge(keeper, 96, before=torch.tensor(0.1))
+    assert not judge(keeper, 96, swd=float("nan"))
+    assert not judge(keeper, 128, first=False, swd=0.1)
+    again = GrowthCheckpoint(schedule)
+    again.load_state_dict(keeper.state_dict())
+    assert not judge(again, 128, swd=0.55)
+    assert judge(again, 128, swd=0.25)
+    best = {"name": "swd", "value": 0.25, "kimg": 0.128, "resolution": 16, "heeds": 1.0}
+    assert again.state_dict() == {"best": best}
+    assert not judge(GrowthCheckpoint(schedule, keep_best=False), 32, swd=0.3)
+
+
+def test_where_kid_is_measured_it_alone_tells_the_best(schedule):
+    keeper = GrowthCheckpoint(schedule)
+    assert not judge(keeper, 32, swd=0.3, kid=float("nan"))
+    assert judge(keeper, 32, swd=0.3, kid=0.02)
+    assert not judge(keeper, 64, swd=0.1, kid=0.03)
+    assert not judge(keeper, 96, swd=0.1, kid=float("nan"))
+    assert judge(keeper, 128, swd=0.5, kid=0.01)
+    assert keeper.best == {"name": "kid", "value": pytest.approx(0.01), "kimg": 0.128,
+                           "resolution": 0, "heeds": 1.0}  # fmt: skip
+
+
+def test_kid_to_held_out_images_goes_before_that_to_training_images(schedule):
+    keeper = GrowthCheckpoint(schedule)
+    assert judge(keeper, 32, swd=0.3, kid=0.02, kid_held_out=0.05)
+    assert not judge(keeper, 64, kid=0.01, kid_held_out=0.06)
+    assert not judge(keeper, 96, kid=0.01, kid_held_out=float("nan"))
+    assert judge(keeper, 128, kid=0.03, kid_held_out=0.04)
+    assert keeper.best["name"] == "kid_held_out"
+
+
+def test_as_long_as_grades_are_ramped_in_a_state_that_heeds_them_more_is_better(schedule):
+    keeper = GrowthCheckpoint(schedule)
+    assert judge(keeper, 32, heeds=0.0, kid=0.01)
+    assert judge(keeper, 64, heeds=0.5, kid=0.03)
+    assert not judge(keeper, 96, heeds=0.0, kid=0.001)
+    assert judge(keeper, 96, heeds=1.0, kid=0.02)
+    assert not judge(keeper, 128, heeds=1.0, kid=0.03)
+    # one of before this was known
+    keeper.best.pop("heeds")
+    assert judge(keeper, 128, heeds=1.0, kid=0.015)
+
+
+def test_a_best_by_kid_is_not_given_up_where_kid_cannot_be_had(schedule):
+    keeper = GrowthCheckpoint(schedule)
+    assert judge(keeper, 32, swd=0.3)
+    assert judge(keeper, 64, swd=0.4, kid=0.02)
+    assert not judge(keeper, 96, swd=0.1)
+    assert judge(keeper, 128, kid=0.5, kid_held_out=0.5)
+    assert not judge(keeper, 160, kid=0.01)
+
+
+# six of 60 phantoms are held out: with too few, the training images tell
+@pytest.mark.parametrize(("fewest", "name"), [(50, "kid"), (6, "kid_held_out")])
+def test_the_best_is_the_state_at_its_evaluation(
+    fewest, name, make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch,
+    blank_plots, caplog,
+):  # fmt: skip
+    monkeypatch.setattr(fidelity_sides, "FEWEST_HELD_OUT", fewest)
+    caplog.set_level("INFO", "blastogan")
+    monkeypatch.setenv("BLASTOGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fidelity, "load_extractor", lambda *args, **kwargs: Pixels())
+    measured = FidelityCallback(
+        schedule, num_fakes=24, kid_subset_size=10, pixel_images=16, metrics=("kid",)
+    )
+    trainer = make_trainer(measured)
+    trainer.fit(make_module(), datamodule=make_data())
+    keeper = next(c for c in trainer.checkpoint_callbacks if isinstance(c, GrowthCheckpoint))
+    assert keeper.best["name"] == name
+    kept = f"{name} {keeper.best['value']:.4g} at {keeper.best['kimg']:g} kimg, kept in best.ckpt"
+    assert f"best so far: {kept}" in caplog.text
+    best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
+    assert best["blastogan"]["images_shown"] == keeper.best["kimg"] * 1000
+    assert best["callbacks"]["GrowthCheckpoint"] == {"best": keeper.best}
+    with (tmp_path / "run/fidelity.csv").open() as file:
+        rows = [line.split(",") for line in file.read().splitlines()]
+    assert ("kid_held_out" in rows[0]) == (name == "kid_held_out")
+    kid = {float(row[0]): float(row[rows[0].index(name)]) for row in rows[1:]}
+    assert keeper.best["value"] == pytest.approx(min(kid.values()))
+    assert kid[keeper.best["kimg"]] == min(kid.values())
+
+
+def test_a_branch_has_a_best_of_its_own(make_module, make_data, make_trainer, tmp_path):
+    make_trainer(max_epochs=1).fit(make_module(), make_data())
+    early = tmp_path / "early.ckpt"
+    content = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    content["callbacks"]["GrowthCheckpoint"]["best"] |= {"value": 0.0, "resolution": 16}
+    torch.save(content, early)
+    for folder, branched in (("run", False), ("branch", True)):
+        make_trainer(max_epochs=2, folder=folder).fit(
+            make_module(), make_data(), ckpt_path=early, weights_only=True
+        )
+        best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
+        assert best["blastogan"]["images_shown"] == 32
+        assert (tmp_path / "branch/checkpoints/best.ckpt").exists() == branched
+
+
+@pytest.mark.parametrize(("setting", "value"), [("keep_last", 0), ("every_minutes", 0.0)])
+def test_wrong_settings_are_told(setting, value, schedule):
+    with pytest.raises(UserError, match=f"{setting} is {value}"):
+        GrowthCheckpoint(schedule, **{setting: value})
