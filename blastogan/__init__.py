@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blastogan.callbacks import FadeIn, FidelityCallback, ProgressiveGrowing, SampleGrid
-    from blastogan.data import BlastocystDataModule, PhantomDataset
+    from blastogan.data import BlastocystDataModule
     from blastogan.grades import Grade
     from blastogan.growth import GrowthSchedule
     from blastogan.metrics import FidelityEvaluator
@@ -37,7 +37,7 @@ _HOMES = {
     "FidelityEvaluator": "metrics",
     "Grade": "grades",
     "GrowthSchedule": "growth",
-    "PhantomDataset": "data",
+    "PhantomDataset": "phantoms",
     "ProGANModule": "modules",
     "ProgressiveGrowing": "callbacks",
     "SampleGrid": "callbacks",

@@ -8,9 +8,9 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from blastogan.utils.allocator import keep_freed_memory
 from blastogan.errors import DivergenceError, Requeue, UserError, printable
 from blastogan.runs.lock import is_first_process
+from blastogan.utils.allocator import keep_freed_memory
 
 USAGE = """\
 usage: blastogan COMMAND [OPTIONS]

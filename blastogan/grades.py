@@ -168,14 +168,16 @@ def parse_grade_counts(
         return apportion(count, weights)
     counts = dict.fromkeys(CLASSES, 0)
     for names, number in _named_counts(text, ("balanced", "like-data"), "grades"):
-        for name, share in apportion(number, law_within(names, data_weights)).items():
+        for name, share in apportion(number, distribution_within(names, data_weights)).items():
             counts[name] += share
     if count is not None and sum(counts.values()) != count:
         raise UserError(f"grades {text!r} sum to {sum(counts.values())}, but the count is {count}")
     return {name: number for name, number in counts.items() if number}
 
 
-def law_within(names: Sequence[str], data_weights: Mapping[str, float]) -> dict[str, float]:
+def distribution_within(
+    names: Sequence[str], data_weights: Mapping[str, float]
+) -> dict[str, float]:
     """Weights of some classes as in the data; equal ones if the data have none of them."""
     weights = {name: float(data_weights.get(name, 0.0)) for name in names}
     return weights if any(weights.values()) else dict.fromkeys(names, 1.0)

@@ -288,7 +288,7 @@ class GrowthSchedule:
             return GrowthState(phase, alpha=1.0)
         return GrowthState(phase, alpha=(images_shown - phase.start) / (phase.end - phase.start))
 
-    def reached(self, images_shown: int) -> GrowthState:
+    def state_after(self, images_shown: int) -> GrowthState:
         """What has been trained after `images_shown` images.
 
         As `at`, but a phase that ends just there counts as finished, with alpha exactly 1, and
@@ -300,6 +300,20 @@ class GrowthSchedule:
     def next_tick(self, images_shown: int) -> int:
         """Images shown at the next end of a tick, strictly after `images_shown`."""
         return (images_shown // self.tick_images + 1) * self.tick_images
+
+    def ends_tick(self, images_shown: int) -> bool:
+        """Whether a tick ends after `images_shown` images; so does the empty run, at 0."""
+        return images_shown % self.tick_images == 0
+
+    def log_columns(self, images_shown: int) -> dict[str, float]:
+        """Phase, resolution, alpha and batch size after `images_shown` images, as log columns."""
+        state = self.state_after(images_shown)
+        return {
+            "phase": state.phase.index,
+            "resolution": state.resolution,
+            "alpha": state.alpha,
+            "batch_size": state.batch_size,
+        }
 
     def finished_phase(self, images_shown: int) -> Phase | None:
         """The phase that ended with this very image, if one did."""

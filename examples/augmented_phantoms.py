@@ -15,9 +15,9 @@ import torch
 
 from blastogan import PhantomDataset
 from blastogan.augment import SETS, augment_images, diff_augment
-from blastogan.utils.sheets import image_sheet
 from blastogan.metrics import to_float, to_uint8
 from blastogan.modules.step.draws import SampleDraws
+from blastogan.utils.sheets import image_sheet
 
 COLUMNS = 7
 PICTURE = Path(__file__).with_name("augmented-phantoms.png")

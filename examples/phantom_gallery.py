@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blastogan.data import View, phantom_truth, render_phantom
+from blastogan.grades import CLASSES, Grade
+from blastogan.phantoms import View, phantom_truth, render_phantom
 from blastogan.phantoms.laws import PLANE_STEP
 from blastogan.phantoms.styles import CLINICS
-from blastogan.utils.files import written_whole
-from blastogan.grades import CLASSES, Grade
+from blastogan.utils.files import atomic_write
 from blastogan.utils.sheets import image_sheet
 
 SEED = 2
@@ -92,7 +92,7 @@ def main() -> None:
         ),
     }
     for name, sheet in sheets.items():
-        with written_whole(out / f"phantom-{name}.png") as part:
+        with atomic_write(out / f"phantom-{name}.png") as part:
             sheet.save(part, format="PNG")
 
 

@@ -9,38 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import command
 import pytest
 import pytorch_lightning as pl
 import torch
-from inception import write_random_inception
+from helpers import command
+from helpers.inception import write_random_inception
+from helpers.small_modules import MODULES, TINY
 from PIL import Image
 
 from blastogan import (
     BlastocystDataModule,
     FadeIn,
     GrowthSchedule,
-    ProGANModule,
     ProgressiveGrowing,
-    StyleGANModule,
 )
 from blastogan.callbacks import DivergenceWatch, GrowthCheckpoint, RandomState
 from blastogan.metrics import pairwise_ms_ssim, sets
 
 # ticks of 32 images: hold 8, fade 16, hold 16, with a batch that shrinks on the way
-TINY = {
-    "start_resolution": 8,
-    "final_resolution": 16,
-    "fade_kimg": 0.064,
-    "hold_kimg": {8: 0.032, 16: 0.064},
-    "batch_size": {8: 8, 16: 4},
-    "tick_kimg": 0.032,
-}
-SMALL = {"latent_dim": 8, "channel_base": 64, "channel_cap": 8}
-MODULES = {
-    "progan": (ProGANModule, SMALL),
-    "stylegan": (StyleGANModule, {**SMALL, "w_dim": 8, "mapping_layers": 2}),
-}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -152,21 +138,6 @@ def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw nothing for ``fidelity.png``: three plots take a second, as the training does."""
     blank = Image.new("L", (9, 9))
     monkeypatch.setattr("blastogan.callbacks.fidelity.callback.plot_curves", lambda *args: blank)
-
-
-def blank(module: Any, *args: Any) -> None:
-    """Let the averaged generator give grey images only."""
-    for name, parameter in module.generator_ema.named_parameters():
-        if "to_rgb" in name:
-            parameter.data.zero_()
-
-
-def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
-    """Whether all weights and buffers are bit-equal."""
-    mine, theirs = first.state_dict(), second.state_dict()
-    return mine.keys() == theirs.keys() and all(
-        torch.equal(mine[name], theirs[name]) for name in mine
-    )
 
 
 @pytest.fixture(scope="session")

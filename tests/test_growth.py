@@ -49,7 +49,7 @@ def test_state_at_images_shown(shown, resolution, alpha, phase):
 
 
 def test_what_is_reached_at_the_end_of_a_phase_is_that_phase_with_alpha_one():
-    assert [(s.phase.index, s.alpha) for s in map(TABLE.reached, (0, 1000, 3000, 3500))] == [
+    assert [(s.phase.index, s.alpha) for s in map(TABLE.state_after, (0, 1000, 3000, 3500))] == [
         (0, 1.0),
         (0, 1.0),
         (1, 1.0),

@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 from blastogan.audit.report import counted
-from blastogan.data.images.framing import Crop
 from blastogan.data.images.decoding import load_image
+from blastogan.data.images.framing import Crop
 from blastogan.errors import printable
 from blastogan.grades import CLASSES
 
 if TYPE_CHECKING:
-    from blastogan.audit.collect import Audit
+    from blastogan.audit.contents import Audit
     from blastogan.data.records import ImageRecord
 
 _COLUMNS = 8

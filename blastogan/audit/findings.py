@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
 
+from blastogan.audit.contents import ALL_GREY, Audit, Finding, Level
 from blastogan.audit.copies import Duplicates, ImageLeak
-
-if TYPE_CHECKING:
-    from blastogan.audit.collect import Audit
 
 FEW_IMAGES = 10
 """Classes with fewer images are named."""
@@ -18,47 +14,11 @@ FEW_IMAGES = 10
 IMBALANCE = 10
 """Ratio of the largest class to the smallest from which on it is told."""
 
-ALL_GREY = "RGB, all grey"
-"""Mode of images whose channels are equal."""
-
 DARK = 64
 """Images whose lightest grey is below, of 255, are named."""
 
 FLAT = 16
 """Images whose greys are spread less are named."""
-
-Level = Literal["fault", "note"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that a user should know.
-
-    Attributes:
-        kind: Short name, the same in every audit.
-        level: ``fault`` if it would spoil training, else ``note``.
-        message: What was got, what was expected, what to do.
-        count: Number of files, rows, embryos, groups or classes concerned.
-        examples: What is concerned, a line each.
-    """
-
-    kind: str
-    level: Level
-    message: str
-    count: int = 1
-    examples: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls, kind: str, level: Level, what: str, remedy: str, examples: Sequence[str]
-    ) -> Finding:
-        """A finding that concerns each of its examples."""
-        message = f"{what} ({len(examples):,}): {remedy}"
-        return cls(kind, level, message, len(examples), tuple(examples))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
-        return {**asdict(self), "examples": list(self.examples)}
 
 
 # -- faults -------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from blastogan.audit.duplicates import Fingerprint, fingerprint, hash_plane
 from blastogan.data.images.decoding import opened, read_picture
-from blastogan.utils.workers import ignore_interrupt, unchanged
 from blastogan.errors import UserError
+from blastogan.utils.workers import ignore_interrupt, unchanged
 
 _GREY = ("1", "L", "LA", "La")
 

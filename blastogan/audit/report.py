@@ -14,8 +14,7 @@ from blastogan.grades import CLASSES
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from blastogan.audit.collect import Audit
-    from blastogan.audit.findings import Finding
+    from blastogan.audit.contents import Audit, Finding
 
 _EXAMPLES = 4
 _LETTERS_OF_EXAMPLE = 300

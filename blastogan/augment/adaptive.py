@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from blastogan.augment.chance import Draws
 from blastogan.augment.diff import DIFFAUGMENT, diff_augment
+from blastogan.augment.gates import Draws
 from blastogan.augment.pipeline import SETS, augment_images, check_operations
 from blastogan.errors import UserError
 

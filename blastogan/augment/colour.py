@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from blastogan.augment.chance import Chance
+from blastogan.augment.gates import OperationGates
 
 PHOTOMETRIC = ("brightness", "contrast", "luma_flip", "hue", "saturation")
 """Operations on the colours; the last three are for RGB."""
 
 
-def recolour(images: Tensor, chance: Chance, amplitudes: Mapping[str, float]) -> Tensor:
+def recolour(images: Tensor, chance: OperationGates, amplitudes: Mapping[str, float]) -> Tensor:
     """Images ``(B, C, H, W)`` after all operations on colours that take place, composed.
 
     In the order of Karras et al. 2020 ("Training generative adversarial networks with limited
@@ -43,7 +43,9 @@ def recolour(images: Tensor, chance: Chance, amplitudes: Mapping[str, float]) ->
     return mixed + shift[:, :, None, None].to(images.dtype)
 
 
-def _of_colour(chance: Chance, amplitudes: Mapping[str, float], device: torch.device) -> Tensor:
+def _of_colour(
+    chance: OperationGates, amplitudes: Mapping[str, float], device: torch.device
+) -> Tensor:
     """What RGB images undergo beside light: matrices ``(B, 3, 3)`` about the grey axis."""
     identity = torch.eye(3, device=device)
     grey = torch.full((3, 3), 1.0 / 3.0, device=device)

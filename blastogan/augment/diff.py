@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blastogan.augment.chance import Chance, Draws
 from blastogan.augment.filters import cut_out
+from blastogan.augment.gates import Draws, OperationGates
 
 DIFFAUGMENT = "diffaugment"
 """Name of this augmentation beside the ready-made sets."""
@@ -30,12 +30,12 @@ def diff_augment(images: Tensor, p: Tensor | float, draws: Draws) -> Tensor:
     Returns:
         ``(B, C, R, R)``; at p = 0 the images to the bit.
     """
-    chance = Chance(draws, torch.as_tensor(p), _ORDER)
+    chance = OperationGates(draws, torch.as_tensor(p), _ORDER)
     images = _coloured(images, chance)
     return cut_out(_translated(images, chance), chance, _CUT)
 
 
-def _coloured(images: Tensor, chance: Chance) -> Tensor:
+def _coloured(images: Tensor, chance: OperationGates) -> Tensor:
     def amount(name: str) -> Tensor:
         return chance.uniform(name, 1)[:, :, None, None].to(images.dtype)
 
@@ -47,7 +47,7 @@ def _coloured(images: Tensor, chance: Chance) -> Tensor:
     return images + (images - mean) * amount("contrast") / 2
 
 
-def _translated(images: Tensor, chance: Chance) -> Tensor:
+def _translated(images: Tensor, chance: OperationGates) -> Tensor:
     side = images.shape[-1]
     farthest = int(side * _FARTHEST + 0.5)
     # all whole numbers alike; where nothing is drawn, 0

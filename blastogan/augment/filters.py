@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blastogan.augment.chance import Chance, Draws
+from blastogan.augment.gates import Draws, OperationGates
 
 BANDS = 4
 BAND_NAMES = tuple(f"bands {n}" for n in range(BANDS))
@@ -20,7 +20,7 @@ EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 _SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
-def filter_bands(images: Tensor, chance: Chance, amplitude: float) -> Tensor:
+def filter_bands(images: Tensor, chance: OperationGates, amplitude: float) -> Tensor:
     """Amplify or weaken each of four bands of frequency.
 
     After Karras et al. 2020 ("Training generative adversarial networks with limited data"),
@@ -72,20 +72,20 @@ def _smoothed(images: Tensor, dilation: int) -> Tensor:
     return images
 
 
-def add_noise(images: Tensor, chance: Chance, draws: Draws, amplitude: float) -> Tensor:
+def add_noise(images: Tensor, chance: OperationGates, draws: Draws, amplitude: float) -> Tensor:
     """Add white noise of a random strength, half-normal with this standard deviation."""
     strength = chance.normal("noise", 1).abs()[:, :, None, None] * amplitude
     noise = draws.randn(*images.shape[1:]) * strength
     return images + noise.to(images.dtype)
 
 
-def cut_out(images: Tensor, chance: Chance, side: float) -> Tensor:
+def cut_out(images: Tensor, chance: OperationGates, side: float) -> Tensor:
     """Paint a square grey (0) that has its centre anywhere, of this share of the image's side."""
     gate = chance.takes_place("cutout")
     return torch.where(gate[:, None, None, None] & _square(images, chance, side), 0.0, images)
 
 
-def _square(images: Tensor, chance: Chance, side: float) -> Tensor:
+def _square(images: Tensor, chance: OperationGates, side: float) -> Tensor:
     size = images.shape[-1]
     at = (torch.arange(size, device=images.device) + 0.5) / size
     near = (at - chance.place("cutout")[:, :, None]).abs() < side / 2

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from blastogan.augment.chance import Chance
+from blastogan.augment.gates import OperationGates
 
 GEOMETRIC = ("flip", "turn", "shift", "scale", "rotate", "stretch", "offset")
 """Operations that move pixels."""
 
 
 def random_map(
-    chance: Chance, amplitudes: Mapping[str, float], count: int, resolution: int
+    chance: OperationGates, amplitudes: Mapping[str, float], count: int, resolution: int
 ) -> Tensor:
     """Affine maps ``(count, 3, 3)`` for `warp`, composed of all operations that take place.
 
@@ -60,7 +60,7 @@ def random_map(
     return inverse
 
 
-def _turned(chance: Chance, name: str, amplitude: float) -> Tensor:
+def _turned(chance: OperationGates, name: str, amplitude: float) -> Tensor:
     angle = chance.uniform(name, 1, half=True)[:, 0] * (amplitude * math.pi)
     return _rotation(angle.cos(), angle.sin())
 

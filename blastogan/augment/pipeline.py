@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from blastogan.augment.chance import Chance, Draws
 from blastogan.augment.colour import PHOTOMETRIC, recolour
 from blastogan.augment.filters import BAND_NAMES, add_noise, cut_out, filter_bands
+from blastogan.augment.gates import Draws, OperationGates
 from blastogan.augment.geometry import GEOMETRIC, random_map
 from blastogan.augment.warp import warp
 from blastogan.errors import ProblemList
@@ -128,7 +128,7 @@ def augment_images(
         return images
     with without_autocast(images.device):
         images = images.to(torch.promote_types(images.dtype, torch.float32))
-        chance = Chance(draws, torch.as_tensor(p), _ORDER)
+        chance = OperationGates(draws, torch.as_tensor(p), _ORDER)
         if any(name in amplitudes for name in GEOMETRIC):
             side = images.shape[-1]
             images = warp(images, random_map(chance, amplitudes, len(images), side))

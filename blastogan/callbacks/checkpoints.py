@@ -15,12 +15,11 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from blastogan.callbacks.growing import as_gan
 from blastogan.errors import UserError
-from blastogan.utils.files import copy_whole, link_whole, naming, put_in_place, written_whole
 from blastogan.growth import GrowthSchedule
-from blastogan.modules import BaseGANModule
-from blastogan.modules.step.ranks import any_rank, rank_and_size
+from blastogan.modules.base import as_gan
+from blastogan.modules.step.ranks import any_rank, is_finite, ranks_may_agree
+from blastogan.utils.files import atomic_copy, atomic_link, atomic_write, naming, put_in_place
 
 _log = logging.getLogger(__name__)
 
@@ -28,9 +27,6 @@ BEST = "best.ckpt"
 
 METRICS = ("kid_held_out", "kid", "swd")
 """What tells the best, in this order."""
-
-AGREE_EVERY = 16
-"""Steps on GPUs from one agreement between ranks to the next."""
 
 
 def checkpoint_folder(trainer: Trainer) -> Path:
@@ -80,7 +76,7 @@ def save_last(trainer: Trainer) -> Path:
     return path
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints into their own folder, whole or not at all.
 
     Lightning's own gathers them in memory, and then in the folder of temporary files, from which
@@ -95,7 +91,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         Raises:
             OSError: If it cannot be written.
         """
-        with written_whole(path) as part, part.open("wb") as file:
+        with atomic_write(path) as part, part.open("wb") as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
@@ -105,26 +101,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 raise
 
 
-def write_whole_checkpoints(trainer: Trainer) -> None:
+def write_checkpoints_atomically(trainer: Trainer) -> None:
     """Have a trainer write checkpoints whole, unless it has a way of its own."""
     strategy = trainer.strategy
     if type(strategy.checkpoint_io) is TorchCheckpointIO:
-        strategy.checkpoint_io = WholeCheckpointIO()
-
-
-def ranks_may_agree(module: BaseGANModule, batch_idx: int) -> bool:
-    """Whether ranks agree on what to do after a step: not after each where that waits for a GPU."""
-    alone = rank_and_size()[1] == 1
-    return alone or module.device.type == "cpu" or batch_idx % AGREE_EVERY == 0
-
-
-def is_finite(trainer: Trainer, outputs: Mapping[str, Tensor]) -> bool:
-    """Whether all that a step returned is finite, on all ranks; waits for the device."""
-    values = torch.stack([value.float() for value in outputs.values()])
-    finite = bool(values.isfinite().all())
-    if trainer.world_size > 1:
-        finite = bool(trainer.strategy.reduce_boolean_decision(finite, all=True))
-    return finite
+        strategy.checkpoint_io = AtomicCheckpointIO()
 
 
 class GrowthCheckpoint(Checkpoint):
@@ -170,7 +151,7 @@ class GrowthCheckpoint(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have checkpoints written whole."""
-        write_whole_checkpoints(trainer)
+        write_checkpoints_atomically(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count the minutes, and clear away what a process that died was writing."""
@@ -199,7 +180,7 @@ class GrowthCheckpoint(Checkpoint):
         At the end of a tick, its validation comes first.
         """
         module = as_gan(pl_module)
-        ends_tick = module.images_shown % self.schedule.tick_images == 0
+        ends_tick = self.schedule.ends_tick(module.images_shown)
         if ends_tick or not ranks_may_agree(module, batch_idx):
             return
         due = time.monotonic() - self._saved_at > self.every_minutes * 60
@@ -243,7 +224,7 @@ class GrowthCheckpoint(Checkpoint):
         def before(part: Path) -> None:
             # no links: what happens to one file is not to happen to all
             for name in names:
-                copy_whole(part, path.with_name(name))
+                atomic_copy(part, path.with_name(name))
             # a tick is saved again after its evaluation
             if shown != self._shown_at_last:
                 _move_up(path, self.keep_last)
@@ -270,7 +251,7 @@ class GrowthCheckpoint(Checkpoint):
             return False
         number = float(value)
         # fakes for KID come at the final resolution at every stage
-        resolution = self.schedule.reached(images_shown).resolution if name == "swd" else 0
+        resolution = self.schedule.state_after(images_shown).resolution if name == "swd" else 0
         found = {
             "name": name,
             "value": number,
@@ -310,7 +291,7 @@ def _move_up(last: Path, keep: int) -> None:
         if numbered(n - 1).exists():
             numbered(n - 1).replace(numbered(n))
     if keep > 1 and last.exists():
-        link_whole(last, numbered(1))
+        atomic_link(last, numbered(1))
     # left from when more were kept
     n = keep
     while numbered(n).exists():

@@ -6,9 +6,10 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from blastogan.callbacks.growing import ProgressiveGrowing, as_gan
+from blastogan.callbacks.growing import ProgressiveGrowing
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
+from blastogan.modules.base import as_gan
 
 
 class FadeIn(Callback):
@@ -50,4 +51,4 @@ class FadeIn(Callback):
     ) -> None:
         """Leave the module at the alpha that it has reached: 1 when a phase has just ended."""
         module = as_gan(pl_module)
-        module.alpha = self.schedule.reached(module.images_shown).alpha
+        module.alpha = self.schedule.state_after(module.images_shown).alpha

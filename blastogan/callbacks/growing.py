@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import BaseGANModule
+from blastogan.modules.base import as_gan
 from blastogan.modules.step.passes import size_of_passes
 
 _log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ class ProgressiveGrowing(Callback):
     ) -> None:
         """Leave the module at the resolution that it has reached, for whatever looks at it."""
         module = as_gan(pl_module)
-        module.resolution = self.schedule.reached(module.images_shown).resolution
+        module.resolution = self.schedule.state_after(module.images_shown).resolution
 
     def state_dict(self) -> dict[str, Any]:
         """The schedule as plain values."""
@@ -166,14 +167,3 @@ class ProgressiveGrowing(Callback):
             "Go on with the schedule of the checkpoint, which its run folder has in config.yaml; "
             "only hold_kimg of the last resolution may be raised."
         )
-
-
-def as_gan(module: LightningModule) -> BaseGANModule:
-    """The module as a GAN of this library.
-
-    Raises:
-        UserError: If it is none.
-    """
-    if not isinstance(module, BaseGANModule):
-        raise UserError(f"{type(module).__name__} is no GAN of blastogan")
-    return module

@@ -9,10 +9,8 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 
-from blastogan.callbacks.growing import as_gan
-from blastogan.data.export import write_image, write_table
-from blastogan.grades import Grade
-from blastogan.utils.sheets import to_hwc
+from blastogan.data.export import write_predictions, write_table
+from blastogan.modules.base import as_gan
 
 
 class ImageWriter(BasePredictionWriter):
@@ -46,21 +44,3 @@ class ImageWriter(BasePredictionWriter):
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             write_table(self.folder, "generated")
-
-
-def write_predictions(folder: Path, prediction: Any, *, graded: bool) -> None:
-    """Write what `BaseGANModule.predict_step` returns.
-
-    Args:
-        folder: Of the set.
-        prediction: A batch.
-        graded: Whether the model was told the grades; else the images have none.
-    """
-    for image, labels, index in zip(
-        prediction["image"].cpu(),
-        prediction["labels"].tolist(),
-        prediction["index"].tolist(),
-        strict=True,
-    ):
-        grade = Grade.from_labels(*labels).name if graded else None
-        write_image(folder, "generated", index, grade, to_hwc(image))

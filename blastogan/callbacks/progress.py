@@ -11,8 +11,8 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from blastogan.callbacks.growing import as_gan
 from blastogan.growth import GrowthSchedule
+from blastogan.modules.base import as_gan
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class GrowthProgress(ProgressBar):
         now, shown = time.perf_counter(), module.images_shown
         began, first = self._mark
         changed = self.schedule.at(first).resolution != self.schedule.at(shown).resolution
-        ended = shown % self.schedule.tick_images == 0
+        ended = self.schedule.ends_tick(shown)
         if not (now - began >= self.REFRESH_SECONDS or changed or ended):
             return
         losses = f"D {float(outputs['loss_d']):.3f} G {float(outputs['loss_g']):.3f}"
@@ -141,7 +141,7 @@ class GrowthProgress(ProgressBar):
 
     def describe(self, images_shown: int, losses: str) -> str:
         """One line: images, phase, alpha, losses and what else moves, pace, time left."""
-        state = self.schedule.reached(images_shown)
+        state = self.schedule.state_after(images_shown)
         left = self.pace.seconds_left(images_shown)
         pace = self.pace.images_per_second(state.resolution)
         return (

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from blastogan.callbacks.growing import as_gan
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
-from blastogan.utils.files import written_whole
 from blastogan.grades import CLASSES, Grade
-from blastogan.utils.sheets import image_sheet
 from blastogan.modules import BaseGANModule
+from blastogan.modules.base import as_gan
 from blastogan.modules.step.ranks import gathered, rank_and_size
+from blastogan.runs.loggers import send_picture
+from blastogan.utils.sheets import image_sheet, save_picture
 
 
 class SampleGrid(Callback):
@@ -117,19 +115,3 @@ def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
         tiles[: len(found), column] = data.images("train", found)
     caption = f"Training images: {data.source}, {side}x{side}"
     return image_sheet(tiles.flatten(0, 1), len(classes), caption=caption, titles=classes)
-
-
-def send_picture(logger: Logger, name: str, picture: Image.Image, images_shown: int) -> None:
-    """Hand a picture to a logger that takes images, as W&B's and TensorBoard's do."""
-    if hasattr(logger, "log_image"):
-        logger.log_image(name, [picture], step=images_shown)
-        return
-    add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
-    if add_image is not None:
-        add_image(name, np.asarray(picture), images_shown, dataformats="HWC")
-
-
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG."""
-    with written_whole(path) as part:
-        picture.save(part, format="PNG")

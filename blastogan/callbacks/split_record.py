@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from blastogan.data import BlastocystDataModule
 from blastogan.data.split_file import write_split_file
-from blastogan.utils.files import written_whole
+from blastogan.utils.files import atomic_write
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class SplitRecord(Callback):
             path = folder / f"split-{number}.csv"
         if path.exists():
             return
-        with written_whole(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(content)
         if number > 1:
             _log.warning(

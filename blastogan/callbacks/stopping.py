@@ -10,16 +10,14 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from blastogan.callbacks.checkpoints import checkpoint_folder, ranks_may_agree, save_last
-from blastogan.callbacks.growing import as_gan
+from blastogan.callbacks.checkpoints import checkpoint_folder, save_last
 from blastogan.errors import Requeue
 from blastogan.growth import GrowthSchedule
-from blastogan.modules.step.ranks import any_rank
+from blastogan.modules.base import as_gan
+from blastogan.modules.step.ranks import any_rank, ranks_may_agree
+from blastogan.runs.signals import SCHEDULERS
 
 _log = logging.getLogger(__name__)
-
-SCHEDULERS = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
-"""Signals by which schedulers tell a job that its time is up."""
 
 
 class GracefulInterrupt(Callback):
@@ -89,7 +87,7 @@ class GracefulInterrupt(Callback):
     ) -> None:
         """Save and stop if asked to; at the end of a tick only a scheduler is obeyed at once."""
         module = as_gan(pl_module)
-        ends_tick = module.images_shown % self.schedule.tick_images == 0
+        ends_tick = self.schedule.ends_tick(module.images_shown)
         if ends_tick:
             self._in_batches = False
         elif not ranks_may_agree(module, batch_idx):

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 _log = logging.getLogger(__name__)
 
 
-class Float32Products(Callback):
+class TF32(Callback):
     """Choose whether CUDA multiplies float32 numbers in TF32, for convolutions and matrices alike.
 
     PyTorch by itself does so for convolutions only. Under bfloat16 autocast, R1 and the gradient

@@ -9,11 +9,11 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from blastogan.callbacks.growing import as_gan
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
-from blastogan.runs.loggers import CSVLog
+from blastogan.modules.base import as_gan
 from blastogan.modules.step.ranks import mean_over_ranks
+from blastogan.runs.loggers import CSVLog
 
 
 class TrainingLog(Callback):
@@ -80,7 +80,7 @@ class TrainingLog(Callback):
         means = torch.stack([self._sums[name].float() / self._counts[name] for name in names])
         mean_over_ranks([means])
         seconds = time.perf_counter() - began
-        row = position(self.schedule, shown) | dict(zip(names, means.tolist(), strict=True))
+        row = self.schedule.log_columns(shown) | dict(zip(names, means.tolist(), strict=True))
         row["images_per_second"] = (shown - first) / seconds
         self._send(trainer, row, shown)
         self._begin(shown)
@@ -100,19 +100,8 @@ class TrainingLog(Callback):
         }
         shown = as_gan(pl_module).images_shown
         if metrics:
-            self._send(trainer, position(self.schedule, shown) | metrics, shown)
+            self._send(trainer, self.schedule.log_columns(shown) | metrics, shown)
 
     def _send(self, trainer: Trainer, row: dict[str, float], images_shown: int) -> None:
         for logger in trainer.loggers:
             logger.log_metrics(row, step=images_shown)
-
-
-def position(schedule: GrowthSchedule, images_shown: int) -> dict[str, float]:
-    """Where a run stands, as columns of a row."""
-    state = schedule.reached(images_shown)
-    return {
-        "phase": state.phase.index,
-        "resolution": state.resolution,
-        "alpha": state.alpha,
-        "batch_size": state.batch_size,
-    }

@@ -1,0 +1,1 @@
+"""The subcommands of ``blastogan``, one file each, named as the subcommand is typed."""

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from blastogan.audit.report import show_audit
 from blastogan.audit.collect import audit_images
+from blastogan.audit.report import show_audit
 from blastogan.data.images.framing import Crop
-from blastogan.data.readers import READERS, Reading
+from blastogan.data.readers import READERS, ReaderOptions
 from blastogan.data.split_file import read_split_file
 from blastogan.data.splits import SplitKind
 from blastogan.errors import UserError
-from blastogan.utils.files import write_json, written_whole
+from blastogan.utils.files import atomic_write, write_json
 from blastogan.utils.terminal import add_crop, check_outputs, positive, track
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def audit(args: Sequence[str]) -> int:
     if options.figure and Path(options.figure).suffix.lower() != ".png":
         raise UserError(f"figures are written as .png, got {options.figure}: name it so")
     crop = Crop(options.crop, options.crop_margin)
-    reading = Reading(
+    reading = ReaderOptions(
         options.format,
         options.table,
         options.columns or {},
@@ -51,7 +51,7 @@ def audit(args: Sequence[str]) -> int:
     if options.figure:
         from blastogan.audit.figure import draw_audit
 
-        with written_whole(options.figure) as part:
+        with atomic_write(options.figure) as part:
             draw_audit(found, crop).save(part, format="PNG")
     for what, path in (("all that was found is", options.json), ("figure", options.figure)):
         if path:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, Optional
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from blastogan.callbacks.stopping import SCHEDULERS
-from blastogan.errors import ProblemList, Requeue, UserError
-from blastogan.utils.files import DISK_FULL, copy_whole, link_whole, written_whole
-from blastogan.runs.loggers import CSVLog, WandbLog
-from blastogan.runs.checkpoint_files import newest_whole
+from blastogan.errors import ProblemList, UserError
+from blastogan.runs.checkpoint_files import latest_valid_checkpoint
 from blastogan.runs.folder import (
     checkpoints_in,
     fresh_folder,
@@ -32,11 +25,14 @@ from blastogan.runs.folder import (
     unused_folders,
 )
 from blastogan.runs.lock import RunInUse, claim, claimed_folder, is_first_process, release
+from blastogan.runs.loggers import CSVLog, WandbLog
 from blastogan.runs.resume import option
+from blastogan.runs.signals import requeued_by_signal
+from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write
 
 _log = logging.getLogger(__name__)
 
-MOST_SIMILAR = 4
+MAX_SUGGESTIONS = 4
 """Options that are named where one was given that there is not."""
 
 
@@ -63,7 +59,7 @@ class RunConfig(SaveConfigCallback):
         while path.exists() and path.read_text(encoding="utf-8") != text:
             number += 1
             path = folder / f"config-{number}.yaml"
-        with written_whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text(text, encoding="utf-8")
 
 
@@ -167,7 +163,7 @@ class RunCLI(LightningCLI):
         # before the checkpoint is chosen, no other process may write one
         claim(folder)
         self.resumed = folder
-        newest, damaged = newest_whole(checkpoints_in(folder / "checkpoints"))
+        newest, damaged = latest_valid_checkpoint(checkpoints_in(folder / "checkpoints"))
         if newest is None and damaged:
             raise ProblemList(
                 f"none of the checkpoints of {folder} can be read",
@@ -246,7 +242,7 @@ class RunCLI(LightningCLI):
         if not last.exists():
             return
         shown = self.checkpoint["blastogan"]["images_shown"]
-        newest, damaged = newest_whole(checkpoints_in(last.parent))
+        newest, damaged = latest_valid_checkpoint(checkpoints_in(last.parent))
         if newest is not None and newest.images_shown > shown:
             raise UserError(
                 f"the checkpoint is at {shown / 1000:g} kimg, but its run has gone on to "
@@ -265,8 +261,8 @@ class RunCLI(LightningCLI):
             return
         last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         if last.exists():
-            link_whole(last, last.with_name(f"{last.name}.damaged"))
-        copy_whole(self.restored, last)
+            atomic_link(last, last.with_name(f"{last.name}.damaged"))
+        atomic_copy(self.restored, last)
 
 
 def similar(name: str, options: Sequence[str]) -> list[str]:
@@ -280,7 +276,7 @@ def similar(name: str, options: Sequence[str]) -> list[str]:
     if not found:
         near = get_close_matches(wanted, {last(option) for option in options}, 1, 0.8)
         found = [option for option in options if last(option) in near]
-    return found if len(found) <= MOST_SIMILAR else []
+    return found if len(found) <= MAX_SUGGESTIONS else []
 
 
 def run(command_line: type[RunCLI], args: Sequence[str]) -> int:
@@ -322,26 +318,6 @@ def run(command_line: type[RunCLI], args: Sequence[str]) -> int:
     return 0
 
 
-@contextmanager
-def requeued_by_signal() -> Iterator[None]:
-    """Outside of training too, a scheduler's signal ends in `Requeue`."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise Requeue
-
-    # Lightning ignores Ctrl-C while it ends an interrupted run, and may leave it so
-    before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
-    before |= {number: signal.signal(number, stop) for number in SCHEDULERS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _told_by_user_error(error: BaseException) -> UserError | None:
     """The error that another was raised for: a parser wraps what a class says of its arguments."""
     found: BaseException | None = error
@@ -368,6 +344,6 @@ def _of_killed_worker(folder: Path, error: RuntimeError) -> str:
 
 
 def _left_of(folder: Path) -> str:
-    newest, _ = newest_whole(checkpoints_in(folder / "checkpoints"))
+    newest, _ = latest_valid_checkpoint(checkpoints_in(folder / "checkpoints"))
     kept = f"its last whole checkpoint is {newest}" if newest else "it has no checkpoint yet"
     return f"The run in {folder} stopped; {kept}"

@@ -25,8 +25,8 @@ from blastogan.utils.terminal import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from blastogan.evaluation.comparison import Side
     from blastogan.data.images.framing import Crop
+    from blastogan.evaluation.comparison import Side
     from blastogan.metrics.fidelity import FidelityEvaluator
     from blastogan.metrics.report import FidelityReport
     from blastogan.metrics.statistics import SetStatistics
@@ -152,11 +152,11 @@ def _check_paths(options: argparse.Namespace) -> None:
 
 def _check_metrics(options: argparse.Namespace) -> None:
     """Refuse metrics that cannot be had, and make `options.metrics` a tuple of names or None."""
-    from blastogan.metrics.pixels import OF_PIXELS
+    from blastogan.metrics.pixels import PIXEL_METRICS
 
     if options.metrics is not None:
         options.metrics = tuple(name.strip() for name in options.metrics.split(","))
-    of_features = set(options.metrics or ()) - set(OF_PIXELS)
+    of_features = set(options.metrics or ()) - set(PIXEL_METRICS)
     blind = options.extractor == "none" or bool(options.metrics and not of_features)
     files = [path for path in (options.real, options.fake) if is_statistics(path)]
     if of_features and options.extractor == "none" and len(files) < 2:

@@ -14,12 +14,11 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 from torch.optim import Optimizer
 
-from blastogan.cli import base as run_cli
 from blastogan.callbacks import (
+    TF32,
     DivergenceWatch,
     FadeIn,
     FidelityCallback,
-    Float32Products,
     GracefulInterrupt,
     GrowthCheckpoint,
     GrowthProgress,
@@ -30,21 +29,22 @@ from blastogan.callbacks import (
     TrainingLog,
 )
 from blastogan.callbacks.image_writer import ImageWriter
+from blastogan.cli import base as run_cli
+from blastogan.cli.base import RunCLI, RunConfig
+from blastogan.cli.recipe import follow_recipe
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import Requeue, RollBack, UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import BaseGANModule, GrowingDDPStrategy, ProGANModule, StyleGANModule
-from blastogan.runs.checkpoint_files import check_checkpoint, check_place
 from blastogan.modules.step.optimizers import DEFAULT
 from blastogan.modules.transfer import TransferOptions, begin_with, check_begun
 from blastogan.modules.transfer_source import read_origin
 from blastogan.presets import find_config
-from blastogan.cli.recipe import follow_recipe
-from blastogan.runs.rollback import roll_back
-from blastogan.cli.base import RunCLI, RunConfig
+from blastogan.runs.checkpoint_files import check_checkpoint, check_place
 from blastogan.runs.folder import newest_config, run_of_checkpoint
 from blastogan.runs.lock import is_first_process
 from blastogan.runs.resume import config_to_resume, read_to_resume
+from blastogan.runs.rollback import roll_back
 
 _log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class BlastoganCLI(RunCLI):
         for key, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
             parser.link_arguments("schedule", f"{key}.schedule", apply_on="instantiate")
-        parser.add_lightning_class_args(Float32Products, "float32")
+        parser.add_lightning_class_args(TF32, "float32")
         parser.add_lightning_class_args(SampleGrid, "samples")
         parser.add_lightning_class_args(FidelityCallback, "fidelity")
         parser.link_arguments("schedule", "fidelity.schedule", apply_on="instantiate")

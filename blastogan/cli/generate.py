@@ -73,8 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Namespace) -> int:
     import torch
 
-    from blastogan.callbacks.image_writer import write_predictions
-    from blastogan.data.export import write_table
+    from blastogan.data.export import write_predictions, write_table
 
     asked = options.grades or "balanced"
     count = options.count or (100 if ":" not in asked else None)

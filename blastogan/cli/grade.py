@@ -14,13 +14,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.trainer.states import TrainerFn
 
-from blastogan.cli import base as run_cli
 from blastogan.callbacks import RandomState, SplitRecord
-from blastogan.callbacks.checkpoints import write_whole_checkpoints
+from blastogan.callbacks.checkpoints import write_checkpoints_atomically
+from blastogan.cli import base as run_cli
+from blastogan.cli.base import RunCLI, RunConfig
 from blastogan.data import GradeDataModule
 from blastogan.errors import UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
-from blastogan.cli.base import RunCLI, RunConfig
 from blastogan.runs.folder import newest_config, run_of_checkpoint
 from blastogan.runs.resume import config_to_resume, read_to_resume
 
@@ -132,7 +132,7 @@ class GradeCLI(RunCLI):
                 "--trainer.max_epochs with more",
                 done,
             )
-        write_whole_checkpoints(self.trainer)
+        write_checkpoints_atomically(self.trainer)
         super().before_fit()
 
     def after_fit(self) -> None:

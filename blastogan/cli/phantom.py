@@ -18,8 +18,8 @@ def phantom(args: Sequence[str]) -> int:
     options = vars(_parser().parse_args(args))
     folder, workers = Path(options.pop("out")), options.pop("workers")
 
-    from blastogan.phantoms.dataset import PhantomDataset
     from blastogan.data.phantom_folder import write_phantoms
+    from blastogan.phantoms.dataset import PhantomDataset
     from blastogan.utils.workers import available_cores
 
     phantoms = PhantomDataset(**options)

@@ -14,10 +14,10 @@ from blastogan.errors import UserError
 from blastogan.grades import CLASSES, LETTERS, Grade
 
 Balance = Literal["none", "sqrt", "uniform"]
-"""Law by which the classes are sampled, see `sampling_law`."""
+"""Law by which the classes are sampled, see `class_distribution`."""
 
 RareRule = Literal["keep", "merge", "drop"]
-"""What becomes of classes of few images, see `settle_rare_classes`."""
+"""What becomes of classes of few images, see `apply_rare_class_rule`."""
 
 _WEIGHTS: dict[Balance, Callable[[int], float]] = {
     "none": float,
@@ -40,7 +40,7 @@ def check_balance(balance: str, rare_classes: str) -> None:
             raise UserError(f"{name} is {value!r}: expected one of {', '.join(known)}")
 
 
-def sampling_law(counts: Mapping[str, int], balance: Balance) -> dict[str, float]:
+def class_distribution(counts: Mapping[str, int], balance: Balance) -> dict[str, float]:
     """Share of each class in what is shown: n^q / sum n^q (Kang et al. 2020, equation 1).
 
     ``none`` shows the classes as they are (q = 1), ``uniform`` all present ones alike (q = 0), and
@@ -84,7 +84,7 @@ def systematic_counts(count: int, shares: Sequence[float], offset: float) -> lis
     return [after - before for before, after in pairwise([0, *edges])]
 
 
-def settle_rare_classes(
+def apply_rare_class_rule(
     records: Sequence[ImageRecord], least: int, rule: RareRule
 ) -> tuple[tuple[ImageRecord, ...], list[str]]:
     """Keep, merge or drop the classes that have fewer than `least` images.

@@ -17,16 +17,14 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from blastogan.data.balance import (
     Balance,
     RareRule,
+    apply_rare_class_rule,
     check_balance,
-    sampling_law,
-    settle_rare_classes,
+    class_distribution,
 )
 from blastogan.data.batches import StoredImages, loader_in_order, share_of
 from blastogan.data.images.framing import Crop, CropKind
-from blastogan.phantoms.plan import PhantomStyle
-from blastogan.phantoms.view import Framing
 from blastogan.data.provenance import differences, fingerprint
-from blastogan.data.readers.options import NotGradable, Reading
+from blastogan.data.readers.options import NotGradable, ReaderOptions
 from blastogan.data.records import ImageRecord
 from blastogan.data.residence import Residence, ResidentImages, check_residence
 from blastogan.data.sources import FaultRule, FolderSource, PhantomSource, Source
@@ -35,7 +33,7 @@ from blastogan.data.splits import (
     Split,
     SplitKind,
     SplitPlan,
-    settle_copies,
+    resolve_copies,
     split_records,
 )
 from blastogan.data.store import ImageStore
@@ -46,10 +44,12 @@ from blastogan.data.stream import (
     StreamedIndices,
 )
 from blastogan.data.transforms import Augment, Transform, check_augment, plan_augmentation
-from blastogan.utils.workers import ignore_interrupt, unchanged
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
 from blastogan.growth import GrowthSchedule
+from blastogan.phantoms.plan import PhantomStyle
+from blastogan.phantoms.view import Framing
+from blastogan.utils.workers import ignore_interrupt, unchanged
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class BlastocystDataModule(LightningDataModule):
         check_augment(augment)
         check_balance(balance, rare_classes)
         check_residence(residence, isinstance(augment, list) or augment == "grade-preserving")
-        reading = Reading(format, table, columns or {}, embryo_pattern, not_gradable)
+        reading = ReaderOptions(format, table, columns or {}, embryo_pattern, not_gradable)
         framing = Crop(crop, crop_margin)
         self._source: Source
         if root is None:
@@ -219,8 +219,8 @@ class BlastocystDataModule(LightningDataModule):
             store = self._source.decode(known, resolution, self.img_channels)
             records = tuple(record for n, record in enumerate(known) if n not in store.faults)
         else:
-            self._source.settle_rows()
-        records, messages = settle_rare_classes(records, self.min_class_images, self.rare_classes)
+            self._source.resolve_row_faults()
+        records, messages = apply_rare_class_rule(records, self.min_class_images, self.rare_classes)
         for message in messages:
             _log.warning("%s", message)
         split = split_records(
@@ -229,7 +229,7 @@ class BlastocystDataModule(LightningDataModule):
         if store is not None:
             row_of = dict(zip((record.path for record in known), store.rows.tolist(), strict=True))
             rows = [row_of[record.path] for record in records]
-            split = settle_copies(split, rows, self.plan.leaks)
+            split = resolve_copies(split, rows, self.plan.leaks)
             self._store = replace(store, rows=torch.tensor(rows), faults={})
         self.records, self.split = records, split
         if decoded:
@@ -290,13 +290,13 @@ class BlastocystDataModule(LightningDataModule):
         labels = [self.records[n].grade.labels for n in self.split[part]]
         return torch.tensor(labels, dtype=torch.int64).view(-1, 2)
 
-    def sampling_law(self) -> dict[str, float]:
+    def class_distribution(self) -> dict[str, float]:
         """Share of each of the ten classes in what training shows, by `balance`; after `setup`."""
-        return sampling_law(self.class_counts("train"), self.balance)
+        return class_distribution(self.class_counts("train"), self.balance)
 
     def sampling_weights(self) -> Tensor:
         """How often training shows each of its images, 1 on average, float64 ``(N,)``."""
-        counts, law = self.class_counts("train"), self.sampling_law()
+        counts, law = self.class_counts("train"), self.class_distribution()
         names = [self.records[n].grade.name for n in self.split["train"]]
         weights = [law[name] * len(names) / counts[name] for name in names]
         return torch.tensor(weights, dtype=torch.float64)

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from blastogan.data.readers.tree import TABLE
-from blastogan.utils.files import written_whole
-from blastogan.grades import CLASSES
+from blastogan.grades import CLASSES, Grade
+from blastogan.utils.files import atomic_write
 from blastogan.utils.sheets import image_sheet, to_hwc
 
 COLUMNS = (
@@ -54,7 +54,7 @@ def write_image(
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> Path:
     """Write an image uint8 ``(H, W)`` or ``(H, W, 3)``, whole or not at all."""
-    with written_whole(path, durable=False) as part:
+    with atomic_write(path, durable=False) as part:
         Image.fromarray(image).save(part, format="PNG")
     return path
 
@@ -66,7 +66,7 @@ def write_table(root: Path, kind: Kind) -> Path:
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write a table, whole or not at all; what a row does not have stays empty."""
-    with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
@@ -114,6 +114,24 @@ def write_between(root: Path, images: Tensor, start: str, end: str) -> Path:
         titles=[f"{share:.0%} {end}" for share in shares],
     )
     path = root / f"from-{start}-to-{end}.png"
-    with written_whole(path, durable=False) as part:
+    with atomic_write(path, durable=False) as part:
         sheet.save(part, format="PNG")
     return path
+
+
+def write_predictions(folder: Path, prediction: Any, *, graded: bool) -> None:
+    """Write what `BaseGANModule.predict_step` returns.
+
+    Args:
+        folder: Of the set.
+        prediction: A batch.
+        graded: Whether the model was told the grades; else the images have none.
+    """
+    for image, labels, index in zip(
+        prediction["image"].cpu(),
+        prediction["labels"].tolist(),
+        prediction["index"].tolist(),
+        strict=True,
+    ):
+        grade = Grade.from_labels(*labels).name if graded else None
+        write_image(folder, "generated", index, grade, to_hwc(image))

@@ -15,12 +15,12 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from blastogan.data.readers.tree import IMAGE_SUFFIXES, list_images
-from blastogan.data.images.framing import Crop
 from blastogan.data.images.decoding import decode, load_framed, opened, to_chw
+from blastogan.data.images.framing import Crop
 from blastogan.data.readers import claimed, read_graded_images
-from blastogan.utils.workers import ignore_interrupt, unchanged
+from blastogan.data.readers.tree import IMAGE_SUFFIXES, list_images
 from blastogan.errors import ProblemList, UserError
+from blastogan.utils.workers import ignore_interrupt, unchanged
 
 _CHUNK = 1 << 20
 _NONE = "no metrics by class"

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from blastogan.data import export
 from blastogan.data.readers.tree import TABLE
+from blastogan.errors import UserError
 from blastogan.phantoms.dataset import (
     PhantomDataset,
     embryo_name,
@@ -24,9 +25,8 @@ from blastogan.phantoms.dataset import (
     picture_name,
 )
 from blastogan.phantoms.truth import MASKS, phantom_numbers
-from blastogan.errors import UserError
-from blastogan.utils.files import write_json, written_whole
 from blastogan.runs.folder import fresh_folder
+from blastogan.utils.files import atomic_write, write_json
 from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ def _draw(root: Path, phantoms: PhantomDataset, missing: frozenset[int], num_wor
     """Draw the missing pictures, and write down what is known of all."""
     facts = loader_of(_Files(root, phantoms, missing), min(num_workers, len(phantoms)))
     path = root / TRUTH
-    with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         for n, fact in enumerate(track(facts, len(phantoms), "drawing phantoms")):
             if isinstance(fact, OSError):

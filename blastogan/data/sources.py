@@ -10,18 +10,18 @@ from typing import Literal, Protocol, get_args
 
 import torch
 
-from blastogan.data.images.framing import Crop
 from blastogan.data.images.decoding import pyramid
-from blastogan.phantoms.dataset import PhantomDataset, render_phantoms
+from blastogan.data.images.framing import Crop
+from blastogan.data.readers import refuse_nothing, refuse_problems, scan_graded_images
+from blastogan.data.readers.options import ReaderOptions
+from blastogan.data.records import GradedTable, ImageRecord
+from blastogan.data.store import ImageStore, open_store
+from blastogan.errors import ProblemList, UserError
+from blastogan.phantoms.dataset import PhantomDataset, embryo_name, picture_name, render_phantoms
 from blastogan.phantoms.plan import PhantomStyle
 from blastogan.phantoms.rendering import RESOLUTIONS
 from blastogan.phantoms.view import Framing
-from blastogan.data.readers import refuse_nothing, refuse_problems, scan_graded_images
-from blastogan.data.readers.options import Reading
-from blastogan.data.records import GradedTable, ImageRecord
-from blastogan.data.store import ImageStore, open_store
 from blastogan.utils.workers import available_cores
-from blastogan.errors import ProblemList, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Source(Protocol):
         """
         ...
 
-    def settle_rows(self) -> None:
+    def resolve_row_faults(self) -> None:
         """Refuse or report the faulty rows alone, where nothing will be decoded.
 
         Raises:
@@ -100,7 +100,7 @@ class FolderSource:
     """
 
     root: Path
-    reading: Reading
+    reading: ReaderOptions
     crop: Crop
     faults: FaultRule = "refuse"
     cache_dir: str | None = None
@@ -131,8 +131,8 @@ class FolderSource:
         self._table = table
         return table.records
 
-    def settle_rows(self) -> None:
-        """See `Source.settle_rows`."""
+    def resolve_row_faults(self) -> None:
+        """See `Source.resolve_row_faults`."""
         self._settle([])
 
     def decode(self, records: Sequence[ImageRecord], resolution: int, channels: int) -> ImageStore:
@@ -222,12 +222,12 @@ class PhantomSource:
         """See `Source.look`."""
         return f"{self.style}, {self.framing}"
 
-    def settle_rows(self) -> None:
-        """See `Source.settle_rows`."""
+    def resolve_row_faults(self) -> None:
+        """See `Source.resolve_row_faults`."""
 
     def read(self) -> tuple[ImageRecord, ...]:
         """See `Source.read`."""
-        return self._phantoms(RESOLUTIONS[0]).records()
+        return phantom_records(self._phantoms(RESOLUTIONS[0]))
 
     def decode(self, records: Sequence[ImageRecord], resolution: int, channels: int) -> ImageStore:
         """See `Source.decode`."""
@@ -246,3 +246,11 @@ class PhantomSource:
             style=self.style,
             framing=self.framing,
         )
+
+
+def phantom_records(phantoms: PhantomDataset) -> tuple[ImageRecord, ...]:
+    """Grade and embryo of each phantom, under the name that its file would have."""
+    return tuple(
+        ImageRecord(Path(picture_name(n)), view.grade, embryo_name(view.embryo))
+        for n, view in enumerate(phantoms.views)
+    )

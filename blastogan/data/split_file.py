@@ -9,7 +9,7 @@ from pathlib import Path
 from blastogan.data.readers.tables import header_of, read_table
 from blastogan.data.records import PARTS, ImageRecord
 from blastogan.errors import ProblemList, UserError
-from blastogan.utils.files import written_whole
+from blastogan.utils.files import atomic_write
 
 COLUMNS = ("image", "embryo", "grade", "part")
 """Columns of a split file; only ``image`` and ``part`` are needed to give one back."""
@@ -42,7 +42,7 @@ def write_split_file(
         for n in split.get(part, ())
     ]
     with (
-        written_whole(path) as unfinished,
+        atomic_write(path) as unfinished,
         unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)

@@ -124,7 +124,7 @@ def find_leaks(records: Sequence[ImageRecord], split: Mapping[str, Sequence[int]
     return [Leak(embryo, dict(found)) for embryo, found in sorted(counts.items()) if len(found) > 1]
 
 
-def settle_copies(split: Split, contents: Sequence[int], rule: LeakRule) -> Split:
+def resolve_copies(split: Split, contents: Sequence[int], rule: LeakRule) -> Split:
     """Report or drop images of which exact copies are in a later part, as other embryos.
 
     Args:

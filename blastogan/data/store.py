@@ -17,8 +17,8 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from blastogan.data.images.framing import Crop
 from blastogan.data.images.decoding import MAX_BYTES
+from blastogan.data.images.framing import Crop
 from blastogan.data.store_build import Contents, HashedFile, Plan, decode_to_memory, recovered
 from blastogan.data.store_files import (
     UnsoundStore,
@@ -29,8 +29,8 @@ from blastogan.data.store_files import (
     write_store,
     writing,
 )
-from blastogan.utils.workers import available_cores
 from blastogan.errors import ProblemList, UserError
+from blastogan.utils.workers import available_cores
 
 _log = logging.getLogger(__name__)
 

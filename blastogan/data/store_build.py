@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from blastogan.data.images.framing import Crop
 from blastogan.data.images.decoding import load_framed, pyramid
-from blastogan.utils.workers import ignore_interrupt, unchanged
+from blastogan.data.images.framing import Crop
 from blastogan.errors import UserError
 from blastogan.growth import is_power_of_two
 from blastogan.utils.terminal import track
+from blastogan.utils.workers import ignore_interrupt, unchanged
 
 SMALLEST = 4
 """Side of the last level in pixels, where the first is not smaller yet."""

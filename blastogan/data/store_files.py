@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blastogan.data.store_build import Contents, HashedFile, Picture, Plan, decode_files
-from blastogan.utils.workers import available_cores
 from blastogan.errors import UserError
 from blastogan.utils.files import write_json
+from blastogan.utils.workers import available_cores
 
 VERSION = 1
 """Of the layout and of the way in which levels are computed; another version is another store."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from blastogan.data.balance import Balance, sampling_law, systematic_counts
+from blastogan.data.balance import Balance, class_distribution, systematic_counts
 from blastogan.data.transforms import Transform
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
@@ -75,8 +75,8 @@ class ImageOrder:
     """An endless order of a set, in passes as long as the set, each shuffled anew.
 
     Without balance, every pass shows each image once. With it, a pass holds of each class its
-    share by `sampling_law`, rounded up or down at random such that the mean over passes is exact,
-    and shows the images of a class equally often, to within one.
+    share by `class_distribution`, rounded up or down at random such that the mean over passes is
+    exact, and shows the images of a class equally often, to within one.
 
     Args:
         classes: Class of each image of the set, as an index.
@@ -98,7 +98,7 @@ class ImageOrder:
         self.balance = balance
         self.symmetries = symmetries
         counts = Counter(classes)
-        law = sampling_law({str(name): counts[name] for name in sorted(counts)}, balance)
+        law = class_distribution({str(name): counts[name] for name in sorted(counts)}, balance)
         of = torch.tensor(classes)
         self._shares = list(law.values())
         self._members = [(of == name).nonzero().flatten() for name in sorted(counts)]

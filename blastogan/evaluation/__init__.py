@@ -1,0 +1,1 @@
+"""Real and generated images compared by a model."""

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blastogan.data.images.framing import Crop
 from blastogan.data.image_sets import ImageSet
+from blastogan.data.images.framing import Crop
 from blastogan.errors import UserError
+from blastogan.evaluation.fakes import evaluation_fakes, sample_labels
 from blastogan.grades import Grade
 from blastogan.metrics.cache import load_statistics
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.statistics import SetStatistics
 from blastogan.modules import BaseGANModule, load_module
 from blastogan.runs.checkpoint_files import read_checkpoint
-from blastogan.evaluation.fakes import evaluation_fakes, labels_by_law
 from blastogan.utils.terminal import is_checkpoint, is_statistics, track
 
 _CENTRE = Crop().key()
@@ -113,7 +113,7 @@ def open_sides(
     if reals.labels is not None:
         names = Counter(Grade.from_labels(*pair).name for pair in reals.labels.tolist())
         law = {name: float(names[name]) for name in law}
-    return reals, GeneratedSet(module, labels_by_law(count, law, seed), seed, trained)
+    return reals, GeneratedSet(module, sample_labels(count, law, seed), seed, trained)
 
 
 def _open(

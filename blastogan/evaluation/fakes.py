@@ -12,7 +12,7 @@ from blastogan.modules.base import BaseGANModule
 from blastogan.utils.seeding import derive_seed
 
 
-def labels_by_law(count: int, weights: Mapping[str, float], seed: int) -> Tensor:
+def sample_labels(count: int, weights: Mapping[str, float], seed: int) -> Tensor:
     """Labels whose shares of classes are those of a reference, to the last image, in random order.
 
     Args:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blastogan.utils.pixels import to_float, to_uint8
 from blastogan.metrics.sets import ImageSetMetrics
 from blastogan.metrics.similarity import pairwise_ms_ssim
 from blastogan.metrics.sliced_wasserstein import image_swd
+from blastogan.utils.pixels import to_float, to_uint8
 
 if TYPE_CHECKING:
     from blastogan.metrics.fidelity import FidelityEvaluator

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
-from blastogan.utils.files import written_whole
 from blastogan.metrics.frechet import Moments
 from blastogan.metrics.statistics import SetStatistics
+from blastogan.utils.files import atomic_write
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def save_statistics(statistics: SetStatistics, path: str | Path) -> Path:
             f"mean_{number}": half.mean.numpy(),
             f"scatter_{number}": half.scatter.numpy(),
         }
-    with written_whole(path) as part, part.open("wb") as file:
+    with atomic_write(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
     return path
 

@@ -209,8 +209,7 @@ class Extractor:
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             raise UserError(
                 f"images are {tuple(images.shape)} {images.dtype}: expected torch.uint8 of shape "
-                "(B, 1, H, W) or (B, 3, H, W); convert floats in [-1, 1] by "
-                "blastogan.metrics.to_uint8 first"
+                "(B, 1, H, W) or (B, 3, H, W); convert floats in [-1, 1] by to_uint8 first"
             )
         if not images.numel():
             raise UserError(f"no images to extract features from: got {tuple(images.shape)}")

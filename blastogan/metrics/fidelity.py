@@ -19,7 +19,7 @@ from blastogan.metrics.frechet import FrechetReference, frechet_deviation
 from blastogan.metrics.gap import HeldOutGap, held_out_gap
 from blastogan.metrics.kernel import MOST, subset_kid, unbiased_kid
 from blastogan.metrics.manifold import density_coverage, precision_recall
-from blastogan.metrics.pixels import OF_PIXELS, compare_pixels
+from blastogan.metrics.pixels import PIXEL_METRICS, compare_pixels
 from blastogan.metrics.report import FidelityReport
 from blastogan.metrics.statistics import (
     Batch,
@@ -98,7 +98,7 @@ class FidelityEvaluator:
         self.device = device
         self.extractor = self._load(extractor, weights, device, optional)
         if self.extractor is None:
-            self.metrics = tuple(name for name in self.metrics if name in OF_PIXELS)
+            self.metrics = tuple(name for name in self.metrics if name in PIXEL_METRICS)
 
     def _load(
         self,
@@ -107,7 +107,7 @@ class FidelityEvaluator:
         device: str | torch.device,
         optional: bool,
     ) -> FeatureExtractor | None:
-        if extractor is None or extractor == "none" or not set(self.metrics) - set(OF_PIXELS):
+        if extractor is None or extractor == "none" or not set(self.metrics) - set(PIXEL_METRICS):
             return None
         if not isinstance(extractor, str):
             return extractor
@@ -123,7 +123,7 @@ class FidelityEvaluator:
     @property
     def keeps_features(self) -> bool:
         """Whether a metric asked for needs the features of all images at once."""
-        return bool(set(self.metrics) - {"fid", *OF_PIXELS})
+        return bool(set(self.metrics) - {"fid", *PIXEL_METRICS})
 
     def gather(
         self,
@@ -149,7 +149,7 @@ class FidelityEvaluator:
             batches,
             self.extractor if extract else None,
             keep_features=self.keeps_features,
-            keep_images=self.swd_images if set(self.metrics) & set(OF_PIXELS) else 0,
+            keep_images=self.swd_images if set(self.metrics) & set(PIXEL_METRICS) else 0,
             two_halves=real,
             groups=groups,
             seed=self.seed,
@@ -167,7 +167,7 @@ class FidelityEvaluator:
         found = cached(
             (key, self.extractor.key, self.seed), self.keeps_features, lambda: look(True)
         )
-        if found.images is None and set(self.metrics) & set(OF_PIXELS):
+        if found.images is None and set(self.metrics) & set(PIXEL_METRICS):
             seen = look(False)
             return replace(found, images=seen.images, image_index=seen.image_index)
         return found
@@ -190,7 +190,7 @@ class FidelityEvaluator:
                 report.notes.append(
                     "a side has no grades: no KID by class, and MS-SSIM is across classes"
                 )
-        if set(self.metrics) & set(OF_PIXELS):
+        if set(self.metrics) & set(PIXEL_METRICS):
             values, notes = compare_pixels(real, fake, self.metrics, self.seed, self.device)
             report.values |= values
             report.notes += notes

@@ -24,10 +24,10 @@ class HeldOutGap:
     Attributes:
         kid_train: Unbiased KID to training images.
         kid_held_out: Unbiased KID to held-out images.
-        kid_p: Chance of the difference of the two.
+        kid_p: OperationGates of the difference of the two.
         nearest_train: Share of fakes whose nearest real image was trained on.
         nearest_expected: The share that chance gives.
-        nearest_p: Chance of the share.
+        nearest_p: OperationGates of the share.
     """
 
     kid_train: float

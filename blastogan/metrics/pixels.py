@@ -14,7 +14,7 @@ from blastogan.metrics.sliced_wasserstein import COARSEST, image_swd_by_directio
 from blastogan.metrics.statistics import SetStatistics
 from blastogan.utils.seeding import derive_seed
 
-OF_PIXELS = ("swd", "ms_ssim")
+PIXEL_METRICS = ("swd", "ms_ssim")
 """Metrics that need no extractor."""
 
 
@@ -30,7 +30,7 @@ def compare_pixels(
     Args:
         real: With `images`, and labels if they are graded.
         fake: As `real`.
-        metrics: Any of `OF_PIXELS`.
+        metrics: Any of `PIXEL_METRICS`.
         seed: Seed of patches, directions and pairs.
         device: Where to compute.
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from blastogan.errors import UserError
 from blastogan.metrics.frechet import FrechetReference, Moments
-from blastogan.utils.pixels import to_uint8
 from blastogan.metrics.sample import Rows, Sample
+from blastogan.utils.pixels import to_uint8
 from blastogan.utils.seeding import derive_seed
 
 

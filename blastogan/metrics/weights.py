@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
-from blastogan.utils.files import written_whole
+from blastogan.utils.files import atomic_write
 
 TIMEOUT = 15.0
 """Seconds without an answer after which a download is given up; some firewalls never refuse."""
@@ -180,7 +180,7 @@ def _fetch(source: PublishedWeights, target: Path) -> str:
     request = urllib.request.Request(source.url, headers={"User-Agent": "blastogan"})
     digest = hashlib.sha256()
     _log.info("fetching %s to %s", source.describe(), target)
-    with written_whole(target) as part:
+    with atomic_write(target) as part:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:
             while chunk := response.read(_CHUNK):
                 digest.update(chunk)

@@ -2,11 +2,11 @@
 
 from blastogan.errors import UserError
 from blastogan.modules.base import BaseGANModule
-from blastogan.runs.checkpoint_files import read_checkpoint
 from blastogan.modules.grade_classifier import GradeClassifier
 from blastogan.modules.progan import ProGANModule
 from blastogan.modules.step.strategy import GrowingDDPStrategy
 from blastogan.modules.stylegan import StyleGANModule
+from blastogan.runs.checkpoint_files import read_checkpoint
 
 __all__ = [
     "BaseGANModule",

@@ -7,31 +7,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.autograd.profiler import record_function
 from torch.optim import Optimizer
 
-from blastogan.utils.allocator import keep_freed_memory
 from blastogan.augment import AugmentationSettings
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import LABEL_SIZES
-from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, wgan
+from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, r1_gamma_rule, wgan
+from blastogan.modules.scoring import Augment, ScoringModule
 from blastogan.modules.step.compiling import CompileMode
 from blastogan.modules.step.draws import SampleDraws
 from blastogan.modules.step.ema import ema_decay, update_ema
 from blastogan.modules.step.freezing import frozen
 from blastogan.modules.step.heads import mean_logit, over_heads
+from blastogan.modules.step.latents import balanced_labels
 from blastogan.modules.step.optimizers import apply_gradients, apply_settings, build_optimizer
 from blastogan.modules.step.passes import Pass, add_mean, split_share
 from blastogan.modules.step.ranks import rank_and_size, sum_over_ranks
-from blastogan.modules.step.latents import balanced_labels
-from blastogan.modules.scoring import Augment, ScoringModule
 from blastogan.modules.step.settings import FakeLabels, Regularizer, check_settings
 from blastogan.modules.step.strategy import wrapped_by_ddp
 from blastogan.networks.conditioning import flat_labels
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
-from blastogan.recipe.rules import r1_gamma_rule
+from blastogan.utils.allocator import keep_freed_memory
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class BaseGANModule(ScoringModule):
         discriminator: Its opponent, for the same resolutions and labels.
         loss: ``wgan``, ``logistic`` or ``hinge``.
         regularizer: ``r1``, ``gradient_penalty`` or ``none``.
-        r1_gamma: Weight of R1; ``None`` follows `blastogan.recipe.rules.r1_gamma_rule`.
+        r1_gamma: Weight of R1; ``None`` follows `blastogan.losses.r1_gamma_rule`.
         r1_interval: R1 is taken every so many steps and weighted up by as much (lazy
             regularisation, Karras et al. 2020, StyleGAN2, section 3.1).
         gradient_penalty_weight: Weight of the gradient penalty, taken every step.
@@ -360,3 +360,14 @@ class BaseGANModule(ScoringModule):
         counts = torch.zeros_like(self.grade_counts)
         counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
         self.grade_counts += sum_over_ranks(counts)
+
+
+def as_gan(module: LightningModule) -> BaseGANModule:
+    """The module as a GAN of this library.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if not isinstance(module, BaseGANModule):
+        raise UserError(f"{type(module).__name__} is no GAN of blastogan")
+    return module

@@ -16,16 +16,16 @@ from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, LABEL_SIZES, Grade
 from blastogan.metrics import ImageSetMetrics, to_uint8
-from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
-from blastogan.modules.step.ranks import agreed, gathered
 from blastogan.modules.step.latents import (
     Request,
     grade_labels,
     labels_between,
     numbered_latents,
 )
+from blastogan.modules.step.ranks import agreed, gathered
 from blastogan.networks.layers import upsample
 from blastogan.networks.progressive import ProgressiveNetwork
+from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
 
 _log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from torchmetrics import MeanMetric
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import LETTERS
-from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
 from blastogan.metrics.grading import HEADS, GradeMetrics
 from blastogan.networks.grader import MIN_RESOLUTION, GraderNetwork
+from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
 
 ClassWeights = Literal["balanced", "none"]
 

@@ -7,8 +7,8 @@ from typing import Any
 from blastogan.grades import LABEL_SIZES
 from blastogan.losses import LossName
 from blastogan.modules.base import BaseGANModule
-from blastogan.modules.step.compiling import CompileMode
 from blastogan.modules.scoring import Augment
+from blastogan.modules.step.compiling import CompileMode
 from blastogan.modules.step.settings import FakeLabels, Regularizer
 from blastogan.networks import ProGANDiscriminator, ProGANGenerator
 

@@ -12,13 +12,13 @@ from torch.autograd.profiler import record_function
 
 from blastogan.augment import AdaptiveAugmentation, AugmentationSettings
 from blastogan.metrics import to_float
+from blastogan.modules.generating import GeneratingModule
 from blastogan.modules.step.compiling import CompileMode, NetworkCompiler
 from blastogan.modules.step.draws import SampleDraws
-from blastogan.modules.generating import GeneratingModule
+from blastogan.modules.step.freezing import freeze_again
 from blastogan.modules.step.heads import mean_logit
 from blastogan.modules.step.passes import Pass
 from blastogan.modules.step.ranks import agreed
-from blastogan.modules.transfer import freeze_again
 from blastogan.networks.layers import downsample, fade, upsample, without_autocast
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
 from blastogan.utils.seeding import derive_seed

@@ -12,11 +12,11 @@ from blastogan.grades import LABEL_SIZES
 from blastogan.losses import LossName
 from blastogan.metrics import to_uint8
 from blastogan.modules.base import BaseGANModule
+from blastogan.modules.scoring import Augment
 from blastogan.modules.step.compiling import CompileMode
 from blastogan.modules.step.draws import SampleDraws
-from blastogan.modules.step.ranks import mean_over_ranks
 from blastogan.modules.step.latents import numbered_latents
-from blastogan.modules.scoring import Augment
+from blastogan.modules.step.ranks import mean_over_ranks
 from blastogan.modules.step.settings import FakeLabels, Regularizer
 from blastogan.networks import StyleGANDiscriminator, StyleGANGenerator
 from blastogan.networks.stylegan import mix_styles

@@ -9,7 +9,7 @@ as it was built.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from blastogan.errors import UserError
+from blastogan.modules.step.freezing import freeze
 from blastogan.modules.transfer_layers import Fit, Kind, count, fit_layer
 from blastogan.modules.transfer_report import Entry, Transfer
 from blastogan.modules.transfer_source import SIDES, Old, Origin, layer_of, resolution_of
@@ -222,50 +223,6 @@ def outermost(discriminator: ProgressiveDiscriminator, transfer: Transfer, count
     frozen = resolutions[:count]
     return [f"blocks.{r}" for r in frozen] + [
         f"from_rgb.{r}" for r in frozen if transfer.has_from_rgb(r)
-    ]
-
-
-def freeze(discriminator: ProgressiveDiscriminator, layers: Iterable[str]) -> None:
-    """Train some layers of a discriminator no more; their gradients are not computed.
-
-    The optimiser goes on to know them, so that its state fits with and without.
-
-    Args:
-        discriminator: To be frozen in part.
-        layers: As of `outermost`.
-
-    Raises:
-        UserError: If it has no such layer.
-    """
-    known = set(_freezable(discriminator))
-    for layer in layers:
-        if layer not in known:
-            raise UserError(f"cannot freeze {layer!r}: the discriminator has no such layer")
-        discriminator.get_submodule(layer).requires_grad_(False)
-
-
-def freeze_again(discriminator: ProgressiveDiscriminator, transfer: Any) -> dict[str, Any] | None:
-    """Freeze what was frozen when a run was saved.
-
-    Args:
-        discriminator: To be frozen in part.
-        transfer: The module's `transfer` as it stood in a checkpoint, ``None`` if in none.
-
-    Returns:
-        The same.
-
-    Raises:
-        UserError: See `freeze`.
-    """
-    if not isinstance(transfer, dict):
-        return None
-    freeze(discriminator, transfer.get("frozen") or ())
-    return transfer
-
-
-def _freezable(discriminator: ProgressiveDiscriminator) -> list[str]:
-    return [f"blocks.{r}" for r in discriminator.blocks] + [
-        f"from_rgb.{r}" for r in discriminator.from_rgb
     ]
 
 

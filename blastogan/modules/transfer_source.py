@@ -13,8 +13,8 @@ from torch import Tensor
 
 from blastogan.errors import UserError
 from blastogan.grades import LABEL_SIZES
-from blastogan.runs.checkpoint_files import read_checkpoint
 from blastogan.networks.progressive import BASE_RESOLUTION
+from blastogan.runs.checkpoint_files import read_checkpoint
 
 SIDES = {"generator": "generator_ema", "discriminator": "discriminator"}
 """Networks of a run, by what they are taken from.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from blastogan.grades import Grade
 from blastogan.phantoms.laws import (
     CLARITY,
     COLLAPSE,
@@ -38,7 +39,6 @@ from blastogan.phantoms.parts import (
     round_cells,
     turned,
 )
-from blastogan.grades import Grade
 
 TEXTURE_SIZE = 96
 """Side of the grid of random numbers from which granularity is interpolated."""

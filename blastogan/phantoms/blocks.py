@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blastogan.phantoms.streams import Stream, generator
 from blastogan.grades import CLASSES
+from blastogan.phantoms.streams import Stream, generator
 
 
 class BlockLaw(NamedTuple):

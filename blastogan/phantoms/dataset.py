@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from blastogan.errors import ProblemList, UserError
+from blastogan.grades import Grade
 from blastogan.phantoms.plan import (
     PhantomClinic,
     PhantomPlan,
@@ -21,10 +22,7 @@ from blastogan.phantoms.plan import (
 from blastogan.phantoms.rendering import check_framing, checked_resolution, render_phantom
 from blastogan.phantoms.truth import MASKS, phantom_truth
 from blastogan.phantoms.view import Framing
-from blastogan.data.records import ImageRecord
 from blastogan.utils.workers import ignore_interrupt, unchanged
-from blastogan.errors import ProblemList, UserError
-from blastogan.grades import Grade
 
 FEW = 200
 """Pictures that are drawn before other processes would have started."""
@@ -134,13 +132,6 @@ class PhantomDataset(Dataset[dict[str, Any]]):
     def grade(self, index: int) -> Grade:
         """Grade of a picture, with the expansion."""
         return self.views[index].grade
-
-    def records(self) -> tuple[ImageRecord, ...]:
-        """Grade and embryo of each picture, under the name that its file would have."""
-        return tuple(
-            ImageRecord(Path(picture_name(n)), view.grade, embryo_name(view.embryo))
-            for n, view in enumerate(self.views)
-        )
 
 
 def picture_name(number: int) -> str:

@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple, get_args, overload
 
 import numpy as np
 
+from blastogan.errors import ProblemList, UserError
+from blastogan.grades import CLASSES, Grade, parse_class_counts
 from blastogan.phantoms.blocks import BlockLaw, draw_layout, embryo_numbers
 from blastogan.phantoms.laws import (
     EXPANSION_LAW,
@@ -20,8 +22,6 @@ from blastogan.phantoms.laws import (
 )
 from blastogan.phantoms.styles import STYLES
 from blastogan.phantoms.view import View
-from blastogan.errors import ProblemList, UserError
-from blastogan.grades import CLASSES, Grade, parse_class_counts
 
 PhantomStyle = Literal["hoffman", "dic", "brightfield", "mixed"]
 """Optics of the microscope; ``mixed``: each embryo has one of them."""

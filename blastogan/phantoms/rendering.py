@@ -13,6 +13,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from blastogan.errors import UserError
 from blastogan.phantoms.anatomy import Anatomy, draw_anatomy
 from blastogan.phantoms.canvas import Canvas, Clump
 from blastogan.phantoms.drawing import Embryo, Layer, reach_of
@@ -23,7 +24,6 @@ from blastogan.phantoms.pose import Pose, draw_pose
 from blastogan.phantoms.streams import Stream, generator
 from blastogan.phantoms.styles import CLINICS
 from blastogan.phantoms.view import Framing, View
-from blastogan.errors import UserError
 
 RESOLUTIONS = (16, 512)
 """Least and greatest side of a picture, in pixels."""

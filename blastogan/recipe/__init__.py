@@ -1,0 +1,1 @@
+"""Settings that follow from the number of images, their size and the batch."""

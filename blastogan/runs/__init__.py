@@ -1,0 +1,1 @@
+"""What lies in a run folder: lock, tables, checkpoints, and how a run resumes."""

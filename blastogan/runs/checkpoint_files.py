@@ -1,4 +1,4 @@
-"""Reading and checking checkpoints without running what they contain."""
+"""ReaderOptions and checking checkpoints without running what they contain."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _check_sums(path: Path) -> None:
             raise zipfile.BadZipFile(damaged)
 
 
-def newest_whole(paths: Iterable[Path]) -> tuple[Checkpoint | None, dict[Path, str]]:
+def latest_valid_checkpoint(paths: Iterable[Path]) -> tuple[Checkpoint | None, dict[Path, str]]:
     """The checkpoint that has come furthest of those that can be read.
 
     Args:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from PIL import Image
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -143,3 +145,13 @@ def _is_logged_in() -> bool:
     import wandb
 
     return bool(wandb.login(prompt=False))
+
+
+def send_picture(logger: Logger, name: str, picture: Image.Image, images_shown: int) -> None:
+    """Hand a picture to a logger that takes images, as W&B's and TensorBoard's do."""
+    if hasattr(logger, "log_image"):
+        logger.log_image(name, [picture], step=images_shown)
+        return
+    add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
+    if add_image is not None:
+        add_image(name, np.asarray(picture), images_shown, dataformats="HWC")

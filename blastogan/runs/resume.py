@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blastogan.errors import UserError
-from blastogan.runs.checkpoint_files import newest_whole, read_checkpoint
+from blastogan.runs.checkpoint_files import latest_valid_checkpoint, read_checkpoint
 from blastogan.runs.folder import checkpoints_in, newest_config
 
 
@@ -38,7 +38,7 @@ def read_to_resume(path: str | Path) -> dict[str, Any]:
         return read_checkpoint(path)
     except UserError as error:
         others = [each for each in checkpoints_in(Path(path).parent) if each != Path(path)]
-        newest, _ = newest_whole(others if Path(path).exists() else [])
+        newest, _ = latest_valid_checkpoint(others if Path(path).exists() else [])
         if newest is None:
             raise
         raise UserError(f"{error} The newest whole one is {newest}.") from error

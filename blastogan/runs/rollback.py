@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from blastogan.errors import DivergenceError, RollBack, UserError
-from blastogan.utils.files import written_whole
 from blastogan.runs.checkpoint_files import Checkpoint, read_checkpoint
 from blastogan.runs.folder import checkpoints_in
 from blastogan.runs.table import RunTable
+from blastogan.utils.files import atomic_write
 from blastogan.utils.seeding import derive_seed
 
 _log = logging.getLogger(__name__)
@@ -102,5 +102,5 @@ def _set_aside(folder: Path, found: list[Checkpoint], target: Checkpoint, number
     for each in found:
         if each.images_shown > target.images_shown:
             each.path.replace(aside / each.path.name)
-    with written_whole(folder / "last.ckpt") as part:
+    with atomic_write(folder / "last.ckpt") as part:
         torch.save(content, part)

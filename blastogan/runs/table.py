@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blastogan.utils.files import naming, written_whole
+from blastogan.utils.files import atomic_write, naming
 
 
 class RunTable:
@@ -61,7 +61,7 @@ class RunTable:
         return self.path.exists() and not self.path.read_bytes().endswith(b"\n")
 
     def _write(self, columns: list[str], rows: list[Any]) -> None:
-        with written_whole(self.path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)

@@ -27,7 +27,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_whole(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a path to write to, and put what was written there in the place of `path` at the end.
 
     At every moment the old or the new file is whole. If the body fails, the old one stays, and
@@ -78,13 +78,13 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def copy_whole(source: Path, target: Path) -> None:
+def atomic_copy(source: Path, target: Path) -> None:
     """Copy a file, whole or not at all."""
-    with written_whole(target) as part:
+    with atomic_write(target) as part:
         shutil.copyfile(source, part)
 
 
-def link_whole(source: Path, target: Path) -> None:
+def atomic_link(source: Path, target: Path) -> None:
     """Give a file a second name, replacing what had it; where that cannot be, copy it."""
     link = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
@@ -93,7 +93,7 @@ def link_whole(source: Path, target: Path) -> None:
         os.link(source, link)
         link.replace(target)
     except OSError:
-        copy_whole(source, target)
+        atomic_copy(source, target)
     finally:
         # where both are names of one file already, replacing does nothing
         link.unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def link_whole(source: Path, target: Path) -> None:
 
 def write_json(content: Mapping[str, Any], path: str | Path) -> None:
     """Write plain values as JSON, whole or not at all."""
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from blastogan.utils.files import atomic_write
 
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 
@@ -59,3 +62,9 @@ def to_hwc(image: Tensor) -> NDArray[np.uint8]:
     """Array ``(H, W)`` or ``(H, W, 3)`` of an image uint8 ``(C, H, W)``, as files want it."""
     array = image.cpu().numpy()
     return array[0] if array.shape[0] == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG."""
+    with atomic_write(path) as part:
+        picture.save(part, format="PNG")

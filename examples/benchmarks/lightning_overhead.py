@@ -31,8 +31,8 @@ from blastogan.callbacks import (
     RandomState,
     TrainingLog,
 )
-from blastogan.runs.loggers import CSVLog
 from blastogan.modules import BaseGANModule
+from blastogan.runs.loggers import CSVLog
 
 WARM_UP = 2
 

@@ -27,9 +27,10 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from blastogan import GrowthSchedule
-from blastogan.data import Crop, PhantomDataset
+from blastogan.data import Crop
 from blastogan.data.store import ImageStore, open_store
 from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
+from blastogan.phantoms import PhantomDataset
 from blastogan.utils.workers import available_cores, unchanged
 
 BATCH = 32

@@ -19,8 +19,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from blastogan import ProGANModule, StyleGANModule
-from blastogan.utils.allocator import keep_freed_memory
 from blastogan.modules import BaseGANModule
+from blastogan.utils.allocator import keep_freed_memory
 
 ARCHITECTURES: dict[str, type[BaseGANModule]] = {
     "progan": ProGANModule,

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blastogan.data import PhantomDataset
-from blastogan.phantoms.dataset import render_phantoms
 from blastogan.grades import LETTERS
+from blastogan.phantoms import PhantomDataset
+from blastogan.phantoms.dataset import render_phantoms
 
 BINS = 32
 

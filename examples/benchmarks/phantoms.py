@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from blastogan.phantoms import PhantomPlan, render_phantom
 from blastogan.utils.allocator import keep_freed_memory
-from blastogan.data import PhantomPlan, render_phantom
 
 KINDS = 60
 """Different embryos that are drawn, over and over."""

@@ -35,8 +35,8 @@ from runs import (
 )
 
 from blastogan.grades import CLASSES, Grade
-from blastogan.utils.sheets import image_sheet
 from blastogan.modules import BaseGANModule
+from blastogan.utils.sheets import image_sheet
 
 EMBRYOS = 3000
 

@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 
-from blastogan.data import PhantomDataset
-from blastogan.phantoms.dataset import render_phantoms
-from blastogan.utils.files import write_json
 from blastogan.grades import CLASSES, LETTERS, Grade
 from blastogan.metrics import FidelityEvaluator
 from blastogan.modules import BaseGANModule, GradeClassifier, load_module
+from blastogan.phantoms import PhantomDataset
+from blastogan.phantoms.dataset import render_phantoms
+from blastogan.utils.files import write_json
 
 STYLE = "dic"
 GRADER_IMAGES, GRADER_EPOCHS, GRADER_SEED = 20_000, 6, 100

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import blastogan
+from helpers.command import blastogan
 from PIL import Image
 
 from blastogan import PhantomDataset
-from blastogan.cli.audit import audit
-from blastogan.audit.figure import _caption, draw_audit
-from blastogan.data import picture as picture_module
 from blastogan.audit.collect import audit_images
+from blastogan.audit.figure import _caption, draw_audit
 from blastogan.audit.inspection import inspect_file
+from blastogan.cli.audit import audit
+from blastogan.data.images import picture as picture_module
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES
 

@@ -11,10 +11,10 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from blastogan import PhantomDataset
 from blastogan.audit import duplicates
-from blastogan.data.images import picture
 from blastogan.audit.duplicates import find_duplicates, fingerprint, hash_plane, symmetries
+from blastogan.data.images import picture
 
-STORK = Path(__file__).parents[2] / "shared/data/stork"
+STORK = Path(__file__).parents[3] / "shared/data/stork"
 COUNT = 24
 
 

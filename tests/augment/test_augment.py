@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from helpers.augmentation import draws, images
 
 from blastogan.augment import (
     OPERATIONS,
@@ -15,25 +16,16 @@ from blastogan.augment import (
     augment_images,
     diff_augment,
 )
-from blastogan.augment.chance import Chance
 from blastogan.augment.colour import recolour
 from blastogan.augment.diff import _coloured, _translated
 from blastogan.augment.filters import BANDS, filter_bands
+from blastogan.augment.gates import OperationGates
 from blastogan.augment.geometry import random_map
 from blastogan.augment.warp import warp
 from blastogan.errors import UserError
 from blastogan.modules.step.draws import SampleDraws
 
 ALL = {name: SETS["bgc"].get(name, 0.5) for name in OPERATIONS}
-
-
-def draws(count, seed=0):
-    return SampleDraws(seed, ("test",), 0, count, torch.device("cpu"))
-
-
-def images(count, channels=1, side=16, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(7)
-    return torch.rand(count, channels, side, side, generator=generator, dtype=dtype) * 2 - 1
 
 
 # -- gradients -----------------------------------------------------------------------------------
@@ -126,7 +118,7 @@ def test_quarter_turns_come_as_often_as_asked_in_all_directions(p, share):
 
 @pytest.mark.parametrize("p", [0.3, 1.0])
 def test_one_or_both_rotations_come_as_often_as_one_operation(p):
-    chance = Chance(draws(4000), torch.tensor(p), ("rotate", "rotate again"))
+    chance = OperationGates(draws(4000), torch.tensor(p), ("rotate", "rotate again"))
     matrices = random_map(chance, {"rotate": 1.0}, 4000, 32)
     moved = (matrices != torch.eye(3)).any(2).any(1).float().mean().item()
     assert moved == pytest.approx(p, abs=0.03)
@@ -149,7 +141,7 @@ def test_amounts_have_the_spread_that_was_asked_for():
 def test_zoom_stretch_and_offset_have_the_spread_that_was_asked_for():
     def maps(**amplitudes):
         names = (*amplitudes, "rotate again")
-        chance = Chance(draws(4000), torch.tensor(1.0), names)
+        chance = OperationGates(draws(4000), torch.tensor(1.0), names)
         return random_map(chance, amplitudes, 4000, 32)
 
     zoom = maps(scale=0.2)
@@ -171,7 +163,7 @@ def test_light_and_colour_are_composed_in_the_order_of_the_paper():
     x, names = images(8, 3), tuple(amplitudes)
 
     def chance():
-        return Chance(draws(8), torch.tensor(1.0), names)
+        return OperationGates(draws(8), torch.tensor(1.0), names)
 
     alone = chance()
     brighter = x + 0.4 * alone.normal("brightness", 1)[:, :, None, None]
@@ -193,7 +185,7 @@ def test_colours_of_images_on_which_nothing_takes_place_stay_to_the_bit_under_au
 
 
 def test_shifts_are_whole_pixels_and_stay_within_their_bounds():
-    chance = Chance(draws(500), torch.tensor(1.0), ("shift",))
+    chance = OperationGates(draws(500), torch.tensor(1.0), ("shift",))
     moved = random_map(chance, {"shift": 0.125}, 500, 32)[:, :2, 2] * 16
     torch.testing.assert_close(moved, moved.round())
     assert moved.abs().max() == 4
@@ -210,22 +202,22 @@ def test_a_cut_out_square_is_grey_and_has_its_side():
 
 def test_bands_are_amplified_alone_and_an_expected_image_keeps_its_power():
     names = tuple(f"bands {n}" for n in range(BANDS))
-    chance = Chance(draws(64), torch.tensor(0.0), names)
+    chance = OperationGates(draws(64), torch.tensor(0.0), names)
     x = images(64, side=32)
     assert torch.equal(filter_bands(x, chance, 1.0), x)
-    chance = Chance(draws(64), torch.tensor(1.0), names)
+    chance = OperationGates(draws(64), torch.tensor(1.0), names)
     flat = torch.full((64, 1, 32, 32), 0.5)
     lowest = filter_bands(flat, chance, 1.0)
     # a flat image has the lowest band only: it stays flat, at another height
     torch.testing.assert_close(lowest, lowest[:, :, :1, :1].expand_as(lowest))
     assert lowest[:, 0, 0, 0].std() > 0.05
     small = images(4, side=4)
-    few = filter_bands(small, Chance(draws(4), torch.tensor(1.0), names), 1.0)
+    few = filter_bands(small, OperationGates(draws(4), torch.tensor(1.0), names), 1.0)
     assert few.shape == small.shape
     # the gain of a band is told by the power that an image of the expected spectrum has
     gains = torch.exp2(draws(64).randn(BANDS, 2)[:, 0, 0])
     powers = gains**2 / (10 / 13 * gains**2 + 3 / 13)
-    only_lowest = Chance(draws(64), torch.tensor(1.0), (names[0],))
+    only_lowest = OperationGates(draws(64), torch.tensor(1.0), (names[0],))
     chance_of = only_lowest.takes_place
     only_lowest.takes_place = lambda name: chance_of(names[0]) & (name == names[0])
     only_lowest.normal = lambda name, count: gains.log2()[:, None] * (name == names[0])
@@ -257,14 +249,14 @@ def test_grey_images_have_no_colour_to_change():
 def test_diffaugment_moves_by_an_eighth_and_fills_with_grey():
     corner = torch.zeros(2000, 1, 32, 32)
     corner[:, :, 16, 16] = 1.0
-    chance = Chance(draws(2000), torch.tensor(1.0), ("translation",))
+    chance = OperationGates(draws(2000), torch.tensor(1.0), ("translation",))
     moved = _translated(corner, chance)[:, 0].flatten(1)
     y, x = moved.argmax(1) // 32 - 16, moved.argmax(1) % 32 - 16
     for shift in (x, y):
         found, number = shift.unique(return_counts=True)
         assert found.tolist() == list(range(-4, 5))
         assert (number / 2000 - 1 / 9).abs().max() < 0.03
-    edge = _translated(torch.ones(100, 1, 32, 32), Chance(draws(100), torch.tensor(1.0),
+    edge = _translated(torch.ones(100, 1, 32, 32), OperationGates(draws(100), torch.tensor(1.0),
                                                          ("translation",)))  # fmt: skip
     assert edge.unique().tolist() == [0.0, 1.0]
 
@@ -273,7 +265,7 @@ def test_diffaugment_changes_light_by_as_much_as_the_paper():
     order = ("brightness", "saturation", "contrast")
 
     def coloured(x):
-        return _coloured(x, Chance(draws(2000), torch.tensor(1.0), order))
+        return _coloured(x, OperationGates(draws(2000), torch.tensor(1.0), order))
 
     grey = coloured(torch.full((2000, 1, 2, 2), 0.5))[:, 0, 0, 0] - 0.5
     assert grey.min() >= -0.5

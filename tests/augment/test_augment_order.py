@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from test_augment import draws, images
+from helpers.augmentation import draws, images
 
 from blastogan.augment import augment_images, diff_augment
 from blastogan.augment.colour import recolour
@@ -15,7 +15,7 @@ from blastogan.augment.geometry import random_map
 
 
 class Fixed:
-    """In place of a `Chance`: one image, on which all takes place, by amounts that are given."""
+    """In place of a `OperationGates`: one image, on which all takes place, by given amounts."""
 
     count = 1
     device = torch.device("cpu")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import TINY, same_weights
+from helpers.small_modules import TINY, same_weights
 from PIL import Image
 
 from blastogan import FadeIn, GrowthSchedule, ProgressiveGrowing, SampleGrid
@@ -25,9 +25,9 @@ from blastogan.callbacks import (
 )
 from blastogan.callbacks.progress import PaceMeter, format_seconds
 from blastogan.errors import DivergenceError, UserError
-from blastogan.utils.sheets import image_sheet
 from blastogan.runs.loggers import CSVLog
 from blastogan.runs.table import RunTable
+from blastogan.utils.sheets import image_sheet
 
 
 def read_table(path):

@@ -8,17 +8,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from command import read_table
-from conftest import same_weights
+from helpers.command import read_table
+from helpers.small_modules import same_weights
+from helpers.stand_in import Pixels
 from pytorch_lightning.callbacks import ModelCheckpoint
-from stand_in import Pixels
 
 from blastogan.callbacks import FidelityCallback
 from blastogan.callbacks.fidelity.sides import FidelitySides
 from blastogan.errors import UserError
+from blastogan.evaluation.fakes import evaluation_fakes, sample_labels
 from blastogan.metrics import fidelity
 from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
-from blastogan.evaluation.fakes import evaluation_fakes, labels_by_law
 from blastogan.utils.curves import plot_curves
 
 
@@ -150,7 +150,7 @@ def test_rows_of_steps_that_come_again_are_replaced(
 
 def test_fakes_have_the_law_of_the_reference_to_the_last_image(make_module):
     counts = {"AA": 7, "BC": 2, "DD": 1}
-    labels = labels_by_law(40, counts, seed=3)
+    labels = sample_labels(40, counts, seed=3)
     found = {tuple(pair): n for pair, n in zip(*torch.unique(labels, dim=0, return_counts=True))}  # noqa: B905
     assert {tuple(int(x) for x in pair): int(n) for pair, n in found.items()} == {
         (0, 0): 28, (1, 2): 8, (3, 3): 4,

@@ -10,14 +10,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from stand_in import Pixels
+from helpers.stand_in import Pixels
 
-from blastogan.utils import files
-from blastogan.callbacks import FidelityCallback, GrowthCheckpoint, fidelity_sides
+from blastogan.callbacks import FidelityCallback, GrowthCheckpoint
 from blastogan.callbacks.checkpoints import _move_up, save_checkpoint
+from blastogan.callbacks.fidelity import sides as fidelity_sides
 from blastogan.errors import UserError
-from blastogan.utils.files import link_whole, written_whole
 from blastogan.metrics import fidelity
+from blastogan.utils import files
+from blastogan.utils.files import atomic_link, atomic_write
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -34,7 +35,7 @@ def test_as_many_as_asked_for_are_kept_and_the_last_is_always_there(
     for n in range(6):
         _move_up(last, keep)
         assert n == 0 or last.read_text() == str(n - 1)
-        with written_whole(last) as part:
+        with atomic_write(last) as part:
             part.write_text(str(n))
     kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert kept == {"last.ckpt": "5"} | {f"last-{n}.ckpt": str(5 - n) for n in range(1, keep)}
@@ -44,8 +45,8 @@ def test_as_many_as_asked_for_are_kept_and_the_last_is_always_there(
 
 def test_two_names_of_one_file_are_no_error(tmp_path):
     (tmp_path / "a").write_text("a")
-    link_whole(tmp_path / "a", tmp_path / "b")
-    link_whole(tmp_path / "a", tmp_path / "b")
+    atomic_link(tmp_path / "a", tmp_path / "b")
+    atomic_link(tmp_path / "a", tmp_path / "b")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
@@ -64,11 +65,11 @@ def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", put)
     if sys.platform != "linux":
         pytest.skip("reads names from /proc")
-    with written_whole(tmp_path / "file") as part:
+    with atomic_write(tmp_path / "file") as part:
         part.write_text("x")
     assert seen == [part.name, "replaced", tmp_path.name]
     seen.clear()
-    with written_whole(tmp_path / "file", durable=False) as part:
+    with atomic_write(tmp_path / "file", durable=False) as part:
         part.write_text("x")
     assert seen == ["replaced"]
 
@@ -179,7 +180,7 @@ def test_the_best_is_the_state_at_its_evaluation(
     fewest, name, make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch,
     blank_plots, caplog,
 ):  # fmt: skip
-    monkeypatch.setattr(fidelity_sides, "FEWEST_HELD_OUT", fewest)
+    monkeypatch.setattr(fidelity_sides, "MIN_HELD_OUT", fewest)
     caplog.set_level("INFO", "blastogan")
     monkeypatch.setenv("BLASTOGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fidelity, "load_extractor", lambda *args, **kwargs: Pixels())

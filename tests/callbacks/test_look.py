@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import blank
+from helpers.small_modules import blank
 from torch.nn.functional import avg_pool2d, softplus
 
 from blastogan.callbacks.watch.probe import (
@@ -12,8 +12,8 @@ from blastogan.callbacks.watch.probe import (
     draw_sides,
     grids_as_shown,
     overfitting,
+    probe_discriminator,
     score,
-    take_look,
 )
 from blastogan.data.stream import apply_symmetry
 from blastogan.metrics import to_float, to_uint8
@@ -149,9 +149,11 @@ def test_images_of_a_part_come_at_any_resolution_of_the_schedule(data):
 def test_a_look_scores_what_d_sees_at_the_stage_of_the_module(data, make_module, conditional):
     module = make_module(conditional=conditional, stddev_group=2)
     module.resolution, module.alpha = 16, 0.25
-    row = take_look(module, data, count=16, batch_size=8, seed=3)
-    assert row == pytest.approx(take_look(module, data, count=16, batch_size=4, seed=3), abs=1e-5)
-    other = take_look(module, data, count=16, batch_size=8, seed=4)
+    row = probe_discriminator(module, data, count=16, batch_size=8, seed=3)
+    assert row == pytest.approx(
+        probe_discriminator(module, data, count=16, batch_size=4, seed=3), abs=1e-5
+    )
+    other = probe_discriminator(module, data, count=16, batch_size=8, seed=4)
     assert all(other[name] != row[name] for name in ("logits_train", "logits_generated"))
     assert {"logits_train", "logits_held_out", "logits_generated", "diversity"} <= row.keys()
 
@@ -166,7 +168,7 @@ def test_training_images_are_faded_as_in_training(data, make_module, conditional
     with torch.no_grad():
         logits = module.discriminator(reals, given, resolution=16, alpha=0.25)
     assert torch.allclose(score(module, reals, labels, 4), logits, atol=1e-6)
-    row = take_look(module, data, count=24, batch_size=8, seed=3)
+    row = probe_discriminator(module, data, count=24, batch_size=8, seed=3)
     assert row["logits_train"] == pytest.approx(float(logits.mean()), abs=1e-5)
     assert row["sign_real"] == pytest.approx(float(logits.sign().mean()))
 
@@ -184,7 +186,7 @@ def test_samples_that_are_training_images_are_as_varied_and_one_per_grade_is_not
             return data.images("train", chosen)
 
         monkeypatch.setattr(module, "sample", sample)
-        return take_look(module, data, count=24, batch_size=24, seed=0)["diversity"]
+        return probe_discriminator(module, data, count=24, batch_size=24, seed=0)["diversity"]
 
     assert nth_of_its_grade(100) == pytest.approx(1, abs=0.35)
     assert nth_of_its_grade(1) == pytest.approx(0, abs=1e-6)
@@ -192,9 +194,9 @@ def test_samples_that_are_training_images_are_as_varied_and_one_per_grade_is_not
 
 def test_a_network_whose_last_layer_is_zero_has_collapsed(data, make_module):
     module = make_module()
-    assert take_look(module, data, count=24, batch_size=8, seed=0)["diversity"] > 0.2
+    assert probe_discriminator(module, data, count=24, batch_size=8, seed=0)["diversity"] > 0.2
     blank(module)
-    assert take_look(module, data, count=24, batch_size=8, seed=0)["diversity"] == 0
+    assert probe_discriminator(module, data, count=24, batch_size=8, seed=0)["diversity"] == 0
 
 
 def test_a_discriminator_that_learns_its_images_by_heart_overfits(
@@ -214,7 +216,7 @@ def test_a_discriminator_that_learns_its_images_by_heart_overfits(
         return module.discriminator(images[torch.randperm(len(images))[:16]], resolution=8)
 
     def look():
-        return take_look(module, data, count=16, batch_size=16, seed=0)
+        return probe_discriminator(module, data, count=16, batch_size=16, seed=0)
 
     assert look().get("overfitting", 0.0) < 0.5
     for _ in range(120):
@@ -236,7 +238,7 @@ def test_looks_leave_weights_gradients_and_modes_alone(name, data, make_module):
         parameter.grad = torch.ones_like(parameter)
     before = {key: value.clone() for key, value in module.state_dict().items()}
     modes, state = [m.training for m in module.modules()], torch.get_rng_state()
-    take_look(module, data, count=16, batch_size=8, seed=0)
+    probe_discriminator(module, data, count=16, batch_size=8, seed=0)
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert all((p.grad == 1).all() for p in module.parameters())
     assert [m.training for m in module.modules()] == modes
@@ -261,7 +263,7 @@ def leaks_of(module, data, symmetry, monkeypatch, detectors=None):
     """A look at a generator that gives held-out images under a symmetry of the square."""
     images = apply_symmetry(data.images("val", None, module.resolution), symmetry)
     monkeypatch.setattr(module, "sample", lambda n, labels, seed: images[n])
-    return take_look(module, data, count=48, batch_size=48, seed=0, detectors=detectors)
+    return probe_discriminator(module, data, count=48, batch_size=48, seed=0, detectors=detectors)
 
 
 def test_leaks_are_looked_for_where_d_sees_augmented_images(lit_data, make_module, monkeypatch):

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from command import assert_same_run, blastogan, read_table, weights
+from helpers.command import assert_same_run, blastogan, read_table, weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import blank, same_weights
+from helpers.small_modules import blank, same_weights
 
 from blastogan import FadeIn, ProgressiveGrowing
-from blastogan.callbacks import DivergenceWatch, GrowthCheckpoint, RandomState, alarms
+from blastogan.callbacks import DivergenceWatch, GrowthCheckpoint, RandomState
+from blastogan.callbacks.watch import alarms
 from blastogan.errors import DivergenceError, RollBack, UserError
-from blastogan.runs.loggers import CSVLog
 from blastogan.metrics.augmentation_leaks import KINDS
+from blastogan.runs.loggers import CSVLog
 
 EVEN_PARTS = {"val_fraction": 0.3, "test_fraction": 0.3}
 LOGITS = {"logits_train": 0.0, "logits_held_out": 0.0, "logits_generated": 0.0}
@@ -115,7 +116,8 @@ def test_on_a_gpu_only_some_steps_wait_and_the_last_of_a_tick(schedule, monkeypa
     searched = []
     monkeypatch.setattr("blastogan.callbacks.watch.callback.as_gan", lambda module: module)
     monkeypatch.setattr(
-        "blastogan.callbacks.watch.callback.is_finite", lambda *args: bool(searched.append(step)) or True
+        "blastogan.callbacks.watch.callback.is_finite",
+        lambda *args: bool(searched.append(step)) or True,
     )
     watch = DivergenceWatch(schedule, every_n_steps=3)
     for step in range(8):
@@ -245,11 +247,13 @@ def test_overfitting_is_warned_of_or_stops_the_run(
     found = LOGITS | {"overfitting": 0.67}
     seeds = []
 
-    def take_look(*args, seed, **settings):
+    def probe_discriminator(*args, seed, **settings):
         seeds.append(seed)
         return found
 
-    monkeypatch.setattr("blastogan.callbacks.watch.callback.take_look", take_look)
+    monkeypatch.setattr(
+        "blastogan.callbacks.watch.callback.probe_discriminator", probe_discriminator
+    )
     trainer, _ = watched(on_overfitting=action)
     if action == "stop":
         with pytest.raises(DivergenceError, match=r"overfitting .* at 0\.096 kimg"):
@@ -269,11 +273,13 @@ def test_a_leak_is_warned_of_or_stops_the_run(
     found = LOGITS | shares | {"leak": 0.2, "augment_p": 0.5}
     kept = []
 
-    def take_look(*args, detectors, **settings):
+    def probe_discriminator(*args, detectors, **settings):
         kept.append(detectors)
         return found
 
-    monkeypatch.setattr("blastogan.callbacks.watch.callback.take_look", take_look)
+    monkeypatch.setattr(
+        "blastogan.callbacks.watch.callback.probe_discriminator", probe_discriminator
+    )
     trainer, _ = watched(on_leak=action)
     if action == "stop":
         with pytest.raises(DivergenceError, match=r"augmentation leaks at 0\.096 kimg"):

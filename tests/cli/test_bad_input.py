@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from command import blastogan
+from helpers.command import blastogan
+from helpers.pngs import chunk, png
 from PIL import Image
-from test_images import chunk, png
 
 from blastogan import BlastocystDataModule, PhantomDataset
 from blastogan.audit.collect import audit_images

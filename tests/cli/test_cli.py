@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from command import assert_same_run, blastogan, read_table, weights
+from helpers.command import assert_same_run, blastogan, read_table, weights
 from PIL import Image
 
 from blastogan.errors import UserError

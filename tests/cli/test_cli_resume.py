@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command import assert_same_run, blastogan, read_table, start, weights
+from helpers.command import assert_same_run, blastogan, read_table, start, weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 

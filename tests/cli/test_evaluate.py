@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from command import blastogan
+from helpers.command import blastogan
 from PIL import Image
 
 from blastogan.grades import CLASSES

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from command import blastogan
+from helpers.command import blastogan
+from helpers.stand_in import Pixels
 from PIL import Image
-from stand_in import Pixels
 
 from blastogan import PhantomDataset
-from blastogan.evaluation.comparison import open_sides
-from blastogan.data.images.framing import Crop
 from blastogan.data.images.decoding import load_image
+from blastogan.data.images.framing import Crop
 from blastogan.errors import UserError
+from blastogan.evaluation.comparison import open_sides
 from blastogan.metrics import fidelity
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
-from command import TINY, blastogan, read_table, start
+from helpers.command import TINY, blastogan, read_table, start
 
 from blastogan.modules import GradeClassifier
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command import assert_same_run, blastogan, read_table, weights
+from helpers.command import assert_same_run, blastogan, read_table, weights
 
-from blastogan.data import GradeDataModule
 from blastogan.cli.grade import kept_checkpoints
+from blastogan.data import GradeDataModule
 from blastogan.modules import GradeClassifier
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from blastogan.data.balance import sampling_law, settle_rare_classes, systematic_counts
+from blastogan.data.balance import apply_rare_class_rule, class_distribution, systematic_counts
 from blastogan.data.records import ImageRecord
 from blastogan.errors import UserError
 from blastogan.grades import Grade
@@ -24,16 +24,16 @@ def names(found):
 
 def test_the_laws_share_by_number_by_its_root_and_alike():
     counts = {"AA": 16, "AB": 4, "CC": 0, "DD": 4}
-    assert sampling_law(counts, "none") == {"AA": 4 / 6, "AB": 1 / 6, "CC": 0, "DD": 1 / 6}
-    assert sampling_law(counts, "sqrt") == {"AA": 0.5, "AB": 0.25, "CC": 0, "DD": 0.25}
-    assert sampling_law(counts, "uniform") == {"AA": 1 / 3, "AB": 1 / 3, "CC": 0, "DD": 1 / 3}
+    assert class_distribution(counts, "none") == {"AA": 4 / 6, "AB": 1 / 6, "CC": 0, "DD": 1 / 6}
+    assert class_distribution(counts, "sqrt") == {"AA": 0.5, "AB": 0.25, "CC": 0, "DD": 0.25}
+    assert class_distribution(counts, "uniform") == {"AA": 1 / 3, "AB": 1 / 3, "CC": 0, "DD": 1 / 3}
 
 
 def test_an_unknown_law_and_an_empty_set_are_refused():
     with pytest.raises(UserError, match="balance is 'even': expected one of none, sqrt, uniform"):
-        sampling_law({"AA": 1}, "even")
+        class_distribution({"AA": 1}, "even")
     with pytest.raises(UserError, match="every class is empty"):
-        sampling_law({"AA": 0}, "uniform")
+        class_distribution({"AA": 0}, "uniform")
 
 
 def test_places_are_shared_out_to_the_last_with_an_exact_mean_over_offsets():
@@ -54,39 +54,39 @@ def test_places_are_exact_where_the_shares_are_whatever_their_sum_rounds_to():
 def test_no_class_is_rare_that_has_the_least_number_of_images():
     found = records(AA=3, CC=2)
     for rule in ("keep", "merge", "drop"):
-        assert settle_rare_classes(found, 2, rule) == (tuple(found), [])
+        assert apply_rare_class_rule(found, 2, rule) == (tuple(found), [])
 
 
 def test_rare_classes_are_kept_with_a_warning_that_names_them():
     found = records(AA=3, CC=2, DD=1)
-    kept, messages = settle_rare_classes(found, 3, "keep")
+    kept, messages = apply_rare_class_rule(found, 3, "keep")
     assert kept == tuple(found)
     assert len(messages) == 1
     assert messages[0].startswith("fewer than 3 images: CC 2, DD 1. ")
 
 
 def test_rare_classes_are_dropped_by_name_and_count():
-    kept, messages = settle_rare_classes(records(CC=2, AA=3, DD=1), 3, "drop")
+    kept, messages = apply_rare_class_rule(records(CC=2, AA=3, DD=1), 3, "drop")
     assert names(kept) == ["AA"] * 3
     assert messages == ["dropped, fewer than 3 images: CC 2, DD 1"]
 
 
 def test_rare_classes_are_merged_into_the_nearest_common_one():
-    kept, messages = settle_rare_classes(records(AA=9, CB=4, CC=2, DD=1), 3, "merge")
+    kept, messages = apply_rare_class_rule(records(AA=9, CB=4, CC=2, DD=1), 3, "merge")
     assert names(kept) == ["AA"] * 9 + ["CB"] * 7
     assert messages == ["merged, fewer than 3 images: CC 2 into CB, DD 1 into CB"]
 
 
 def test_of_equally_near_classes_the_larger_is_merged_into_then_the_first():
-    larger, _ = settle_rare_classes(records(AB=4, BA=5, AA=1), 2, "merge")
-    first, _ = settle_rare_classes(records(BA=4, AB=4, AA=1), 2, "merge")
+    larger, _ = apply_rare_class_rule(records(AB=4, BA=5, AA=1), 2, "merge")
+    first, _ = apply_rare_class_rule(records(BA=4, AB=4, AA=1), 2, "merge")
     assert names(larger)[-1] == "BA"
     assert names(first)[-1] == "AB"
 
 
 def test_a_merged_image_keeps_expansion_and_the_modifier_of_the_letter_that_stays():
     found = records(BB=3, _4BmCm=1)
-    kept, _ = settle_rare_classes(found, 2, "merge")
+    kept, _ = apply_rare_class_rule(found, 2, "merge")
     assert str(kept[-1].grade) == "4B-B"
     assert (kept[-1].path, kept[-1].embryo) == (found[-1].path, found[-1].embryo)
 
@@ -95,10 +95,10 @@ def test_a_merged_image_keeps_expansion_and_the_modifier_of_the_letter_that_stay
 def test_a_set_of_rare_classes_alone_is_refused_unless_they_are_kept(rule):
     found = records(AA=3, CC=2)
     with pytest.raises(UserError, match=r"no class has 9 images or more \(AA 3, CC 2\)"):
-        settle_rare_classes(found, 9, rule)
-    assert len(settle_rare_classes(found, 9, "keep")[0]) == 5
+        apply_rare_class_rule(found, 9, rule)
+    assert len(apply_rare_class_rule(found, 9, "keep")[0]) == 5
 
 
 def test_an_unknown_rule_is_refused():
     with pytest.raises(UserError, match="'split': expected one of keep, merge, drop"):
-        settle_rare_classes(records(AA=3), 1, "split")
+        apply_rare_class_rule(records(AA=3), 1, "split")

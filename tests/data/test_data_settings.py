@@ -7,17 +7,18 @@ import inspect
 import shutil
 from collections import Counter
 
-import command
 import numpy as np
 import pytest
 import torch
+from helpers import command
 from jsonargparse import ArgumentParser
 from PIL import Image
 
 from blastogan import BlastocystDataModule
-from blastogan.data import Crop, GradeDataModule, PhantomDataset, find_leaks, write_split_file
+from blastogan.data import Crop, GradeDataModule, find_leaks, write_split_file
 from blastogan.data.images.decoding import load_image
 from blastogan.errors import ProblemList, UserError
+from blastogan.phantoms import PhantomDataset
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_balance_reaches_the_batches_and_the_weights_of_a_classifier(make):
     # two images of CC are merged into BB
     counts = {name: count for name, count in data.class_counts().items() if count}
     assert counts == {"AA": 24, "BB": 12}
-    assert data.sampling_law()["BB"] == 0.5
+    assert data.class_distribution()["BB"] == 0.5
     weights = data.sampling_weights()
     assert weights.mean() == pytest.approx(1)
     assert weights.unique().tolist() == pytest.approx([0.75, 1.5])

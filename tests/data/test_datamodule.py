@@ -5,9 +5,10 @@ import torch
 from PIL import Image
 
 from blastogan import BlastocystDataModule, GrowthSchedule
-from blastogan.data import PhantomDataset, find_leaks
+from blastogan.data import find_leaks
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import CLASSES, Grade
+from blastogan.phantoms import PhantomDataset
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from PIL import Image
 
 from blastogan import PhantomDataset
 from blastogan.data.images import framing
-from blastogan.data.images.framing import Circle, Crop, find_embryo
 from blastogan.data.images.decoding import load_framed, load_image, load_images
-from blastogan.phantoms.truth import phantom_numbers
+from blastogan.data.images.framing import Circle, Crop, find_embryo
 from blastogan.data.records import ImageRecord
 from blastogan.errors import UserError
 from blastogan.grades import Grade
+from blastogan.phantoms.truth import phantom_numbers
 
-STORK = Path(__file__).parents[2] / "shared/data/stork"
+STORK = Path(__file__).parents[3] / "shared/data/stork"
 PLANES = (-45, -30, -15, 0, 15, 30, 45)
 # outside of the zona, by eye, in the lowest and the highest plane: the stage drifts between them
 STORK_CIRCLES = {

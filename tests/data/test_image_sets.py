@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from blastogan import PhantomDataset
-from blastogan.data import images as decoding
-from blastogan.data.images.framing import Crop
 from blastogan.data.image_sets import ImageSet
+from blastogan.data.images import decoding
 from blastogan.data.images.decoding import load_image
+from blastogan.data.images.framing import Crop
 from blastogan.errors import ProblemList, UserError
 
 RNG = np.random.default_rng(0)

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.pngs import chunk, png
 from PIL import Image, ImageOps
 
 from blastogan import PhantomDataset
-from blastogan.data import images as module
+from blastogan.data.images import decoding as module
 from blastogan.data.images import picture
-from blastogan.data.images.framing import Crop
 from blastogan.data.images.decoding import decode, load_framed, load_image, load_images, pyramid
+from blastogan.data.images.framing import Crop
 from blastogan.data.records import ImageRecord
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import Grade
@@ -35,19 +36,6 @@ def save(path: Path, image: Image.Image | np.ndarray, **options: object) -> Path
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(path, **options)
     return path
-
-
-def png(
-    width: int, height: int, rows: bytes, bits: int = 8, colour_type: int = 0, before: bytes = b""
-) -> bytes:
-    """A PNG byte by byte, with chunks of text before its pixels."""
-    size = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
-    data = chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + size + before + data + chunk(b"IEND", b"")
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 @pytest.fixture(params=["whole", "pieces"])

@@ -14,17 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import blastogan, read_table, start
+from helpers.command import blastogan, read_table, start
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from blastogan import PhantomDataset
-from blastogan.data import phantom_truth, read_graded_images, render_phantom, scan_graded_images
-from blastogan.phantoms import folder
-from blastogan.phantoms.dataset import render_phantoms
+from blastogan.data import phantom_folder as folder
+from blastogan.data import read_graded_images, scan_graded_images
 from blastogan.data.phantom_folder import Written, write_phantoms
-from blastogan.phantoms.truth import MASKS
+from blastogan.data.sources import phantom_records
 from blastogan.errors import ProblemList, UserError
+from blastogan.phantoms import phantom_truth, render_phantom
+from blastogan.phantoms.dataset import render_phantoms
+from blastogan.phantoms.truth import MASKS
 
 SMALL = {"count": 12, "resolution": 16, "seed": 3, "planes": 2, "style": "mixed", "masks": True}
 ARGS = ["--count=12", "--resolution=16", "--seed=3", "--planes=2", "--style=mixed", "--masks"]
@@ -95,7 +97,7 @@ class TestDataset:
         assert torch.equal(phantoms[-1]["image"], phantoms[11]["image"])
         with pytest.raises(IndexError, match="picture 12 of 12"):
             phantoms[12]
-        record = phantoms.records()[7]
+        record = phantom_records(phantoms)[7]
         assert record.path == Path("phantom-000007")
         assert record.embryo == f"phantom-embryo-{phantoms.views[7].embryo:05d}"
         assert record.grade == phantoms.grade(7)
@@ -111,7 +113,7 @@ class TestDataset:
 class TestFolder:
     def test_a_set_is_read_as_it_was_drawn(self, drawn):
         table = read_graded_images(drawn)
-        known = {record.path.name: record for record in PhantomDataset(**SMALL).records()}
+        known = {record.path.name: record for record in phantom_records(PhantomDataset(**SMALL))}
         assert table.format == "clinic"
         assert len(table.records) == 12
         assert (table.dropped, table.notes, table.unlisted) == ((), (), ())

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_readers import embryos, grades, names, problems, write_images
+from helpers.tables import embryos, grades, names, problems, write_images
 
 from blastogan.data.readers import read_graded_images, scan_graded_images
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tables import header_of, read_table
-from blastogan.data.readers.options import Reading
 from blastogan.errors import UserError
 
 SILVER = "Gardner_train_silver.csv"
@@ -76,11 +76,11 @@ class TestKromp:
     def test_codes_with_decimals(self, tmp_path):
         write_images(tmp_path, "Images/1_01.png", "Images/2_01.png")
         write(tmp_path, "complete.csv", "1_01.png, 3.0, 0.0, 1.0", "2_01.png, 0.0, 3.0, 3.0")
-        table = read_graded_images(tmp_path, Reading(not_gradable="DD"))
+        table = read_graded_images(tmp_path, ReaderOptions(not_gradable="DD"))
         assert (table.format, grades(table)) == ("kromp", ["4AB", "1DD"])
 
     def test_not_gradable_as_class_dd(self, root):
-        table = read_graded_images(root, Reading(not_gradable="DD"))
+        table = read_graded_images(root, ReaderOptions(not_gradable="DD"))
         found = dict(zip(names(table), grades(table), strict=True))
         assert found["Images/0001_02.png"] == "1DD"
         assert found["Images/9_02.png"] == "2DD"
@@ -247,7 +247,7 @@ class TestCSV:
         rows = [f"{n}.png,2.0,{row}" for n, row in enumerate([*cells, *sound])]
         write_images(tmp_path, *(f"{n}.png" for n in range(len(rows))))
         write(tmp_path, "t.csv", "file,exp,icm,te,grade", *rows)
-        table = scan_graded_images(tmp_path, Reading(columns=columns))
+        table = scan_graded_images(tmp_path, ReaderOptions(columns=columns))
         assert table.problems[0] == (
             "t.csv line 2: grade '4AA', but ICM 'A' and TE 'B': mend what is wrong"
         )
@@ -259,7 +259,7 @@ class TestCSV:
     def test_columns_that_hold_no_grades_contradict_nothing(self, tmp_path):
         write_images(tmp_path, "1.png", "2.png")
         write(tmp_path, "t.csv", "file,icm,te,class", "1.png,A,B,good", "2.png,,C,poor")
-        table = read_graded_images(tmp_path, Reading(columns="icm=icm,te=te"))
+        table = read_graded_images(tmp_path, ReaderOptions(columns="icm=icm,te=te"))
         assert (grades(table), table.dropped) == (["AB"], (("2.png", "grade empty and C"),))
         write(tmp_path, "t.csv", "file,icm,te,grade", "1.png,0,1,4CC", "2.png,0,1,NA")
         table = read_graded_images(tmp_path)
@@ -302,7 +302,7 @@ class TestCSV:
         write_images(tmp_path, "1.png", "2.png")
         write(tmp_path, "a.csv", "picture,score,label", "1.png,4AA,x", "2.png,BB-,y")
         write(tmp_path, "b.csv", "something")
-        reading = Reading(
+        reading = ReaderOptions(
             table="a.csv",
             columns={"image": "Picture", "grade": "score"},
             embryo_pattern=r"(\d)\.png",
@@ -327,10 +327,10 @@ class TestCSV:
     @pytest.mark.parametrize(
         ("reading", "message"),
         [
-            (Reading(columns={"image": "nowhere"}), r"nowhere \(for image\) missing"),
-            (Reading(table="absent.csv"), "absent.csv is no file"),
-            (Reading(format="names", table="t.csv"), "options of the format csv"),
-            (Reading(format="csv", columns={"grade": "file"}), "unknown grade"),
+            (ReaderOptions(columns={"image": "nowhere"}), r"nowhere \(for image\) missing"),
+            (ReaderOptions(table="absent.csv"), "absent.csv is no file"),
+            (ReaderOptions(format="names", table="t.csv"), "options of the format csv"),
+            (ReaderOptions(format="csv", columns={"grade": "file"}), "unknown grade"),
         ],
     )
     def test_wrong_options(self, tmp_path, reading, message):
@@ -356,29 +356,29 @@ class TestEmbryoPattern:
     def test_class_folders(self, tmp_path):
         write_images(tmp_path, "AA/17_1.png", "BB/17_2.png", "BB/x.png")
         assert not read_graded_images(tmp_path).grouped
-        reading = Reading(embryo_pattern=r"(?P<embryo>\w+?)(_\d)?\.png")
+        reading = ReaderOptions(embryo_pattern=r"(?P<embryo>\w+?)(_\d)?\.png")
         assert embryos(read_graded_images(tmp_path, reading)) == ["17", "17", "x"]
 
     def test_an_image_without_a_match(self, tmp_path):
         write_images(tmp_path, "AA/17_1.png", "BB/x.png")
-        table = scan_graded_images(tmp_path, Reading(embryo_pattern=r"(\d+)_"))
+        table = scan_graded_images(tmp_path, ReaderOptions(embryo_pattern=r"(\d+)_"))
         assert embryos(table) == ["17"]
         assert "matches nothing in BB/x.png" in table.problems[0]
 
     def test_wrong_settings(self):
         with pytest.raises(UserError, match="no regular expression"):
-            Reading(embryo_pattern="(")
+            ReaderOptions(embryo_pattern="(")
         with pytest.raises(UserError, match="columns name 'picture'"):
-            Reading(columns={"picture": "a"})
-        assert Reading(columns="image = file,grade=score").columns == {
+            ReaderOptions(columns={"picture": "a"})
+        assert ReaderOptions(columns="image = file,grade=score").columns == {
             "image": "file",
             "grade": "score",
         }
         for text in ("image", "image=", "image=a,image=b"):
             with pytest.raises(UserError, match="expected each role once"):
-                Reading(columns=text)
+                ReaderOptions(columns=text)
         with pytest.raises(UserError, match="not_gradable is 'own'"):
-            Reading(not_gradable="own")
+            ReaderOptions(not_gradable="own")
 
 
 def test_class_folders_within_a_published_split(tmp_path):

@@ -7,45 +7,19 @@ import random
 from pathlib import Path
 
 import pytest
+from helpers.tables import embryos, grades, names, problems, write_images
 
 from blastogan.data.readers import READERS, read_graded_images, scan_graded_images
-from blastogan.data.readers.options import Reading
-from blastogan.data.records import GradedTable
-from blastogan.errors import ProblemList, UserError
+from blastogan.data.readers.options import ReaderOptions
+from blastogan.errors import UserError
 
-STORK = Path(__file__).parents[2] / "shared/data/stork"
+STORK = Path(__file__).parents[3] / "shared/data/stork"
 HEADER = "folder,filename,embryo_ivf_id,embryo_guid,stage,guid,thawed,grade"
-
-
-def write_images(root: Path, *names: str) -> Path:
-    """Files with the right names; a reader never opens them."""
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(name.encode())
-    return root
 
 
 def write_table(root: Path, *lines: str) -> Path:
     (root / "metadata.csv").write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8")
     return root
-
-
-def names(table: GradedTable) -> list[str]:
-    return [record.path.relative_to(table.root).as_posix() for record in table.records]
-
-
-def grades(table: GradedTable) -> list[str]:
-    return [str(record.grade) for record in table.records]
-
-
-def embryos(table: GradedTable) -> list[str]:
-    return [record.embryo for record in table.records]
-
-
-def problems(root: Path, format_: str = "auto") -> list[str]:
-    with pytest.raises(ProblemList) as caught:
-        read_graded_images(root, format_)
-    return caught.value.problems
 
 
 class TestClinicTable:
@@ -346,7 +320,7 @@ class TestClassFolders:
 @pytest.mark.parametrize("pattern", [r"(\d+)?_", r"(/)(?P<embryo>\d+)?_", r"(\d*)_", r"\d*"])
 def test_a_group_that_finds_nothing_is_told(tmp_path, pattern):
     write_images(tmp_path, "AA/17_1.png", "AA/_0.png")
-    problems = scan_graded_images(tmp_path, Reading(embryo_pattern=pattern)).problems
+    problems = scan_graded_images(tmp_path, ReaderOptions(embryo_pattern=pattern)).problems
     assert problems[-1] == (
         f"folder AA/: the embryo_pattern {pattern!r} matches nothing in AA/_0.png"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from blastogan.data.records import ImageRecord
 from blastogan.data.split_file import read_split_file, write_split_file
-from blastogan.data.splits import Leak, SplitPlan, find_leaks, settle_copies, split_records
+from blastogan.data.splits import Leak, SplitPlan, find_leaks, resolve_copies, split_records
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import Grade
 
@@ -139,11 +139,11 @@ def test_leaking_training_images_are_dropped_when_asked(caplog):
 
 def test_copies_of_all_training_images_are_only_told_unless_they_are_dropped(caplog):
     split = {"train": [0, 1], "val": [2], "test": [3]}
-    assert settle_copies(split, [5, 6, 5, 6], "report") == split
+    assert resolve_copies(split, [5, 6, 5, 6], "report") == split
     assert "2 images in train or val are exact copies" in caplog.text
     with pytest.raises(UserError, match="no training image is left"):
-        settle_copies(split, [5, 6, 5, 6], "drop")
-    assert settle_copies(split, [5, 7, 6, 6], "drop") == {"train": [0, 1], "val": [], "test": [3]}
+        resolve_copies(split, [5, 6, 5, 6], "drop")
+    assert resolve_copies(split, [5, 7, 6, 6], "drop") == {"train": [0, 1], "val": [], "test": [3]}
 
 
 def test_leaks_are_counted_by_part():

@@ -21,8 +21,8 @@ from PIL import Image
 
 from blastogan.data import store as data_store
 from blastogan.data import store_build, store_files
-from blastogan.data.images.framing import Crop
 from blastogan.data.images.decoding import load_framed, pyramid
+from blastogan.data.images.framing import Crop
 from blastogan.data.store import open_store
 from blastogan.errors import ProblemList, UserError
 

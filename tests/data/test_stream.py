@@ -16,9 +16,9 @@ from blastogan.data.stream import (
     apply_symmetry,
     gather_batch,
 )
-from blastogan.utils.workers import unchanged
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
+from blastogan.utils.workers import unchanged
 
 SCHEDULE = GrowthSchedule(8, 16, 0.064, {8: 0.032, 16: 0.064}, {8: 8, 16: 4}, tick_kimg=0.032)
 

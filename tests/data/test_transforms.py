@@ -17,8 +17,8 @@ from blastogan.data.transforms import (
     Transform,
     plan_augmentation,
 )
-from blastogan.utils.workers import unchanged
 from blastogan.errors import ProblemList, UserError
+from blastogan.utils.workers import unchanged
 
 
 def entry(name, **arguments):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 SMALL = ["--channel-base", "512", "--channel-cap", "64", "--latent-dim", "8", "--batch", "4"]
 SHORT = ["--resolutions", "8", "--rounds", "1", "--seconds", "0"]
 

@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = {
     "grow_on_phantoms": 'run_dir = "run"\n'
     "hold_kimg = {8: 0.064, 16: 0.064}\nfade_kimg = 0.064\nnum_phantoms = 60",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from blastogan.grades import CLASSES
 
-FOLDER = Path(__file__).parents[1] / "examples" / "small_data"
+FOLDER = Path(__file__).parents[2] / "examples" / "small_data"
 
 
 @pytest.fixture(scope="module")

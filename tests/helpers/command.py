@@ -47,7 +47,7 @@ def start(*args, **settings):
             "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
             # for callbacks of these tests
-            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
         },
     )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from conftest import MODULES
 
 from blastogan import Grade
+from helpers.small_modules import MODULES
 
 NONE = {"conditional": False}
 

@@ -20,7 +20,7 @@ from blastogan.metrics import pairwise_ms_ssim, sets
 
 # a fork of a process that has loaded all but has not trained: loading takes longer than a tiny run
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["processes", "blastogan.cli.gan"])
+CONTEXT.set_forkserver_preload(["helpers.processes", "blastogan.cli.gan"])
 
 
 class KillAt(pl.Callback):
@@ -37,7 +37,7 @@ class KillAt(pl.Callback):
 def kill_at(images):
     """Options for a run that is killed."""
     Path(f"kill-{images}.yaml").write_text(
-        "trainer: {callbacks: [{class_path: processes.KillAt, "
+        "trainer: {callbacks: [{class_path: helpers.processes.KillAt, "
         f"init_args: {{images: {images}}}}}]}}\n"
     )
     return "--config", f"kill-{images}.yaml"

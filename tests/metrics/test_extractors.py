@@ -13,7 +13,7 @@ import torch
 import torch_fidelity
 from cleanfid.fid import frechet_distance
 from cleanfid.resize import build_resizer
-from inception import example_images
+from helpers.inception import example_images
 from PIL import Image
 from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_clip import CLIPVisual

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from stand_in import Pixels
+from helpers.features import normal, pictures
+from helpers.stand_in import Pixels
 
 from blastogan.errors import UserError
 from blastogan.metrics import kernel
@@ -20,18 +21,6 @@ from blastogan.metrics.manifold import density_coverage, precision_recall
 from blastogan.metrics.similarity import ms_ssim_within_classes
 from blastogan.metrics.sliced_wasserstein import image_swd_by_direction
 from blastogan.metrics.statistics import SetStatistics
-
-
-def normal(count, dim=8, seed=0, scale=1.0, shift=0.0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, dim, generator=generator) * scale + shift
-
-
-def pictures(count, seed=0, level=128, resolution=16):
-    generator = torch.Generator().manual_seed(seed)
-    shape = (count, 1, resolution, resolution)
-    noise = torch.randint(-60, 60, shape, generator=generator)
-    return (noise + level).clamp(0, 255).to(torch.uint8)
 
 
 def features_only(**settings):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, pad
 
-from blastogan.phantoms.dataset import PhantomDataset, render_phantoms
 from blastogan.errors import UserError
 from blastogan.metrics import to_float
 from blastogan.metrics.augmentation_leaks import KINDS, LeakDetector, _turned, leaks, to_grid
+from blastogan.phantoms.dataset import PhantomDataset, render_phantoms
 
 
 def phantoms(seed, count):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from inception import example_images
+from helpers.inception import example_images
 from torch.utils.data import Dataset
 
 from blastogan.metrics.fidelity import FidelityEvaluator

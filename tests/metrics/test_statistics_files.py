@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from stand_in import Pixels
-from test_fidelity import normal, pictures
+from helpers.features import normal, pictures
+from helpers.stand_in import Pixels
 
 from blastogan.errors import UserError
 from blastogan.metrics.cache import cached, fingerprint, load_statistics, save_statistics

@@ -7,18 +7,18 @@ import math
 
 import pytest
 import torch
-from command import read_table
-from conftest import same_weights
+from helpers.command import read_table
+from helpers.small_modules import same_weights
 from torch import nn
 
 from blastogan.data import GradeDataModule
 from blastogan.errors import UserError
-from blastogan.runs.loggers import CSVLog
+from blastogan.evaluation.grader_features import GraderFeatures
+from blastogan.metrics.grading import BalancedAccuracy, GradeMetrics
 from blastogan.modules import GradeClassifier
 from blastogan.modules.grade_classifier import balanced_weights
-from blastogan.metrics.grading import BalancedAccuracy, GradeMetrics
-from blastogan.evaluation.grader_features import GraderFeatures
 from blastogan.networks import GraderNetwork
+from blastogan.runs.loggers import CSVLog
 
 
 def images(count=2, channels=1, side=32, seed=0):

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import MODULES, same_weights
+from helpers.small_modules import MODULES, same_weights
 
 from blastogan import Grade, ProGANModule, StyleGANModule
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES
 from blastogan.modules import load_module
 from blastogan.modules.step.draws import SampleDraws
+from blastogan.modules.step.latents import grade_labels
 from blastogan.modules.step.optimizers import build_optimizer
 from blastogan.modules.step.passes import Pass
-from blastogan.modules.step.latents import grade_labels
 
 BOTH = pytest.mark.parametrize("name", list(MODULES))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_training_step import ARCHITECTURES, batches, run_steps
+from helpers.steps import ARCHITECTURES, batches, run_steps
 
 from blastogan.modules.step.passes import Pass
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_training_step import run_steps
+from helpers.steps import run_steps
 
 from blastogan.errors import UserError
 from blastogan.modules.step.draws import CHUNK, SampleDraws

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import test_training_step
 import torch
-from test_training_step import batches, run_steps
+from helpers import steps as test_training_step
+from helpers.steps import batches, run_steps
 
 from blastogan.errors import UserError
-from blastogan.runs.checkpoint_files import check_checkpoint
 from blastogan.modules.step.passes import Pass
+from blastogan.runs.checkpoint_files import check_checkpoint
 
 BRIGHTER = {"augment": {"brightness": 5.0}, "augment_p": 1.0}
 BOTH = pytest.mark.parametrize("name", ["progan", "stylegan"])

@@ -8,43 +8,20 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.steps import ARCHITECTURES, batches, run_steps
 from lightning_fabric import Fabric
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blastogan.augment import OPERATIONS
-from blastogan.callbacks import Float32Products
+from blastogan.callbacks import TF32
 from blastogan.modules.step.draws import SampleDraws
 from blastogan.modules.step.freezing import frozen
 from blastogan.networks import layers, progan, progressive, stylegan, synthesis
 
-ARCHITECTURES = ("progan", "stylegan")
 ALL = dict.fromkeys(OPERATIONS, 1.0)
 FEW_IMAGES = {"augment": ALL, "ramp_kimg": [0, 1]}
 CHEAP = {"augment": "diffaugment", "fake_labels": "balanced"}
-
-
-def batches(count, resolution=16, size=4):
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(count):
-        shape = (size, 1, resolution, resolution)
-        yield {
-            "image": torch.randint(256, shape, dtype=torch.uint8, generator=generator),
-            "labels": torch.randint(4, (size, 2), generator=generator),
-        }
-
-
-def run_steps(module, count, after=lambda: None, **kwargs):
-    """Steps without a trainer; returns what they log."""
-    fabric = Fabric(accelerator="cpu", devices=1)
-    fabric.setup(module, *module.configure_optimizers())
-    module.train()
-    torch.manual_seed(2)
-    logged = []
-    for n, batch in enumerate(batches(count, **kwargs)):
-        logged.append(module.training_step(batch, n))
-        after()
-    return logged
 
 
 # -- the same numbers as the plain formulas ------------------------------------------------------
@@ -381,7 +358,7 @@ def test_tf32_is_set_for_a_run_and_given_back(tf32, make_module, make_data, make
     module.on_train_batch_start = lambda *_: seen.append(
         (matrices.allow_tf32, convolutions.allow_tf32)
     )
-    make_trainer(Float32Products(tf32), max_epochs=1).fit(module, make_data())
+    make_trainer(TF32(tf32), max_epochs=1).fit(module, make_data())
     assert set(seen) == {(tf32, tf32)}
     assert (matrices.allow_tf32, convolutions.allow_tf32) == before
 

@@ -6,8 +6,8 @@ import copy
 
 import pytest
 import torch
-from conftest import MODULES, same_weights
-from old_runs import NONE, drawn, labels_of, law, make, saved, still
+from helpers.old_runs import NONE, drawn, labels_of, law, make, saved, still
+from helpers.small_modules import MODULES, same_weights
 
 from blastogan.modules.transfer import (
     take_over,

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from command import assert_same_run, blastogan, weights
-from conftest import same_weights
-from old_runs import NONE, drawn, labels_of, make, saved
+from helpers.command import assert_same_run, blastogan, weights
+from helpers.old_runs import NONE, drawn, labels_of, make, saved
+from helpers.small_modules import same_weights
 
 from blastogan.errors import UserError
+from blastogan.modules.step.freezing import freeze
 from blastogan.modules.transfer import (
     TransferOptions,
     begin_with,
     check_begun,
-    freeze,
     outermost,
     take_over,
 )

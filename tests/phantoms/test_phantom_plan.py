@@ -9,12 +9,12 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from blastogan.data import PhantomPlan
+from blastogan.errors import ProblemList
+from blastogan.grades import CLASSES
+from blastogan.phantoms import PhantomPlan
 from blastogan.phantoms.laws import EXPANSION_LAW, IMAGES_PER_EMBRYO, STUDY_COUNTS
 from blastogan.phantoms.streams import Stream, generator
 from blastogan.phantoms.styles import CLINICS
-from blastogan.errors import ProblemList
-from blastogan.grades import CLASSES
 
 MIXED = {"style": "mixed", "clinic": "mixed"}
 

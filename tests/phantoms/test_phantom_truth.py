@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from blastogan.grades import CLASSES, Grade
 from blastogan.phantoms.laws import (
     EMBRYO_RADIUS,
     EXPANSION_LAWS,
@@ -16,7 +17,6 @@ from blastogan.phantoms.laws import (
 from blastogan.phantoms.rendering import anatomy_of, render_phantom
 from blastogan.phantoms.truth import MASKS, phantom_numbers, phantom_truth
 from blastogan.phantoms.view import View
-from blastogan.grades import CLASSES, Grade
 
 
 def view(embryo=0, name="AA", expansion=4, **more):

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blastogan.errors import UserError
+from blastogan.grades import CLASSES, Grade
 from blastogan.phantoms.laws import STUDY_COUNTS
 from blastogan.phantoms.optics import compressed
 from blastogan.phantoms.rendering import Scene, anatomy_of, pose_of, render_phantom
 from blastogan.phantoms.styles import CLINICS
 from blastogan.phantoms.view import View
-from blastogan.errors import UserError
-from blastogan.grades import CLASSES, Grade
 
 FRAMINGS = ("embryo", "well")
 AXIS = (np.arange(64) + 0.5) / 64

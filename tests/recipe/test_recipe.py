@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command import TINY, assert_same_run, blastogan
+from helpers.command import TINY, assert_same_run, blastogan
 
 from blastogan.errors import ProblemList, UserError
+from blastogan.losses import GAMMA_FLOOR
 from blastogan.presets import FOLDER
 from blastogan.recipe.recipe import make_recipe
-from blastogan.recipe.rules import AUGMENT_BELOW, GAMMA_FLOOR, RAMP_BELOW, SETTINGS
+from blastogan.recipe.rules import AUGMENT_BELOW, RAMP_BELOW, SETTINGS
 
 GAMMA, EMA = "model.init_args.r1_gamma", "model.init_args.ema_kimg"
 AUGMENT, SPEED = "model.init_args.augment", "model.init_args.augment_kimg"

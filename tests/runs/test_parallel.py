@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import assert_same_run, blastogan, read_table, same, start, weights
+from helpers.command import assert_same_run, blastogan, read_table, same, start, weights
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import same_weights
+from helpers.small_modules import same_weights
 
 # TINY: hold 8 to 32 images, fade 16 to 96, hold 16 to 160, ticks of 32
 POINTS = {

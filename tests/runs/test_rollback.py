@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import blastogan, read_table, same, weights
+from helpers.command import blastogan, read_table, same, weights
 
 from blastogan.errors import DivergenceError, RollBack
 from blastogan.runs.rollback import roll_back

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from command import blastogan
-from processes import CONTEXT
+from helpers.command import blastogan
+from helpers.processes import CONTEXT
 
 from blastogan.errors import UserError
 from blastogan.runs.folder import LOCK

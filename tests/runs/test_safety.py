@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import blastogan, weights
+from helpers.command import blastogan, weights
 
 from blastogan import ProGANModule
 from blastogan.errors import UserError

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import TINY, assert_same_run, blastogan, read_table, start, weights
-from processes import kill_at, run
+from helpers.command import TINY, assert_same_run, blastogan, read_table, start, weights
+from helpers.processes import kill_at, run
 
 from blastogan.errors import UserError
-from blastogan.runs.checkpoint_files import newest_whole, read_checkpoint
+from blastogan.runs.checkpoint_files import latest_valid_checkpoint, read_checkpoint
 from blastogan.runs.folder import checkpoints_in, newest_run
 
 slow = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
@@ -82,7 +82,7 @@ def test_of_whole_checkpoints_the_furthest_is_taken(tmp_path):
         "phase-01-fade-0016.ckpt", "phase-00-hold-0008.ckpt",
     ]  # fmt: skip
     taken = []
-    while (newest := newest_whole(checkpoints_in(tmp_path))[0]) is not None:
+    while (newest := latest_valid_checkpoint(checkpoints_in(tmp_path))[0]) is not None:
         taken.append(newest.images_shown)
         newest.path.write_bytes(b"")
     assert taken == [90, 70, 60, 40, 30, 20]

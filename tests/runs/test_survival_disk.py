@@ -9,13 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command import assert_same_run, blastogan, weights
-from processes import run
+from helpers.command import assert_same_run, blastogan, weights
+from helpers.processes import run
 
-from blastogan.utils import files
 from blastogan.callbacks import GrowthCheckpoint
 from blastogan.errors import UserError
 from blastogan.runs.folder import LOCK, fresh_folder, unused_folder
+from blastogan.utils import files
 
 FIT = ("fit", "--config", "tiny.yaml")
 

@@ -1,0 +1,1 @@
+"""FID, KID and more during a fit."""

@@ -10,21 +10,21 @@ from pathlib import Path
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from blastogan.callbacks.checkpoints import save_last
-from blastogan.callbacks.fidelity.sides import FEWEST_HELD_OUT, FidelitySides
+from blastogan.callbacks.fidelity.sides import MIN_HELD_OUT, FidelitySides
 from blastogan.callbacks.fidelity.table import print_held_out
-from blastogan.callbacks.growing import as_gan
-from blastogan.callbacks.sample_grid import save_picture, send_picture
-from blastogan.callbacks.training_log import position
 from blastogan.errors import UserError
-from blastogan.utils.files import unused_file, write_json
 from blastogan.growth import GrowthSchedule
 from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
 from blastogan.metrics.held_out import HeldOutReport, compare_held_out
-from blastogan.metrics.pixels import OF_PIXELS
+from blastogan.metrics.pixels import PIXEL_METRICS
 from blastogan.metrics.report import TITLES, FidelityReport
 from blastogan.modules import BaseGANModule
-from blastogan.utils.curves import Panel, plot_curves
+from blastogan.modules.base import as_gan
+from blastogan.runs.loggers import send_picture
 from blastogan.runs.table import RunTable
+from blastogan.utils.curves import Panel, plot_curves
+from blastogan.utils.files import unused_file, write_json
+from blastogan.utils.sheets import save_picture
 
 _log = logging.getLogger(__name__)
 
@@ -139,13 +139,13 @@ class FidelityCallback(Callback):
             self._sides = FidelitySides(trainer, evaluator, self.batch_size, self.cache)
             # told now if they are not there
             held_out = len(self._sides.data.split.get("val", ()))
-            if stage == "fit" and self._sides.measures_kid and held_out < FEWEST_HELD_OUT:
+            if stage == "fit" and self._sides.measures_kid and held_out < MIN_HELD_OUT:
                 _log.warning(
                     "%d validation images are too few for KID to them, which needs %d: the best "
                     "checkpoint is told by KID to the training images, by which a copy of them is "
                     "the best. Hold out more (--data.val_fraction), or audit what is generated",
                     held_out,
-                    FEWEST_HELD_OUT,
+                    MIN_HELD_OUT,
                 )
 
     def _make_evaluator(
@@ -177,7 +177,7 @@ class FidelityCallback(Callback):
         missing = all(float(row["kimg"]) != shown / 1000 for row in table.rows())
         if trainer.world_size > 1:
             missing = bool(trainer.strategy.broadcast(missing))
-        at_tick = shown > 0 and shown % self.schedule.tick_images == 0
+        at_tick = shown > 0 and self.schedule.ends_tick(shown)
         if self._sides and missing and at_tick and self._is_due(shown):
             _log.info(
                 "evaluating the stage that ended at %g kimg, of which no row is left", shown / 1000
@@ -200,14 +200,14 @@ class FidelityCallback(Callback):
 
     def _monitored(self) -> list[str]:
         assert self._sides is not None
-        apart = {"classes", *OF_PIXELS}
+        apart = {"classes", *PIXEL_METRICS}
         names = [name for name in self._sides.evaluator.metrics if name not in apart]
         return [*names, "kid_held_out"] if self._sides.measures_held_out else names
 
     def _is_due(self, images_shown: int) -> bool:
         if self.schedule.finished_phase(images_shown) is not None:
             return True
-        within = images_shown - self.schedule.reached(images_shown).phase.start
+        within = images_shown - self.schedule.state_after(images_shown).phase.start
         every = self.every_kimg * 1000
         return within // every > (within - self.schedule.tick_images) // every
 
@@ -232,7 +232,7 @@ class FidelityCallback(Callback):
         floor = {f"floor_{name}": (report.floor or {}).get(name) for name in ("fid", "kid")}
         row = {
             "kimg": shown / 1000,
-            **position(self.schedule, shown),
+            **self.schedule.log_columns(shown),
             "extractor": report.extractor,
             "n_real": report.n_real,
             "n_fake": report.n_fake,
@@ -253,7 +253,7 @@ class FidelityCallback(Callback):
         logged = _of_features(report.values)
         for logger in trainer.loggers:
             if logged:
-                logger.log_metrics(position(self.schedule, shown) | logged, step=shown)
+                logger.log_metrics(self.schedule.log_columns(shown) | logged, step=shown)
             send_picture(logger, "fidelity", picture, shown)
         main = {name: f"{value:.4g}" for name, value in report.values.items() if name in TITLES}
         _log.info(
@@ -312,4 +312,4 @@ class FidelityCallback(Callback):
 
 def _of_features(values: Mapping[str, float]) -> dict[str, float]:
     """Without the metrics of pixels, whose names are those of the validation in a log."""
-    return {name: value for name, value in values.items() if not name.startswith(OF_PIXELS)}
+    return {name: value for name, value in values.items() if not name.startswith(PIXEL_METRICS)}

@@ -11,19 +11,19 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning import Trainer
 
-from blastogan.callbacks.growing import as_gan
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
+from blastogan.evaluation.fakes import evaluation_fakes, sample_labels
 from blastogan.metrics.cache import fingerprint
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.kernel import unbiased_kid
 from blastogan.metrics.statistics import Batch, SetStatistics
-from blastogan.evaluation.fakes import evaluation_fakes, labels_by_law
+from blastogan.modules.base import as_gan
 from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
 
-FEWEST_HELD_OUT = 20
+MIN_HELD_OUT = 20
 """With fewer validation images, KID to them says little. It has no bias, and states of a run are
 compared by the same images, so that few are enough: a tenth of 200."""
 
@@ -106,7 +106,7 @@ class FidelitySides:
         self._check_share(count, "fakes")
         batches: Iterable[Batch] = evaluation_fakes(
             as_gan(self.trainer.lightning_module),
-            labels_by_law(count, self.data.class_counts("train"), self.evaluator.seed),
+            sample_labels(count, self.data.class_counts("train"), self.evaluator.seed),
             seed=self.evaluator.seed,
             batch_size=self.batch_size,
             rank=self.trainer.global_rank,
@@ -126,7 +126,7 @@ class FidelitySides:
     @property
     def measures_held_out(self) -> bool:
         """Whether there are features for KID, and enough validation images."""
-        return self.measures_kid and len(self.data.split.get("val", ())) >= FEWEST_HELD_OUT
+        return self.measures_kid and len(self.data.split.get("val", ())) >= MIN_HELD_OUT
 
     def held_out_kid(self, fake: SetStatistics) -> dict[str, float]:
         """KID of samples to the validation images, if it can be measured.

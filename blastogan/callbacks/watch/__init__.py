@@ -1,0 +1,1 @@
+"""Divergence and collapse during a fit."""

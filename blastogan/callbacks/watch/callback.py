@@ -12,16 +12,16 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from blastogan.callbacks.checkpoints import checkpoint_folder, save_checkpoint
 from blastogan.callbacks.watch.alarms import NETWORKS, Alarms, of_nan
-from blastogan.callbacks.checkpoints import checkpoint_folder, is_finite, save_checkpoint
-from blastogan.callbacks.growing import as_gan
-from blastogan.callbacks.watch.probe import FEWEST_HELD_OUT, Detectors, take_look
-from blastogan.callbacks.training_log import position
+from blastogan.callbacks.watch.probe import MIN_HELD_OUT, Detectors, probe_discriminator
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import DivergenceError, RollBack, UserError
 from blastogan.growth import GrowthSchedule, GrowthState
 from blastogan.modules import BaseGANModule
+from blastogan.modules.base import as_gan
 from blastogan.modules.step.passes import size_of_passes
+from blastogan.modules.step.ranks import is_finite
 from blastogan.utils.seeding import derive_seed
 
 _log = logging.getLogger(__name__)
@@ -38,10 +38,10 @@ class DivergenceWatch(Callback):
     compared with training images for their variety. The loggers get ``logits_train``,
     ``logits_held_out``, ``logits_generated``, ``sign_real`` (r_t) and ``overfitting`` (r_v; both
     Karras et al. 2020, "Training generative adversarial networks with limited data", equation 1),
-    ``diversity`` (`blastogan.callbacks.watch.probe.diversity`) and the largest and the median norm of the
-    gradients in the tick; where D sees augmented images also the shares of turned, shifted and dark
-    images (`blastogan.metrics.augmentation_leaks.LeakDetector`). When which of them alarms is said in
-    `blastogan.callbacks.watch.alarms`.
+    ``diversity`` (`blastogan.callbacks.watch.probe.diversity`) and the largest and
+    the median norm of the gradients in the tick; where D sees augmented images also the shares of
+    turned, shifted and dark images (`blastogan.metrics.augmentation_leaks.LeakDetector`). When
+    which of them alarms is said in `blastogan.callbacks.watch.alarms`.
 
     Weights and random states are left alone. All processes take the same look, and that of the
     first counts.
@@ -130,7 +130,7 @@ class DivergenceWatch(Callback):
             if name in outputs:
                 kept.append(outputs[name])
         on_time = batch_idx % self.every_n_steps == 0 or module.device.type == "cpu"
-        ends_tick = module.images_shown % self.schedule.tick_images == 0
+        ends_tick = self.schedule.ends_tick(module.images_shown)
         if not (on_time or ends_tick):
             return
         if self._acts_on_nan(is_finite(trainer, outputs)):
@@ -177,7 +177,7 @@ class DivergenceWatch(Callback):
             row = trainer.strategy.broadcast(row)
         if looks and row:
             for logger in trainer.loggers:
-                place = position(self.schedule, module.images_shown)
+                place = self.schedule.log_columns(module.images_shown)
                 # p is among what the steps tell
                 told = {name: value for name, value in row.items() if name != "augment_p"}
                 logger.log_metrics(place | told, step=module.images_shown)
@@ -198,8 +198,8 @@ class DivergenceWatch(Callback):
         if not isinstance(data, BlastocystDataModule):
             self._tell_missing("looks need a BlastocystDataModule: give one to the trainer")
             return {}
-        share = self.schedule.reached(module.images_shown).batch_size // trainer.world_size
-        row = take_look(
+        share = self.schedule.state_after(module.images_shown).batch_size // trainer.world_size
+        row = probe_discriminator(
             module,
             data,
             count=self.num_images,
@@ -214,7 +214,7 @@ class DivergenceWatch(Callback):
             self._tell_missing(
                 "overfitting is not watched: that needs a batch of %d or more held-out images, got "
                 "%d; set a larger --data.val_fraction",
-                FEWEST_HELD_OUT,
+                MIN_HELD_OUT,
                 len(data.split["val"]),
             )
         return row
@@ -230,7 +230,7 @@ class DivergenceWatch(Callback):
             _log.warning("%s", message)
         finite = all(math.isfinite(value) for value in row.values())
         if not finite and self._acts_on_nan(finite):
-            self._found_nan(trainer, module, row, self.schedule.reached(shown))
+            self._found_nan(trainer, module, row, self.schedule.state_after(shown))
         collapsed = self.alarms.take_diversity(row, shown)
         overfitted = self.alarms.take_overfitting(row, shown)
         leaked = self.alarms.take_leak(row, shown)

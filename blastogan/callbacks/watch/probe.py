@@ -18,7 +18,7 @@ from blastogan.metrics.augmentation_leaks import GRID, LeakDetector, to_grid
 from blastogan.modules import BaseGANModule
 from blastogan.utils.seeding import derive_seed
 
-FEWEST_HELD_OUT = 8
+MIN_HELD_OUT = 8
 """With fewer held-out images their mean logit says nothing."""
 
 REALS_OF_LEAKS = 1000
@@ -67,7 +67,7 @@ def draw_sides(
     for n in torch.randperm(len(of_held_out), generator=generator).tolist():
         if len(pairs) < count and waiting[of_held_out[n]]:
             pairs.append((waiting[of_held_out[n]].pop(), n))
-    if len(pairs) < FEWEST_HELD_OUT:
+    if len(pairs) < MIN_HELD_OUT:
         pairs = []
     pairs = pairs[: len(pairs) // group * group]
     first = [n for n, _ in pairs]
@@ -86,7 +86,7 @@ def _classes(labels: Tensor) -> list[int]:
 
 
 @torch.no_grad()
-def take_look(
+def probe_discriminator(
     module: BaseGANModule,
     data: BlastocystDataModule,
     *,
@@ -150,7 +150,7 @@ def find_leaks(data: BlastocystDataModule, fakes: Tensor, detectors: Detectors) 
     Args:
         data: Its data, set up.
         fakes: Samples, floats in [-1, 1], ``(N, C, R, R)``.
-        detectors: See `take_look`.
+        detectors: See `probe_discriminator`.
 
     Returns:
         As `LeakDetector.compare`; nothing below 16 pixels, or with few embryos to train on.

@@ -1,0 +1,1 @@
+"""Decoding and framing of one image file."""

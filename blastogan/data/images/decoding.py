@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from blastogan.data.images.framing import Circle, Crop, find_embryo
 from blastogan.data.images.picture import Picture, decoder_bytes
 from blastogan.data.records import ImageRecord
-from blastogan.utils.workers import ignore_interrupt, unchanged
 from blastogan.errors import ProblemList, UserError
 from blastogan.growth import is_power_of_two
+from blastogan.utils.workers import ignore_interrupt, unchanged
 
 MAX_PIXELS = 64_000_000
 """Largest image that is decoded, in pixels: 64 megapixels take 256 MB as RGBA."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from blastogan.data.readers.tree import IMAGE_SUFFIXES, Folder
 from blastogan.data.readers.blasts_online import BlastsOnlineReader
 from blastogan.data.readers.clinic import ClinicTableReader
 from blastogan.data.readers.csv_table import CSVTableReader
@@ -16,14 +15,22 @@ from blastogan.data.readers.folders import ClassFolderReader
 from blastogan.data.readers.kromp import KrompReader
 from blastogan.data.readers.names import GradedNameReader
 from blastogan.data.readers.nantes import NantesReader
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.protocol import Reader
 from blastogan.data.readers.tables import header_of
-from blastogan.data.readers.options import Reading
+from blastogan.data.readers.tree import IMAGE_SUFFIXES, Folder
 from blastogan.data.records import GradedTable
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import CLASSES
 
-__all__ = ["READERS", "Reader", "Reading", "claimed", "read_graded_images", "scan_graded_images"]
+__all__ = [
+    "READERS",
+    "Reader",
+    "ReaderOptions",
+    "claimed",
+    "read_graded_images",
+    "scan_graded_images",
+]
 
 READERS: tuple[Reader, ...] = (
     KrompReader(),
@@ -39,7 +46,7 @@ READERS: tuple[Reader, ...] = (
 _SHOWN = 300
 
 
-def scan_graded_images(root: str | Path, reading: Reading | str = "auto") -> GradedTable:
+def scan_graded_images(root: str | Path, reading: ReaderOptions | str = "auto") -> GradedTable:
     """Read the graded images of a folder; what is wrong with single rows is no error.
 
     Args:
@@ -52,12 +59,12 @@ def scan_graded_images(root: str | Path, reading: Reading | str = "auto") -> Gra
     Raises:
         UserError: If the folder is missing or has no image, or if it cannot be read as a whole.
     """
-    reading = reading if isinstance(reading, Reading) else Reading(format=reading)
+    reading = reading if isinstance(reading, ReaderOptions) else ReaderOptions(format=reading)
     folder = open_folder(root)
     return _choose(folder, reading).read(folder, reading)
 
 
-def read_graded_images(root: str | Path, reading: Reading | str = "auto") -> GradedTable:
+def read_graded_images(root: str | Path, reading: ReaderOptions | str = "auto") -> GradedTable:
     """As `scan_graded_images`, but every problem is an error.
 
     Returns:
@@ -120,7 +127,7 @@ def refuse_nothing(table: GradedTable) -> None:
         raise UserError(f"no graded image is left: give some images a grade. {table.summary()}")
 
 
-def _choose(folder: Folder, reading: Reading) -> Reader:
+def _choose(folder: Folder, reading: ReaderOptions) -> Reader:
     readers = {reader.format: reader for reader in READERS}
     format_ = reading.format
     if format_ not in ("auto", *readers):

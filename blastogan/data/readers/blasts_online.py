@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from blastogan.data.readers.draft import TableDraft
-from blastogan.data.readers.tree import Folder
+from blastogan.data.readers.draft import TableBuilder
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tables import header_of, read_table
-from blastogan.data.readers.options import Reading
+from blastogan.data.readers.tree import Folder
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 
@@ -33,7 +33,7 @@ class BlastsOnlineReader:
         """Whether a table has these columns."""
         return bool(_tables(folder))
 
-    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
         """Read the table, see `Reader.read`."""
         names = _tables(folder)
         if len(names) != 1:
@@ -43,7 +43,7 @@ class BlastsOnlineReader:
                 f"({', '.join(names) or 'none'}): expected one"
             )
         table = read_table(folder.root / names[0])
-        draft = TableDraft(folder, self.format, reading)
+        draft = TableBuilder(folder, self.format, reading)
         draft.notes += table.notes
         masks = [name for name in folder.images if _is_mask(name)]
         draft.ignore(masks)

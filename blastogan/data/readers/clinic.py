@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from blastogan.data.readers.draft import TableDraft, known_embryo
-from blastogan.data.readers.tree import TABLE, Folder
+from blastogan.data.readers.draft import TableBuilder, known_embryo
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tables import Row, read_table
-from blastogan.data.readers.options import Reading
+from blastogan.data.readers.tree import TABLE, Folder
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 
@@ -29,7 +29,7 @@ class ClinicTableReader:
         # also one that is no file, which is to be told
         return path.exists() or path.is_symlink()
 
-    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
         """Read the table, see `Reader.read`."""
         path = folder.root / self._FILE
         if not path.is_file():
@@ -37,7 +37,7 @@ class ClinicTableReader:
             raise UserError(f"{path} {got}: put the table there, or ask for another format")
         table = read_table(path)
         table.require(("filename", "grade"), "Name them so, or read it with the format csv")
-        draft = TableDraft(folder, self.format, reading)
+        draft = TableBuilder(folder, self.format, reading)
         draft.notes += table.notes
         guids: dict[str, str] = {}
         for row in table.rows:

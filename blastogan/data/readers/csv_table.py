@@ -8,12 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from blastogan.data.readers.draft import NOT_DEFINED, UNKNOWN, TableDraft
-from blastogan.data.readers.tree import Folder
 from blastogan.data.readers.clinic import path_of
+from blastogan.data.readers.draft import NOT_DEFINED, UNKNOWN, TableBuilder
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.protocol import part_of
 from blastogan.data.readers.tables import Row, header_of, read_table
-from blastogan.data.readers.options import Reading
+from blastogan.data.readers.tree import Folder
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 from blastogan.grades import Grade
@@ -40,10 +40,10 @@ class _Layout(NamedTuple):
 class CSVTableReader:
     """Reader of any table with a row for each image.
 
-    Columns are named by `Reading.columns`, else found by `SYNONYMS`: the image (path below the
-    root, or its file name alone), and a grade or the two letters. Optional are expansion, embryo,
-    and part of a published split. Where a grade and letters are there, those that are not named
-    fill in for those that are not known, and must not contradict them.
+    Columns are named by `ReaderOptions.columns`, else found by `SYNONYMS`: the image (path below
+    the root, or its file name alone), and a grade or the two letters. Optional are expansion,
+    embryo, and part of a published split. Where a grade and letters are there, those that are not
+    named fill in for those that are not known, and must not contradict them.
     """
 
     format = "csv"
@@ -53,12 +53,12 @@ class CSVTableReader:
         """Whether a table beside the images has such columns."""
         return bool(_candidates(folder))
 
-    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
         """Read the table, see `Reader.read`."""
         path = _table_path(folder, reading)
         table = read_table(path)
         layout = _layout(path, table.columns, reading.names_by_role)
-        draft = TableDraft(folder, self.format, reading)
+        draft = TableBuilder(folder, self.format, reading)
         draft.notes += table.notes
         for row in table.rows:
             if row.fault:
@@ -69,7 +69,7 @@ class CSVTableReader:
         return draft.table()
 
 
-def _add(draft: TableDraft, row: Row, layout: _Layout) -> None:
+def _add(draft: TableBuilder, row: Row, layout: _Layout) -> None:
     cells = {role: row.cells[column] for role, column in layout.columns.items()}
     name, embryo, part = path_of(cells["image"]), cells.get("embryo", ""), cells.get("part", "")
     known_part = part_of(part)
@@ -127,7 +127,7 @@ def _known(columns: list[str]) -> bool:
     return {"image", "grade"} <= found or {"image", "icm", "te"} <= found
 
 
-def _table_path(folder: Folder, reading: Reading) -> Path:
+def _table_path(folder: Folder, reading: ReaderOptions) -> Path:
     if reading.table is not None:
         for path in (folder.root / reading.table, Path(reading.table)):
             if path.is_file():

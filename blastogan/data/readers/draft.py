@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tree import Folder, normal
-from blastogan.data.readers.options import Reading
 from blastogan.data.records import GradedTable, ImageRecord
 from blastogan.errors import UserError
 from blastogan.grades import Grade
@@ -30,7 +30,7 @@ class _Entry(NamedTuple):
     knows_embryo: bool
 
 
-class TableDraft:
+class TableBuilder:
     """Table in the making.
 
     Args:
@@ -45,7 +45,7 @@ class TableDraft:
         grouped: Whether anything told which images show the same embryo.
     """
 
-    def __init__(self, folder: Folder, format_: str, reading: Reading) -> None:
+    def __init__(self, folder: Folder, format_: str, reading: ReaderOptions) -> None:
         self.folder = folder
         self.problems: list[str] = []
         self.notes: list[str] = []

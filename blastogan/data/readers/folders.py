@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from blastogan.data.readers.draft import TableDraft
-from blastogan.data.readers.tree import Folder
+from blastogan.data.readers.draft import TableBuilder
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.protocol import is_grade, part_of
-from blastogan.data.readers.options import Reading
+from blastogan.data.readers.tree import Folder
 from blastogan.data.records import GradedTable
 
 
@@ -24,9 +24,9 @@ class ClassFolderReader:
         """Whether an image lies in a folder named like a grade."""
         return any(is_grade(_parted(name)[1]) for name in folder.images)
 
-    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
         """Read the folders, see `Reader.read`."""
-        draft = TableDraft(folder, self.format, reading)
+        draft = TableBuilder(folder, self.format, reading)
         for name in folder.images:
             part, grade = _parted(name)
             if grade:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from blastogan.data.readers.draft import NOT_DEFINED, UNKNOWN, TableDraft, whole
-from blastogan.data.readers.tree import Folder
+from blastogan.data.readers.draft import NOT_DEFINED, UNKNOWN, TableBuilder, whole
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tables import Row, header_of, read_table
-from blastogan.data.readers.options import Reading
+from blastogan.data.readers.tree import Folder
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 
@@ -52,9 +52,9 @@ class KrompReader:
         official = any((folder.root / source.file).is_file() for source in _OFFICIAL)
         return official or _is_copy(header_of(folder.root / _COPY.file))
 
-    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
         """Read the tables, see `Reader.read`."""
-        draft = TableDraft(folder, self.format, reading)
+        draft = TableBuilder(folder, self.format, reading)
         sources = [source for source in _OFFICIAL if (folder.root / source.file).is_file()]
         copy = folder.root / _COPY.file
         if sources and copy.is_file():
@@ -74,7 +74,7 @@ class KrompReader:
         return draft.table()
 
     def _rows(
-        self, draft: TableDraft, folder: Folder, source: _Source
+        self, draft: TableBuilder, folder: Folder, source: _Source
     ) -> list[tuple[Row, dict[str, str]]]:
         """Rows without a fault, with their codes by ``image``, ``exp``, ``icm`` and ``te``."""
         path = folder.root / source.file
@@ -132,7 +132,7 @@ def _sound(codes: Mapping[str, str]) -> bool:
     return early == (codes["icm"] == "3") == (codes["te"] == "3")
 
 
-def _add(draft: TableDraft, row: Row, codes: Mapping[str, str], source: _Source) -> None:
+def _add(draft: TableBuilder, row: Row, codes: Mapping[str, str], source: _Source) -> None:
     exp, icm, te = codes["exp"], codes["icm"], codes["te"]
     name = draft.locate(row.where, codes["image"].lower())
     if name is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from blastogan.data.readers.draft import TableDraft
-from blastogan.data.readers.tree import Folder
+from blastogan.data.readers.draft import TableBuilder
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.protocol import is_grade, part_of
-from blastogan.data.readers.options import Reading
+from blastogan.data.readers.tree import Folder
 from blastogan.data.records import GradedTable
 
 
@@ -32,9 +32,9 @@ class GradedNameReader:
         graded = sum(match is not None and is_grade(match["grade"]) for match in matches)
         return 0 < len(matches) <= 2 * graded
 
-    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
         """Read the names of all images, see `Reader.read`."""
-        draft = TableDraft(folder, self.format, reading)
+        draft = TableBuilder(folder, self.format, reading)
         found = {name: self._NAME.fullmatch(PurePosixPath(name).stem) for name in folder.images}
         split = any(match is not None and match["test"] for match in found.values())
         for name, match in found.items():

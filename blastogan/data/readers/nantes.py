@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from blastogan.data.readers.draft import TableDraft
-from blastogan.data.readers.tree import Folder
+from blastogan.data.readers.draft import TableBuilder
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tables import read_table
-from blastogan.data.readers.options import Reading
+from blastogan.data.readers.tree import Folder
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 
@@ -43,14 +43,14 @@ class NantesReader:
         """Whether the table of grades is there."""
         return (folder.root / _TABLE).is_file()
 
-    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
         """Read the table and choose frames, see `Reader.read`."""
         path = folder.root / _TABLE
         if not path.is_file():
             raise UserError(f"{path} is missing: put the table there, or ask for another format")
         table = read_table(path)
         table.require(("video_name", "te", "icm"), "They were published so; or name another format")
-        draft = TableDraft(folder, self.format, reading)
+        draft = TableBuilder(folder, self.format, reading)
         draft.notes += table.notes
         videos = _videos(folder)
         chooser = _Chooser(draft)
@@ -74,7 +74,7 @@ class NantesReader:
 class _Chooser:
     """Chooses frames by hour and phase, and says what it could not know."""
 
-    def __init__(self, draft: TableDraft) -> None:
+    def __init__(self, draft: TableBuilder) -> None:
         self._draft = draft
         self._tables = {PurePosixPath(name).stem.lower(): name for name in draft.folder.tables}
         self._known: dict[str, tuple[dict[int, float] | None, tuple[int, int] | None]] = {}

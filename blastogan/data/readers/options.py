@@ -16,7 +16,7 @@ COLUMN_ROLES = ("image", "grade", "icm", "te", "expansion", "embryo", "part")
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReaderOptions:
     """How a folder is to be read.
 
     Attributes:

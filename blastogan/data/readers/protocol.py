@@ -6,8 +6,8 @@ import re
 from functools import lru_cache
 from typing import Protocol
 
+from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tree import Folder
-from blastogan.data.readers.options import Reading
 from blastogan.data.records import PARTS, GradedTable
 from blastogan.errors import UserError
 from blastogan.grades import Grade
@@ -37,7 +37,7 @@ class Reader(Protocol):
         """Whether the folder looks like this layout; cheap, and never raises for its content."""
         ...
 
-    def read(self, folder: Folder, reading: Reading) -> GradedTable:
+    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
         """Read the folder; faults of rows and files are in the table's `problems`.
 
         Raises:

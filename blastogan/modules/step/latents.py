@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
-from blastogan.grades import LABEL_SIZES, LETTERS, Grade, classes_of, law_within
+from blastogan.grades import LABEL_SIZES, LETTERS, Grade, classes_of, distribution_within
 from blastogan.networks.conditioning import soft_labels
 from blastogan.utils.seeding import derive_seed
 
@@ -65,7 +65,7 @@ def grade_labels(
     if grade is None:
         grades = _drawn_grades(count, class_weights, seed)
     elif isinstance(grade, str):
-        grades = _drawn_grades(count, law_within(classes_of(grade), class_weights), seed)
+        grades = _drawn_grades(count, distribution_within(classes_of(grade), class_weights), seed)
     elif isinstance(grade, Grade):
         grades = [grade] * count
     else:

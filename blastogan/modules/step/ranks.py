@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 T = TypeVar("T")
@@ -83,3 +84,22 @@ def copy_from_first_rank(module: nn.Module) -> None:
         sent = tensor.contiguous()
         dist.broadcast(sent, 0)
         tensor.copy_(sent)
+
+
+AGREE_EVERY = 16
+"""Steps on GPUs from one agreement between ranks to the next."""
+
+
+def ranks_may_agree(module: LightningModule, batch_idx: int) -> bool:
+    """Whether ranks agree on what to do after a step: not after each where that waits for a GPU."""
+    alone = rank_and_size()[1] == 1
+    return alone or module.device.type == "cpu" or batch_idx % AGREE_EVERY == 0
+
+
+def is_finite(trainer: Trainer, outputs: Mapping[str, Tensor]) -> bool:
+    """Whether all that a step returned is finite, on all ranks; waits for the device."""
+    values = torch.stack([value.float() for value in outputs.values()])
+    finite = bool(values.isfinite().all())
+    if trainer.world_size > 1:
+        finite = bool(trainer.strategy.reduce_boolean_decision(finite, all=True))
+    return finite

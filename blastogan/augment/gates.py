@@ -19,7 +19,7 @@ class Draws(Protocol):
         """Standard normal ``(B, *shape)``."""
 
 
-class Chance:
+class OperationGates:
     """Random amounts of operations, each zero for the images on which it does not take place.
 
     Every operation takes place on each image by itself with probability p. All numbers are drawn
