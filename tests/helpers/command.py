@@ -47,7 +47,9 @@ def start(*args, **settings):
             "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
             # for callbacks of these tests
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+            ),
         },
     )
 
