@@ -26,15 +26,24 @@ from blastogan import (
 from blastogan.callbacks import DivergenceWatch, GrowthCheckpoint, RandomState
 from blastogan.metrics import pairwise_ms_ssim, sets
 
-# ticks of 32 images: hold 8, fade 16, hold 16, with a batch that shrinks on the way
+TRAINING = {"make_trainer", "trained", "here"}
+"""Fixtures of tests that train or run commands of training."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the most work first, so that none is left to run alone at the end."""
+    """Give every test its tier, and run the files with the most work first.
+
+    The tiers are the markers ``notebooks``, ``slow`` and ``unit``. Files with the most work go
+    first so that none is left to run alone at the end.
+    """
     work = Counter[Path]()
     for item in items:
-        trains = not {"make_trainer", "trained", "here"}.isdisjoint(item.fixturenames)
-        work[item.path] += 3 * bool(item.get_closest_marker("slow")) + trains
+        if not TRAINING.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+        if not any(map(item.get_closest_marker, ("notebooks", "slow"))):
+            item.add_marker("unit")
+        work[item.path] += 1 + 30 * (item.get_closest_marker("unit") is None)
     items.sort(key=lambda item: -work[item.path])
 
 

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.notebooks
 
 ROOT = Path(__file__).parents[2]
 SMALL = {

@@ -8,6 +8,7 @@ import torch
 
 from blastogan import ProGANModule, StyleGANModule
 
+# ticks of 32 images: hold 8, fade 16, hold 16, with a batch that shrinks on the way
 TINY = {
     "start_resolution": 8,
     "final_resolution": 16,
