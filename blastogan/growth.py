@@ -27,7 +27,7 @@ def is_power_of_two(number: int) -> bool:
 
 
 def check_resolution(name: str, resolution: int) -> None:
-    """Refuse a resolution that is no power of two from 4 to 1024 pixels.
+    """Refuse a resolution other than a power of two from 4 to 1024 pixels.
 
     Raises:
         UserError: With `name`, the value and the nearest allowed one.
@@ -49,7 +49,7 @@ def resolutions_between(start: int, final: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Phase:
-    """A span of images during which one resolution is faded in or held.
+    """A span of images in which one resolution is faded in or held.
 
     Attributes:
         index: Position in `GrowthSchedule.phases`.
@@ -58,7 +58,7 @@ class Phase:
         start: Images shown when the phase begins.
         end: Images shown when it is over.
         batch_size: Global batch size, summed over devices.
-        learning_rate: Of both optimisers; ``None`` leaves them as they were configured.
+        learning_rate: Learning rate of both optimisers; ``None`` leaves them as configured.
     """
 
     index: int
@@ -75,7 +75,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class GrowthState:
-    """Where a run stands: the phase, and the weight of its newest resolution.
+    """Position of a run: the phase, and the weight of its newest resolution.
 
     Attributes:
         phase: The phase that the next batch belongs to; the last one once all images are shown.
@@ -98,13 +98,12 @@ class GrowthState:
 
 @dataclass(frozen=True)
 class GrowthSchedule:
-    """Which resolution is trained when, for how long, and in which batches.
+    """The order, length and batch size of all resolutions in training.
 
-    Settings that may differ by resolution are either one number for all or a mapping from each
-    resolution to its number. What a mapping has for resolutions that are not grown through is left
-    aside, so that a schedule can be cut at either end by its resolutions alone. Phases are rounded
-    to whole ticks and ticks to whole batches of every size in use; `rounding` tells what was
-    rounded.
+    Settings that may differ by resolution are one number for all, or a mapping from resolution to
+    number. Entries of a mapping for resolutions outside the schedule are ignored, so that changing
+    the first or last resolution is enough to cut a schedule. Phases are rounded to whole ticks, and
+    ticks to whole batches of every size in use; `rounding` lists what was rounded.
 
     Attributes:
         start_resolution: First resolution in pixels, a power of two from 4 on.
@@ -114,8 +113,8 @@ class GrowthSchedule:
         hold_kimg: Thousands of images for which a resolution is held after its fade.
         batch_size: Global batch size.
         learning_rate: Learning rate of both optimisers; ``None`` leaves them as configured.
-        tick_kimg: Thousands of images to one tick, which is one Lightning epoch: the grain at
-            which a run is validated, sampled and saved.
+        tick_kimg: Thousands of images per tick, which is one Lightning epoch: a run is validated,
+            sampled and saved at the ends of ticks.
 
     Raises:
         UserError: If a value is out of range, or a mapping lacks a resolution.
@@ -146,14 +145,14 @@ class GrowthSchedule:
         if not (self.tick_kimg > 0 and math.isfinite(self.tick_kimg)):
             raise UserError(f"tick_kimg is {self.tick_kimg}: expected a number above 0")
         if not self.phases:
-            raise UserError("the schedule shows no image: give hold_kimg or fade_kimg above 0")
+            raise UserError("the schedule shows no images: set hold_kimg or fade_kimg above 0")
 
     def _check_mapping(self, name: str, mapping: Mapping[int, float]) -> None:
         possible = resolutions_between(MIN_RESOLUTION, MAX_RESOLUTION)
         strange = [r for r in mapping if r not in possible]
         if strange:
             raise UserError(
-                f"{name} has a value for {', '.join(map(str, strange))}, which is no resolution: "
+                f"{name} has a value for {', '.join(map(str, strange))}, not a resolution: "
                 f"expected some of {', '.join(map(str, possible))}"
             )
         missing = [r for r in self.resolutions if r not in mapping]
@@ -194,7 +193,7 @@ class GrowthSchedule:
 
     @cached_property
     def tick_images(self) -> int:
-        """Images to one tick: a multiple of every batch size of the schedule."""
+        """Images per tick: a multiple of every batch size of the schedule."""
         unit = math.lcm(*(int(_at(self.batch_size, r)) for r in self.resolutions))
         return max(1, round(self.tick_kimg * 1000 / unit)) * unit
 
@@ -235,7 +234,7 @@ class GrowthSchedule:
 
     @property
     def rounding(self) -> tuple[str, ...]:
-        """What was rounded to whole ticks and batches, a sentence each; often empty."""
+        """Settings that were rounded to whole ticks and batches, a sentence each; often empty."""
         notes = []
         if self.tick_images != round(self.tick_kimg * 1000):
             notes.append(f"a tick of {self.tick_kimg:g} kimg is {self.tick_images} images")
@@ -258,9 +257,9 @@ class GrowthSchedule:
         return self.total_images // self.tick_images
 
     def prolongs(self, other: GrowthSchedule) -> bool:
-        """Whether a run of `other` may go on with this: it is the same, or ends with a longer hold.
+        """Whether a run of `other` may continue with this one: equal, or with a longer last hold.
 
-        Learning rates do not matter.
+        Learning rates may differ.
         """
         own, theirs = (replace(each, learning_rate=None).phases for each in (self, other))
         if (self.resolutions, self.tick_images) != (other.resolutions, other.tick_images):
@@ -272,7 +271,7 @@ class GrowthSchedule:
         return last.kind == "hold" and own == (*theirs[:-1], longer)
 
     def at(self, images_shown: int) -> GrowthState:
-        """Phase and alpha for the batch that comes next after `images_shown` images.
+        """Phase and alpha of the batch that follows after `images_shown` images.
 
         Args:
             images_shown: Images shown so far, summed over devices, at least 0.
@@ -289,10 +288,9 @@ class GrowthSchedule:
         return GrowthState(phase, alpha=(images_shown - phase.start) / (phase.end - phase.start))
 
     def state_after(self, images_shown: int) -> GrowthState:
-        """What has been trained after `images_shown` images.
+        """Phase and alpha of what has been trained after `images_shown` images.
 
-        As `at`, but a phase that ends just there counts as finished, with alpha exactly 1, and
-        not as the start of the next.
+        Unlike `at`, a phase that ends exactly there counts as finished, with alpha exactly 1.
         """
         phase = self.finished_phase(images_shown)
         return GrowthState(phase, alpha=1.0) if phase else self.at(images_shown)
@@ -316,11 +314,11 @@ class GrowthSchedule:
         }
 
     def finished_phase(self, images_shown: int) -> Phase | None:
-        """The phase that ended with this very image, if one did."""
+        """The phase that ends exactly after `images_shown` images, if one does."""
         return next((phase for phase in self.phases if phase.end == images_shown), None)
 
     def describe(self) -> str:
-        """A line per phase, then what was rounded: for logs and consoles."""
+        """A line per phase, then one per rounded setting, for logs and consoles."""
         lines = [
             f"{phase.start / 1000:9.1f} to {phase.end / 1000:9.1f} kimg  "
             f"{phase!s:<13} batch {phase.batch_size}"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blastogan.grades import CLASSES, Grade
 from blastogan.phantoms import View, phantom_truth, render_phantom
-from blastogan.phantoms.laws import PLANE_STEP
+from blastogan.phantoms.ranges import PLANE_STEP
 from blastogan.phantoms.styles import CLINICS
 from blastogan.utils.files import atomic_write
 from blastogan.utils.sheets import image_sheet

@@ -1,4 +1,4 @@
-"""Augmentation of what a discriminator sees, on the device and differentiable."""
+"""Differentiable augmentation of everything a discriminator sees, on the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentation whose probability follows how far the discriminator overfits."""
+"""Augmentation with a probability that follows the overfitting of the discriminator."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ INTERVAL = 4
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """What is done to all that a discriminator sees, and how often.
+    """Settings of the augmentation of everything a discriminator sees.
 
     Attributes:
         augment: Name of a set of `SETS`, ``diffaugment``, or the amplitudes of operations.
-        p: Probability that stays; ``None`` for one that adapts, which is 1 for ``diffaugment``.
-        target: Of r_t, which an adaptive p follows.
-        kimg: Thousands of images over which p goes from 0 to 1, if nothing turns it.
-        max_p: Highest adaptive p. Above 0.8 augmentation may leak into what is generated (Karras
+        p: Fixed probability; ``None`` adapts it, except for ``diffaugment``, where it is then 1.
+        target: Target of r_t, which an adaptive p follows.
+        kimg: Thousands of images over which p rises from 0 to 1 if r_t stays above the target.
+        max_p: Highest adaptive p. Above 0.8 augmentation may leak into generated images (Karras
             et al. 2020, section 2.2).
 
     Raises:
-        UserError: If a value cannot be.
+        UserError: If a value is invalid.
     """
 
     augment: str | Mapping[str, float]
@@ -67,14 +67,14 @@ class AugmentationSettings:
 
     @property
     def amplitudes(self) -> dict[str, float]:
-        """By operation; empty for ``diffaugment`` and for none."""
+        """Amplitudes by operation; empty for ``diffaugment`` and for none."""
         if isinstance(self.augment, str):
             return dict(SETS.get(self.augment, {}))
         return {name: amplitude for name, amplitude in self.augment.items() if amplitude}
 
     @property
     def active(self) -> bool:
-        """Whether anything is done."""
+        """Whether images are changed at all."""
         return self.diff or bool(self.amplitudes)
 
     @property
@@ -84,15 +84,15 @@ class AugmentationSettings:
 
 
 class AdaptiveAugmentation(nn.Module):
-    """Augments what a discriminator sees, with a probability p that it adjusts.
+    """Augments everything a discriminator sees, with a probability p that it adapts.
 
     Karras et al. 2020, "Training generative adversarial networks with limited data", section 3.1:
-    ``r_t = E[sign D(reals)]`` over some steps says how far D overfits, 0 not at all, 1 wholly; p
-    rises at a constant speed while r_t is above its target, and falls while it is below. All lives
-    on the device and in the state dict; nothing waits for the device.
+    ``r_t = E[sign D(reals)]`` over some steps measures how far D overfits: 0 not at all, 1
+    completely. p rises at a constant speed while r_t is above its target, and falls while it is
+    below. All state is on the device and in the state dict; nothing waits for the device.
 
     Args:
-        settings: What is done, and how often.
+        settings: Operations, and their fixed or adaptive probability.
     """
 
     p: Tensor
@@ -112,7 +112,7 @@ class AdaptiveAugmentation(nn.Module):
         self.register_buffer("sign_real", torch.tensor(0.0))
 
     def forward(self, images: Tensor, draws: Draws) -> Tensor:
-        """Augment images ``(B, C, R, R)``, values about [-1, 1], each by itself."""
+        """Augment images ``(B, C, R, R)``, values around [-1, 1], independently of each other."""
         if self.settings.diff:
             return diff_augment(images, self.p, draws)
         return augment_images(images, self._amplitudes, self.p, draws)
@@ -130,10 +130,10 @@ class AdaptiveAugmentation(nn.Module):
 
     @torch.no_grad()
     def observe(self, signs: Tensor, step: int) -> None:
-        """Take in what was noted in a step; every few steps, note r_t and adjust p.
+        """Add the signs of a step; every few steps, update r_t and adjust p.
 
         Args:
-            signs: As of `take_noted`, over all devices.
+            signs: Result of `take_noted`, summed over all devices.
             step: Images shown before the step, over the images of a batch.
         """
         self.signs += signs

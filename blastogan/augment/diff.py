@@ -10,7 +10,7 @@ from blastogan.augment.filters import cut_out
 from blastogan.augment.gates import Draws, OperationGates
 
 DIFFAUGMENT = "diffaugment"
-"""Name of this augmentation beside the ready-made sets."""
+"""Name of this augmentation, alongside the ready-made sets."""
 
 _ORDER = ("brightness", "saturation", "contrast", "translation", "cutout")
 _FARTHEST = 1 / 8
@@ -20,24 +20,24 @@ _CUT = 1 / 2
 def diff_augment(images: Tensor, p: Tensor | float, draws: Draws) -> Tensor:
     """Colour, translation and cut-out (section 3.2), the cheap alternative to `augment_images`.
 
-    Each takes place with probability p, 1 in the paper. What lies beyond the edges is grey (0).
+    Each takes place with probability p, 1 in the paper. Pixels beyond the edges are grey (0).
 
     Args:
-        images: ``(B, C, R, R)``, values about [-1, 1].
+        images: ``(B, C, R, R)``, values around [-1, 1].
         p: Probability, 0 to 1; as a scalar tensor it is not read on the host.
         draws: Random numbers, a row for each image.
 
     Returns:
-        ``(B, C, R, R)``; at p = 0 the images to the bit.
+        ``(B, C, R, R)``; at p = 0 bit-equal to the input.
     """
-    chance = OperationGates(draws, torch.as_tensor(p), _ORDER)
-    images = _coloured(images, chance)
-    return cut_out(_translated(images, chance), chance, _CUT)
+    gates = OperationGates(draws, torch.as_tensor(p), _ORDER)
+    images = _coloured(images, gates)
+    return cut_out(_translated(images, gates), gates, _CUT)
 
 
-def _coloured(images: Tensor, chance: OperationGates) -> Tensor:
+def _coloured(images: Tensor, gates: OperationGates) -> Tensor:
     def amount(name: str) -> Tensor:
-        return chance.uniform(name, 1)[:, :, None, None].to(images.dtype)
+        return gates.uniform(name, 1)[:, :, None, None].to(images.dtype)
 
     images = images + amount("brightness") / 2
     if images.shape[1] == 3:
@@ -47,13 +47,13 @@ def _coloured(images: Tensor, chance: OperationGates) -> Tensor:
     return images + (images - mean) * amount("contrast") / 2
 
 
-def _translated(images: Tensor, chance: OperationGates) -> Tensor:
+def _translated(images: Tensor, gates: OperationGates) -> Tensor:
     side = images.shape[-1]
     farthest = int(side * _FARTHEST + 0.5)
-    # all whole numbers alike; where nothing is drawn, 0
-    drawn = (chance.uniform("translation", 2) + 1.0) / 2.0 * (2 * farthest + 1)
+    # all integers equally likely; 0 where the operation does not take place
+    drawn = (gates.uniform("translation", 2) + 1.0) / 2.0 * (2 * farthest + 1)
     shift = drawn.floor().long() - farthest
-    # a border of one pixel stands for all that lies beyond
+    # a border of one pixel represents everything beyond the edge
     places = torch.arange(1, side + 1, device=images.device) + shift[:, :, None]
     x, y = places.clamp(0, side + 1).unbind(1)
     padded = F.pad(images, (1, 1, 1, 1)).permute(0, 2, 3, 1)

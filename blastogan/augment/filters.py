@@ -12,7 +12,7 @@ from blastogan.augment.gates import Draws, OperationGates
 
 BANDS = 4
 BAND_NAMES = tuple(f"bands {n}" for n in range(BANDS))
-"""Each band is amplified by itself."""
+"""Operations that each amplify one band."""
 
 EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 """Share of the bands in the power of an image, lowest first (Karras et al. 2020, appendix B)."""
@@ -20,17 +20,17 @@ EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 _SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
-def filter_bands(images: Tensor, chance: OperationGates, amplitude: float) -> Tensor:
+def filter_bands(images: Tensor, gates: OperationGates, amplitude: float) -> Tensor:
     """Amplify or weaken each of four bands of frequency.
 
     After Karras et al. 2020 ("Training generative adversarial networks with limited data"),
     appendix B, with bands of the wavelet transform without decimation by a cubic spline (Starck and
-    Murtagh 1994): they sum to the image, so that gains of 1 leave it as it is. The power of an
-    expected image stays the same. Small images have fewer bands.
+    Murtagh 1994): they sum to the image, so that gains of 1 leave it unchanged. The expected
+    power of an image is preserved. Small images have fewer bands.
 
     Args:
         images: ``(B, C, R, R)``, R at least 4.
-        chance: Decides which bands are changed.
+        gates: Decide which bands are changed.
         amplitude: Standard deviation of the gain's logarithm to base 2.
     """
     rest, dilation = images, 1
@@ -45,9 +45,9 @@ def filter_bands(images: Tensor, chance: OperationGates, amplitude: float) -> Te
     power = (power / power.sum()).to(gains.dtype)
     for n, name in enumerate(BAND_NAMES[: len(bands)]):
         changed = torch.ones_like(gains)
-        changed[:, n] = torch.exp2(chance.normal(name, 1)[:, 0] * amplitude)
+        changed[:, n] = torch.exp2(gates.normal(name, 1)[:, 0] * amplitude)
         changed = changed / (changed.square() @ power).sqrt()[:, None]
-        gains = gains * torch.where(chance.takes_place(name)[:, None], changed, 1.0)
+        gains = gains * torch.where(gates.takes_place(name)[:, None], changed, 1.0)
     for n, band in enumerate(bands):
         change = (gains[:, n] - 1.0).to(images.dtype)
         images = images + change[:, None, None, None] * band
@@ -56,8 +56,8 @@ def filter_bands(images: Tensor, chance: OperationGates, amplitude: float) -> Te
 
 @lru_cache
 def on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Constants ``(N,)``, which are sent once: each time, a step would wait for the device."""
-    # what is made in an inference could not be used in training
+    """Constants ``(N,)``, sent to the device once: sending them in each step would wait for it."""
+    # tensors created in inference mode cannot be used in training
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=torch.float32).to(device)
 
@@ -72,21 +72,21 @@ def _smoothed(images: Tensor, dilation: int) -> Tensor:
     return images
 
 
-def add_noise(images: Tensor, chance: OperationGates, draws: Draws, amplitude: float) -> Tensor:
+def add_noise(images: Tensor, gates: OperationGates, draws: Draws, amplitude: float) -> Tensor:
     """Add white noise of a random strength, half-normal with this standard deviation."""
-    strength = chance.normal("noise", 1).abs()[:, :, None, None] * amplitude
+    strength = gates.normal("noise", 1).abs()[:, :, None, None] * amplitude
     noise = draws.randn(*images.shape[1:]) * strength
     return images + noise.to(images.dtype)
 
 
-def cut_out(images: Tensor, chance: OperationGates, side: float) -> Tensor:
-    """Paint a square grey (0) that has its centre anywhere, of this share of the image's side."""
-    gate = chance.takes_place("cutout")
-    return torch.where(gate[:, None, None, None] & _square(images, chance, side), 0.0, images)
+def cut_out(images: Tensor, gates: OperationGates, side: float) -> Tensor:
+    """Paint a grey (0) square anywhere; its side is this share of the image's."""
+    gate = gates.takes_place("cutout")
+    return torch.where(gate[:, None, None, None] & _square(images, gates, side), 0.0, images)
 
 
-def _square(images: Tensor, chance: OperationGates, side: float) -> Tensor:
+def _square(images: Tensor, gates: OperationGates, side: float) -> Tensor:
     size = images.shape[-1]
     at = (torch.arange(size, device=images.device) + 0.5) / size
-    near = (at - chance.place("cutout")[:, :, None]).abs() < side / 2
+    near = (at - gates.place("cutout")[:, :, None]).abs() < side / 2
     return (near[:, 1, :, None] & near[:, 0, None, :])[:, None]

@@ -1,4 +1,4 @@
-"""Which operation takes place on which image, and by how much."""
+"""Random choice of the operations that take place on each image, and of their amounts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Draws(Protocol):
 
 
 class OperationGates:
-    """Random amounts of operations, each zero for the images on which it does not take place.
+    """Random amounts of operations, zero for images on which an operation does not take place.
 
-    Every operation takes place on each image by itself with probability p. All numbers are drawn
-    at once, and those of an operation are the same whether or not others are in use.
+    Every operation takes place on each image independently, with probability p. All numbers are
+    drawn at once, and those of an operation do not depend on which others are in use.
 
     Args:
         draws: Source of randomness.
         p: Probability of each operation, 0 to 1, a scalar on the device of the draws.
-        names: All operations there are, in an order that does not change.
+        names: All operations, in an order that never changes.
     """
 
     WIDTH = 2
-    """Most amounts of an operation."""
+    """Largest number of amounts of an operation."""
 
     def __init__(self, draws: Draws, p: Tensor, names: Sequence[str]) -> None:
         uniform = draws.rand(len(names), 1 + self.WIDTH)
@@ -44,7 +44,7 @@ class OperationGates:
         self.device = uniform.device
 
     def takes_place(self, name: str, *, half: bool = False) -> Tensor:
-        """For which images, bool ``(B,)``; with `half` so that one or both of two have p."""
+        """Mask of images, bool ``(B,)``; with `half`, one or both of two operations have p."""
         p = 1.0 - torch.sqrt(1.0 - self._p) if half else self._p
         return self._gates[:, self._place[name]] < p
 

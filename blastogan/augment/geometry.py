@@ -1,4 +1,4 @@
-"""Where an augmented image is seen from: one affine map of random turns, shifts and scales."""
+"""Random affine maps of pixels: turns, shifts and scales."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ GEOMETRIC = ("flip", "turn", "shift", "scale", "rotate", "stretch", "offset")
 
 
 def random_map(
-    chance: OperationGates, amplitudes: Mapping[str, float], count: int, resolution: int
+    gates: OperationGates, amplitudes: Mapping[str, float], count: int, resolution: int
 ) -> Tensor:
     """Affine maps ``(count, 3, 3)`` for `warp`, composed of all operations that take place.
 
-    In the order of Karras et al. 2020 ("Training generative adversarial networks with limited
+    The order is that of Karras et al. 2020 ("Training generative adversarial networks with limited
     data"), appendix B: flip, quarter turn, shift by whole pixels, scale, rotation, anisotropic
     scale, rotation again, shift by fractions.
 
     Args:
-        chance: Decides what takes place, and how.
+        gates: Decide which operations take place, and by how much.
         amplitudes: By operation; absent ones do not take place.
         count: Number of images.
         resolution: Their side in pixels.
     """
-    device = chance.device
+    device = gates.device
     inverse = torch.eye(3, device=device).expand(count, 3, 3)
     one = torch.ones(count, device=device)
     if "flip" in amplitudes:
-        sign = 1.0 - 2.0 * chance.pick("flip", 2)
+        sign = 1.0 - 2.0 * gates.pick("flip", 2)
         inverse = inverse @ _scaling(sign, one)
     if "turn" in amplitudes:
-        quarters = chance.pick("turn", 4)
-        # exact, which the functions of multiples of pi / 2 are not
+        quarters = gates.pick("turn", 4)
+        # exact, unlike sine and cosine of multiples of pi / 2
         cosine = (quarters == 0).float() - (quarters == 2).float()
         sine = (quarters == 1).float() - (quarters == 3).float()
         inverse = inverse @ _rotation(cosine.to(one.dtype), sine.to(one.dtype))
     if amplitude := amplitudes.get("shift", 0.0):
-        moved = chance.uniform("shift", 2) * amplitude * resolution
+        moved = gates.uniform("shift", 2) * amplitude * resolution
         inverse = inverse @ _translation(moved.round() * (2.0 / resolution))
     if amplitude := amplitudes.get("scale", 0.0):
-        factor = torch.exp2(chance.normal("scale", 1)[:, 0] * amplitude)
+        factor = torch.exp2(gates.normal("scale", 1)[:, 0] * amplitude)
         inverse = inverse @ _scaling(factor, factor)
     # two rotations about the stretch, together as likely as one operation
     if amplitude := amplitudes.get("rotate", 0.0):
-        inverse = inverse @ _turned(chance, "rotate", amplitude)
+        inverse = inverse @ _turned(gates, "rotate", amplitude)
     if amplitude := amplitudes.get("stretch", 0.0):
-        factor = torch.exp2(chance.normal("stretch", 1)[:, 0] * amplitude)
+        factor = torch.exp2(gates.normal("stretch", 1)[:, 0] * amplitude)
         inverse = inverse @ _scaling(factor, 1.0 / factor)
     if amplitude := amplitudes.get("rotate", 0.0):
-        inverse = inverse @ _turned(chance, "rotate again", amplitude)
+        inverse = inverse @ _turned(gates, "rotate again", amplitude)
     if amplitude := amplitudes.get("offset", 0.0):
-        inverse = inverse @ _translation(chance.normal("offset", 2) * (2.0 * amplitude))
+        inverse = inverse @ _translation(gates.normal("offset", 2) * (2.0 * amplitude))
     return inverse
 
 
-def _turned(chance: OperationGates, name: str, amplitude: float) -> Tensor:
-    angle = chance.uniform(name, 1, half=True)[:, 0] * (amplitude * math.pi)
+def _turned(gates: OperationGates, name: str, amplitude: float) -> Tensor:
+    angle = gates.uniform(name, 1, half=True)[:, 0] * (amplitude * math.pi)
     return _rotation(angle.cos(), angle.sin())
 
 

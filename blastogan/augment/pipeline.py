@@ -1,4 +1,4 @@
-"""Augmentation of what a discriminator sees: the pipeline and its ready-made sets."""
+"""The augmentation pipeline and its ready-made sets of operations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPERATIONS: dict[str, str] = {
     "noise": "white noise, scale of its half-normal standard deviation",
     "cutout": "side of a grey square as a share of the side",
 }
-"""All operations, with what their amplitude means."""
+"""All operations, with the meaning of their amplitude."""
 
 SWITCHES = ("flip", "turn", "luma_flip")
 """Operations that are on (1) or off (0)."""
@@ -66,27 +66,27 @@ SETS: dict[str, dict[str, float]] = {
 }
 """Ready-made sets.
 
-``bgc`` has the operations and amplitudes of that of Karras et al. 2020 ("Training generative
-adversarial networks with limited data"), pixel blitting, general geometry and colour. Pixels are
-resampled otherwise, see `warp`, and grey images are not inverted, as they are in the authors' code:
-relief, and what is in focus, would be seen under a light that no microscope has.
+``bgc`` has the operations and amplitudes of this set of Karras et al. 2020 ("Training generative
+adversarial networks with limited data"): pixel blitting, general geometry and colour. Pixels are
+resampled differently, see `warp`, and grey images are not inverted, as the authors' code does: no
+microscope lights relief that way.
 
 ``grade-preserving`` is ours for embryos. A grade is read from the number, size and cohesion of
-cells: a discriminator that is told the grade of an image must still find it there. So the embryo
-turns freely, which has no canonical orientation, is moved and zoomed little, so that most of it
-stays in the frame, and the light changes little; nothing squashes it, and nothing makes or unmakes
-cells. Fakes pass through it as reals do, so that it may go further than that of the same name for
-training images (``data.augment``), which the generator learns to show.
+cells, and a discriminator that gets the grade of an image must still be able to read it. So the
+embryo, which has no canonical orientation, turns freely; it moves and zooms little, so that most
+of it stays in the frame; the light changes little; nothing squashes it, and nothing adds or removes
+cells. Fakes are augmented as reals are, so that this set may go further than the one of the same
+name for training images (``data.augment``), which the generator learns to imitate.
 """
 
 _ORDER = (*GEOMETRIC, "rotate again", *PHOTOMETRIC, *BAND_NAMES, "noise", "cutout")
 
 
 def check_operations(amplitudes: Mapping[str, float]) -> None:
-    """Refuse operations that there are not.
+    """Refuse unknown operations and invalid amplitudes.
 
     Raises:
-        ProblemList: If a name is unknown or an amplitude cannot be; all are listed.
+        ProblemList: If a name is unknown or an amplitude is invalid; lists all problems.
     """
     problems = [f"there is no operation {name!r}" for name in amplitudes if name not in OPERATIONS]
     problems += [
@@ -107,15 +107,15 @@ def check_operations(amplitudes: Mapping[str, float]) -> None:
 def augment_images(
     images: Tensor, amplitudes: Mapping[str, float], p: Tensor | float, draws: Draws
 ) -> Tensor:
-    """Augment each image of a batch by itself.
+    """Augment the images of a batch independently of each other.
 
     Every operation takes place with probability p. Those that move pixels are composed into one
     affine map, those of colour into one affine map of colours; bands, noise and cut-out follow.
-    What lies beyond the edges is reflected. It is differentiable as often as one likes, and where
-    nothing takes place an image stays as it is, to the bit.
+    Images are reflected beyond their edges. The function is differentiable any number of times;
+    an image on which no operation takes place stays bit-equal.
 
     Args:
-        images: ``(B, C, R, R)``, values about [-1, 1].
+        images: ``(B, C, R, R)``, values around [-1, 1].
         amplitudes: By operation, see `OPERATIONS` and `SETS`.
         p: Probability, 0 to 1; as a scalar tensor it is not read on the host.
         draws: Random numbers, a row for each image.
@@ -128,15 +128,15 @@ def augment_images(
         return images
     with without_autocast(images.device):
         images = images.to(torch.promote_types(images.dtype, torch.float32))
-        chance = OperationGates(draws, torch.as_tensor(p), _ORDER)
+        gates = OperationGates(draws, torch.as_tensor(p), _ORDER)
         if any(name in amplitudes for name in GEOMETRIC):
             side = images.shape[-1]
-            images = warp(images, random_map(chance, amplitudes, len(images), side))
-        images = recolour(images, chance, amplitudes)
+            images = warp(images, random_map(gates, amplitudes, len(images), side))
+        images = recolour(images, gates, amplitudes)
         if amplitude := amplitudes.get("bands", 0.0):
-            images = filter_bands(images, chance, amplitude)
+            images = filter_bands(images, gates, amplitude)
         if amplitude := amplitudes.get("noise", 0.0):
-            images = add_noise(images, chance, draws, amplitude)
+            images = add_noise(images, gates, draws, amplitude)
         if amplitude := amplitudes.get("cutout", 0.0):
-            images = cut_out(images, chance, amplitude)
+            images = cut_out(images, gates, amplitude)
     return images

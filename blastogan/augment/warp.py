@@ -1,4 +1,4 @@
-"""Resampling images under an affine map, differentiable as often as one likes."""
+"""Resampling of images under affine maps, differentiable any number of times."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 
 
 def warp(images: Tensor, matrices: Tensor) -> Tensor:
-    """Images seen through affine maps, by cubic interpolation, reflected beyond their edges.
+    """Resample images through affine maps: bicubic, reflected beyond the edges.
 
-    Karras et al. 2020 sample an image of twice the resolution and filter it, which takes more work;
-    here images that are made smaller may alias a little. Reals and fakes alike.
+    Karras et al. 2020 sample an image of twice the resolution and filter it, which costs more; here
+    images that shrink may alias a little, reals and fakes alike.
 
     Coordinates are those of `torch.nn.functional.affine_grid`: x to the right and y down, -1 and 1
     the outer edges of the image.
 
     Args:
         images: ``(B, C, R, R)``.
-        matrices: ``(B, 3, 3)``, from a place in the new image to the place in the old one that is
-            seen there. No gradient is taken of them.
+        matrices: ``(B, 3, 3)``, from a place in the new image to its source in the old one. They
+            get no gradient.
 
     Returns:
-        ``(B, C, R, R)``. Images whose matrix is the identity are returned as they are, to the bit.
+        ``(B, C, R, R)``. Images with an identity matrix stay bit-equal.
     """
     rows = matrices[:, :2].to(images.dtype)
     grid = F.affine_grid(rows, list(images.shape), align_corners=False)
@@ -40,10 +40,10 @@ def _sample(images: Tensor, grid: Tensor) -> Tensor:
 
 
 class _Resample(torch.autograd.Function):
-    """`grid_sample` of images, which PyTorch differentiates once only.
+    """`grid_sample` of images, which PyTorch differentiates only once.
 
-    Resampling is linear in the image: the gradient of it is its adjoint, and that of the adjoint is
-    resampling again.
+    Resampling is linear in the image: its gradient is its adjoint, and the gradient of the adjoint
+    is resampling again.
     """
 
     @staticmethod
@@ -59,7 +59,7 @@ class _Resample(torch.autograd.Function):
 
 
 class _Adjoint(torch.autograd.Function):
-    """The transpose of `_Resample`: spreads each pixel over those that it was taken from."""
+    """The transpose of `_Resample`: spreads each pixel over its sources."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, grid: Tensor) -> Tensor:

@@ -12,24 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from blastogan.grades import Grade
-from blastogan.phantoms.laws import (
-    CLARITY,
-    COLLAPSE,
-    CONTRAST,
-    DENSITY,
-    EXPANSION_LAWS,
-    FRAGMENTS,
-    GRANULARITY,
-    HATCHING_CELLS,
-    INNER_LAWS,
-    LOOSE_CELLS,
-    RIM_LAWS,
-    STRINGS,
-    VACUOLES,
-    InnerLaw,
-    RimLaw,
-    Span,
-)
 from blastogan.phantoms.parts import (
     Cells,
     Doubles,
@@ -39,16 +21,34 @@ from blastogan.phantoms.parts import (
     round_cells,
     turned,
 )
+from blastogan.phantoms.ranges import (
+    CLARITY,
+    COLLAPSE,
+    CONTRAST,
+    DENSITY,
+    EXPANSION_RANGES,
+    FRAGMENTS,
+    GRANULARITY,
+    HATCHING_CELLS,
+    ICM_RANGES,
+    LOOSE_CELLS,
+    STRINGS,
+    TE_RANGES,
+    VACUOLES,
+    ICMRanges,
+    Span,
+    TERanges,
+)
 
 TEXTURE_SIZE = 96
-"""Side of the grid of random numbers from which granularity is interpolated."""
+"""Side of the lattice of random numbers that granularity interpolates."""
 
 _GOLDEN_ANGLE = 2.39996
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """All that an embryo is, before any pixel.
+    """An embryo in numbers, before anything is drawn.
 
     Attributes:
         grade: Its grade, with the expansion.
@@ -59,10 +59,10 @@ class Anatomy:
         rims: The rim, and that of the part that hatches; none where it is degenerate.
         cavity: Centre and radius of the cavity, (3,); radius 0 where there is none.
         sheets: The trophectoderm below and above the cavity; none where it is degenerate.
-        mass: Undivided cells of an early blastocyst, or the collapsed ones of a degenerate.
+        mass: Undivided cells of an early blastocyst, or the collapsed ones of a degenerate embryo.
         inner: Inner cells.
         body: The clump that they form together, one ellipse or none.
-        clarity: Grey by which what lies within the zona is brighter than the floor.
+        clarity: Grey by which what lies within the zona is brighter than the background.
         density: Grey by which the inner cell mass is darker.
         strings: Ends of cytoplasmic strings, (N, 4).
         fragments: Loose fragments.
@@ -113,12 +113,12 @@ def draw_anatomy(rng: np.random.Generator, grade: Grade) -> Anatomy:
     """Draw the anatomy of one phantom.
 
     Args:
-        rng: Generator that is used for this phantom alone.
+        rng: Generator of this phantom alone.
         grade: Its grade; the expansion must be given.
     """
-    law = EXPANSION_LAWS[grade.expansion or 3]
+    ranges = EXPANSION_RANGES[grade.expansion or 3]
     outline = np.stack([rng.normal(0, 0.012, 2), rng.uniform(0, 2 * math.pi, 2)])
-    zona, gap = rng.uniform(*law.zona), rng.uniform(*law.gap)
+    zona, gap = rng.uniform(*ranges.zona), rng.uniform(*ranges.gap)
     radius = 1.0 - zona - gap
     texture = rng.standard_normal((TEXTURE_SIZE, TEXTURE_SIZE), dtype=np.float32)
     anatomy = Anatomy(
@@ -142,21 +142,21 @@ def draw_anatomy(rng: np.random.Generator, grade: Grade) -> Anatomy:
     )
     if grade.te == "D":
         return _degenerate(rng, anatomy)
-    rim = _draw_rim(rng, RIM_LAWS[grade.te], radius)
+    rim = _draw_rim(rng, TE_RANGES[grade.te], radius)
     wall = radius - float(rim.heights.mean())
     site = rng.uniform(-math.pi, math.pi)
-    room = wall * law.cavity
-    inner_law = INNER_LAWS[grade.icm]
-    inner, body = _draw_inner(rng, inner_law, wall, site)
+    room = wall * ranges.cavity
+    icm_ranges = ICM_RANGES[grade.icm]
+    inner, body = _draw_inner(rng, icm_ranges, wall, site)
     cavity = np.array([*_polar(site + math.pi, wall - room), room])
     pitch = 2 * math.pi * radius / len(rim)
-    hernia = _draw_hernia(rng, rim, law.hernia, site)
+    hernia = _draw_hernia(rng, rim, ranges.hernia, site)
     return replace(
         anatomy,
         rims=(rim, *hernia),
         cavity=cavity,
         sheets=tuple(_draw_sheet(rng, pitch, wall) for _ in range(2)),
-        mass=_draw_mass(rng, wall, cavity) if law.cavity < 1 else Cells.none(),
+        mass=_draw_mass(rng, wall, cavity) if ranges.cavity < 1 else Cells.none(),
         inner=inner,
         body=body,
         density=rng.uniform(*DENSITY),
@@ -192,27 +192,27 @@ def _draw_widths(rng: np.random.Generator, count: int, unevenness: float) -> Dou
     return np.asarray(widths * (2 * math.pi / widths.sum()))
 
 
-def _draw_rim(rng: np.random.Generator, law: RimLaw, radius: float) -> Rim:
-    """Rim cells along the circle; their mean thickness follows the law exactly."""
-    count = int(rng.integers(law.cells[0], law.cells[1], endpoint=True))
-    widths = _draw_widths(rng, count, law.unevenness)
+def _draw_rim(rng: np.random.Generator, te: TERanges, radius: float) -> Rim:
+    """Rim cells along the circle; their mean thickness is exactly the one drawn."""
+    count = int(rng.integers(te.cells[0], te.cells[1], endpoint=True))
+    widths = _draw_widths(rng, count, te.unevenness)
     starts = rng.uniform(0, 2 * math.pi) + np.cumsum(widths) - widths
     # wider cells are thicker, and none is a spike
-    heights = np.sqrt(widths * count) * np.exp(rng.normal(0, law.variety, count))
+    heights = np.sqrt(widths * count) * np.exp(rng.normal(0, te.variety, count))
     rim = Rim(
         x=0.0,
         y=0.0,
         radius=radius,
         starts=starts,
         heights=heights,
-        junction=law.junction * rng.uniform(0.8, 1.2),
+        junction=te.junction * rng.uniform(0.8, 1.2),
         shapes=rng.uniform(0.4, 0.95, count),
         skews=rng.uniform(-0.45, 0.45, count),
         contrast=rng.uniform(*CONTRAST),
         tones=rng.uniform(-0.06, 0.02, count),
     )
     mean = float(rim.profile()[0].mean())
-    return replace(rim, heights=heights * (rng.uniform(*law.thickness) / mean))
+    return replace(rim, heights=heights * (rng.uniform(*te.thickness) / mean))
 
 
 def _draw_hernia(
@@ -244,7 +244,7 @@ def _draw_hernia(
 
 
 def _draw_hatched(rng: np.random.Generator, hernia: tuple[Rim, ...]) -> list[Cells]:
-    """Cells that crowd in the part outside the zona, which is seldom hollow."""
+    """Cells in the part outside the zona, which is rarely hollow."""
     filled = []
     for rim in hernia:
         count = int(rng.integers(5, 12))
@@ -261,13 +261,13 @@ def _draw_hatched(rng: np.random.Generator, hernia: tuple[Rim, ...]) -> list[Cel
 
 
 def _draw_inner(
-    rng: np.random.Generator, law: InnerLaw, wall: float, site: float
+    rng: np.random.Generator, icm: ICMRanges, wall: float, site: float
 ) -> tuple[Cells, Cells]:
     """The inner cells, attached to the wall at the angle `site`, and the clump they form."""
-    count = int(rng.integers(law.cells[0], law.cells[1], endpoint=True))
-    size = rng.uniform(*law.size)
-    places = _sunflower(rng, count, law.spacing * size, law.spread)
-    extent = law.spacing * size * math.sqrt(count)
+    count = int(rng.integers(icm.cells[0], icm.cells[1], endpoint=True))
+    size = rng.uniform(*icm.size)
+    places = _sunflower(rng, count, icm.spacing * size, icm.spread)
+    extent = icm.spacing * size * math.sqrt(count)
     across = rng.uniform(0.8, 1.05)
     deep = wall - extent * across * 0.9
     radial = np.minimum(deep + places[:, 0] * across, wall - size * 0.6)
@@ -281,12 +281,12 @@ def _draw_inner(
     )
     middle = 1 - (places**2).sum(axis=1) / max(extent**2, 1e-6)
     contrast = rng.uniform(*CONTRAST)
-    swell = contrast * (1 - law.fusion) * (0.9 + 0.5 * np.clip(middle, 0, 1))
+    swell = contrast * (1 - icm.fusion) * (0.9 + 0.5 * np.clip(middle, 0, 1))
     cells = replace(cells, height=cells.height * swell)
-    if not law.fusion:
+    if not icm.fusion:
         return cells, Cells.none()
     wide, deep_half = extent / across + size, extent * across + size
-    height = contrast * law.fusion * 1.3 * min(wide, deep_half)
+    height = contrast * icm.fusion * 1.3 * min(wide, deep_half)
     ellipse = [*_polar(site, deep), wide, deep_half, site + math.pi / 2, height, 0.0]
     return cells, Cells(*np.array(ellipse)[:, None])
 

@@ -1,4 +1,4 @@
-"""How the pictures of a set of phantoms are shared out to embryos, block by block."""
+"""Distribution of the pictures of a set of phantoms over embryos, block by block."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from blastogan.grades import CLASSES
 from blastogan.phantoms.streams import Stream, generator
 
 
-class BlockLaw(NamedTuple):
-    """How pictures and embryos of a block are shared out.
+class BlockPlan(NamedTuple):
+    """Numbers of pictures and embryos of a block.
 
     Attributes:
         pictures: Pictures of each class in a round.
@@ -48,40 +48,40 @@ class Layout(NamedTuple):
     number: list[int]
 
 
-def draw_layout(law: BlockLaw, seed: int, number: int) -> Layout:
-    """Share out the pictures of a block.
+def draw_layout(plan: BlockPlan, seed: int, number: int) -> Layout:
+    """Distribute the pictures of a block over embryos and shuffle the embryos.
 
     Args:
-        law: How.
+        plan: Pictures by class, shots and planes.
         seed: Seed of the set.
         number: Number of the block.
     """
     rng = generator(seed, number, Stream.PLAN)
-    shares = [_shares(rng, law, pictures) for pictures in law.pictures.values()]
-    kind = np.repeat([CLASSES.index(name) for name in law.pictures], [len(own) for own in shares])
-    # what `permutation` makes of a seed may differ between releases of numpy
-    order = np.argsort(rng.random((law.rounds, len(kind))), axis=1, kind="stable").ravel()
+    shares = [_shares(rng, plan, pictures) for pictures in plan.pictures.values()]
+    kind = np.repeat([CLASSES.index(name) for name in plan.pictures], [len(own) for own in shares])
+    # the result of `permutation` may differ between releases of numpy
+    order = np.argsort(rng.random((plan.rounds, len(kind))), axis=1, kind="stable").ravel()
     share = np.concatenate(shares)[order]
     before = np.cumsum(share) - share
     return Layout(
         kind=kind[order].tolist(),
         embryo=np.repeat(np.arange(len(order)), share).tolist(),
-        number=(np.arange(law.size) - np.repeat(before, share)).tolist(),
+        number=(np.arange(plan.size) - np.repeat(before, share)).tolist(),
     )
 
 
-def _shares(rng: np.random.Generator, law: BlockLaw, pictures: int) -> NDArray[np.int64]:
-    """Pictures of each embryo of a class, (E,); the last may lack some."""
-    steps = np.cumsum(law.shots)
-    draws = rng.random(math.ceil(pictures / law.planes))
+def _shares(rng: np.random.Generator, plan: BlockPlan, pictures: int) -> NDArray[np.int64]:
+    """Pictures of each embryo of a class, (E,); the last embryo may have fewer."""
+    steps = np.cumsum(plan.shots)
+    draws = rng.random(math.ceil(pictures / plan.planes))
     shots = 1 + np.searchsorted(steps / steps[-1], draws, side="right")
-    upto = np.minimum(np.cumsum(shots * law.planes), pictures)
+    upto = np.minimum(np.cumsum(shots * plan.planes), pictures)
     return np.diff(upto[: np.searchsorted(upto, pictures) + 1], prepend=0)
 
 
 def embryo_numbers(seed: int, embryos: range) -> NDArray[np.float64]:
     """The first three numbers of the generator of `Stream.GRADE` of each embryo, (E, 3)."""
-    # making a generator costs more than all else; one is set to the start of each stream instead
+    # making a generator is the most expensive part: set one to the start of each stream instead
     bits = generator(seed, embryos.start, Stream.GRADE).bit_generator
     start, rng = bits.state, np.random.Generator(bits)
     numbers = np.empty((len(embryos), 3))

@@ -1,7 +1,7 @@
-"""The grid that phantoms are drawn on, and the few shapes that they are drawn of.
+"""The grid that phantoms are drawn on, and its drawing primitives.
 
-Only operations that every processor rounds alike are used on pixels (the four rules of
-arithmetic, square roots, comparisons, look-ups), so that a picture does not depend on the machine.
+Pixels go only through operations that every processor rounds alike (basic arithmetic, square
+roots, comparisons, table look-ups), so that a picture does not depend on the machine.
 """
 
 from __future__ import annotations
@@ -161,9 +161,9 @@ def around(values: Doubles, turn: NDArray[np.intp]) -> Floats:
 
 
 def blurred(image: Floats, sigma: float) -> Floats:
-    """Convolution with a kernel of standard deviation `sigma` points, close to a Gaussian's.
+    """Near-Gaussian blur with a standard deviation of `sigma` points.
 
-    Kernels (w, 1 - 2 w, w) follow one another at doubling distances; the border is continued.
+    Kernels (w, 1 - 2 w, w) are applied at doubling distances; the border is extended.
     """
     left, step = sigma * sigma, 1
     while left > 1e-4 and step < min(image.shape):
@@ -190,7 +190,7 @@ def _spread(image: Floats, step: int, weight: np.float32, axis: int) -> Floats:
 
 
 class Clump:
-    """Cells over one another: the highest is seen at each point.
+    """Overlapping cells: at each point the highest is visible.
 
     Attributes:
         depth: Distance to the nearest outline, positive within a cell.

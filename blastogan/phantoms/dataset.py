@@ -1,4 +1,4 @@
-"""Phantoms as a data set, each drawn when it is asked for."""
+"""Phantoms as a data set, each drawn on access."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from blastogan.phantoms.view import Framing
 from blastogan.utils.workers import ignore_interrupt, unchanged
 
 FEW = 200
-"""Pictures that are drawn before other processes would have started."""
+"""Sets of at most so many pictures are drawn faster than worker processes start."""
 
 
 class PhantomDataset(Dataset[dict[str, Any]]):
     """Phantoms for a `DataLoader`, without files.
 
-    Picture n is a pure function of the settings and n, and under ``study`` and ``balanced`` not of
-    `count`; see `PhantomPlan` for which picture it is.
+    Picture n is a pure function of the settings and n, and with ``study`` and ``balanced``
+    independent of `count`; see `PhantomPlan` for its contents.
 
     An item is a mapping of
 
@@ -44,13 +44,13 @@ class PhantomDataset(Dataset[dict[str, Any]]):
     - ``masks`` if asked for: uint8 ``(4, R, R)``, 0 or 255, in the order of `MASKS`.
 
     Args:
-        count: As of `PhantomPlan`.
-        counts: As of `PhantomPlan`.
+        count: See `PhantomPlan`.
+        counts: See `PhantomPlan`.
         seed: Seed of the set.
         resolution: Side of the pictures in pixels, 16 to 512.
         planes: Focal planes of a shot, 1 to 7.
         style: Optics of the microscope.
-        clinic: Which clinic's microscope.
+        clinic: The clinic whose microscope is drawn.
         framing: ``embryo`` centres the embryo, ``well`` shows the well.
         masks: Whether items have masks.
 
@@ -58,7 +58,7 @@ class PhantomDataset(Dataset[dict[str, Any]]):
         views: The `PhantomPlan`.
 
     Raises:
-        ProblemList: If settings cannot be; all are listed.
+        ProblemList: If settings are invalid; lists all problems.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class PhantomDataset(Dataset[dict[str, Any]]):
         return self.views.seed
 
     def settings(self) -> dict[str, Any]:
-        """The arguments that make an equal set, as plain values."""
+        """Arguments that give an equal set, as plain values."""
         own = {name: getattr(self, name) for name in ("resolution", "framing", "masks")}
         return {**self.views.settings(), **own}
 
@@ -135,17 +135,17 @@ class PhantomDataset(Dataset[dict[str, Any]]):
 
 
 def picture_name(number: int) -> str:
-    """What picture `number` of a set is called."""
+    """Name of picture `number` of a set."""
     return f"phantom-{number:06d}"
 
 
 def embryo_name(number: int) -> str:
-    """What embryo `number` of a set is called."""
+    """Name of embryo `number` of a set."""
     return f"phantom-embryo-{number:05d}"
 
 
 def render_phantoms(phantoms: PhantomDataset, channels: int, num_workers: int) -> Tensor:
-    """Draw all phantoms of a set in several processes.
+    """Draw all phantoms of a set, with worker processes if there are many.
 
     Returns:
         uint8 ``(N, channels, R, R)``, the same for any number of processes.
@@ -161,16 +161,16 @@ def loader_of(items: Dataset[Any], num_workers: int) -> DataLoader[Any]:
         items,
         batch_size=None,
         num_workers=num_workers,
-        # arrays go through a pipe; tensors would need shared memory, which containers are short of
+        # arrays go through a pipe; tensors need shared memory, which is scarce in containers
         collate_fn=unchanged,
         worker_init_fn=ignore_interrupt,
-        # without one of its own, the loader draws its seed from the global generator
+        # without its own generator, the loader draws its seed from the global one
         generator=torch.Generator(),
     )
 
 
 class _Pictures(Dataset[NDArray[np.uint8]]):
-    """The pictures of a set alone."""
+    """The pictures of a set without labels."""
 
     def __init__(self, phantoms: PhantomDataset) -> None:
         self._phantoms = phantoms
@@ -183,7 +183,7 @@ class _Pictures(Dataset[NDArray[np.uint8]]):
 
 
 def _problems(attempt: Callable[[], object]) -> list[str]:
-    """What an attempt is refused for."""
+    """Problems that an attempt raises."""
     try:
         attempt()
     except ProblemList as error:

@@ -21,18 +21,18 @@ GRAIN = 0.024
 
 
 def reach_of(anatomy: Anatomy) -> float:
-    """How far from its centre an embryo is seen."""
+    """Distance from its centre within which an embryo is visible."""
     return max([1.22, *(math.hypot(rim.x, rim.y) + 1.1 * rim.radius for rim in anatomy.rims)])
 
 
 @dataclass
 class Layer:
-    """What lies at one depth.
+    """The parts at one depth.
 
     Attributes:
         depth: Height over the middle of the embryo, in embryo units.
         height: Optical thickness, (height, width).
-        tone: Grey that it adds, negative where it takes light.
+        tone: Grey that it adds; negative where it absorbs light.
     """
 
     depth: float
@@ -42,7 +42,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Regions:
-    """Coverage of the parts of an embryo, 0 to 1, none above another, each (height, width).
+    """Coverage of the parts of an embryo, 0 to 1, disjoint, each (height, width).
 
     Attributes:
         zona: Zona pellucida.
@@ -58,7 +58,7 @@ class Regions:
 
 
 class Embryo:
-    """An embryo on a canvas: where its parts are, and what they look like.
+    """An embryo on a canvas: the coverage of its parts, and their appearance.
 
     Args:
         canvas: The grid.
@@ -92,7 +92,7 @@ class Embryo:
         return Regions(zona=self.zona * (1 - np.maximum(te, inside)), te=te, icm=icm, cavity=cavity)
 
     def layers(self, sheet_sigmas: Sequence[float], depth: float) -> list[Layer]:
-        """What it looks like.
+        """Optical thickness and grey of the embryo, by depth.
 
         Args:
             sheet_sigmas: Blur of the lower and upper trophectoderm, in embryo units.

@@ -16,14 +16,14 @@ from blastogan.phantoms.pose import Pose, Well
 from blastogan.phantoms.styles import Style
 
 DEFOCUS = 0.042
-"""Blur of what lies one embryo unit out of focus, in embryo units."""
+"""Blur of an object one embryo unit out of focus, in embryo units."""
 
 CAMERA = 512
 """Side of the camera's picture, at which its JPEG is compressed."""
 
 
 def blur_of(style: Style, distance: float) -> float:
-    """Standard deviation of the blur of what lies `distance` out of focus, in embryo units."""
+    """Standard deviation of the blur at `distance` out of focus, in embryo units."""
     return math.hypot(style.softness, DEFOCUS * distance)
 
 
@@ -99,7 +99,7 @@ def _lookup(lattice: Floats, rows: Floats, columns: Floats) -> Floats:
 
 
 def photograph(picture: Floats, style: Style, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What the camera makes of the light: vignette, noise, and its JPEG.
+    """The picture that the camera takes: vignette, noise and JPEG compression.
 
     Args:
         picture: Light, (R, R).
@@ -110,7 +110,7 @@ def photograph(picture: Floats, style: Style, rng: np.random.Generator) -> NDArr
     axis = ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
     corner = axis[None, :] * axis[None, :] + axis[:, None] * axis[:, None]
     light = picture * (1 - np.float32(style.vignette * 0.5) * corner)
-    # pixels that gather more light are less noisy: the mean of several has the same law
+    # larger pixels gather more light and are less noisy, as the mean of several small ones is
     noise = rng.standard_normal((size, size), dtype=np.float32)
     light += noise * np.float32(style.noise * size / 256)
     grey = np.clip(light * 255 + np.float32(0.5), 0, 255).astype(np.uint8)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from blastogan.phantoms.laws import Span
+from blastogan.phantoms.ranges import Span
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -31,7 +31,7 @@ class Cells:
         across: Half length across it.
         angle: Direction of the long axis.
         height: Optical thickness in the middle.
-        tone: Grey that it adds, negative where it takes light.
+        tone: Grey that it adds; negative where it absorbs light.
     """
 
     x: Doubles

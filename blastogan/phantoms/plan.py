@@ -1,4 +1,4 @@
-"""What picture number n of a set of phantoms shows: embryo, grade, shot, focal plane, clinic."""
+"""Contents of picture n of a set of phantoms: embryo, grade, shot, focal plane and clinic."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import CLASSES, Grade, parse_class_counts
-from blastogan.phantoms.blocks import BlockLaw, draw_layout, embryo_numbers
-from blastogan.phantoms.laws import (
-    EXPANSION_LAW,
+from blastogan.phantoms.blocks import BlockPlan, draw_layout, embryo_numbers
+from blastogan.phantoms.ranges import (
+    EXPANSION_FREQUENCIES,
     IMAGES_PER_EMBRYO,
     PLANE_STEP,
     STUDY_COUNTS,
@@ -30,21 +30,21 @@ PhantomClinic = Literal["1", "2", "mixed"]
 """Which of the two clinics of a style; ``mixed``: each embryo has one of them."""
 
 PLANES = (1, 7)
-"""Fewest and most focal planes of a shot."""
+"""Smallest and largest number of focal planes of a shot."""
 
-LAWS = ("study", "balanced")
-"""Laws of the classes by name."""
+NAMED_COUNTS = ("study", "balanced")
+"""Class distributions that have a name."""
 
 DEFAULT_COUNT = sum(STUDY_COUNTS.values())
-"""Pictures of a set of which nothing says how many there are, as in the study."""
+"""Default number of pictures: that of the study."""
 
 
 class PhantomPlan(Sequence[View]):
-    """What each picture of a set shows. No picture is drawn.
+    """Contents of each picture of a set, as a sequence of views; nothing is drawn.
 
-    Except under explicit counts, what picture n shows does not depend on how many there are: a
-    larger set begins with the smaller one. Pictures of one embryo lie one after another, all
-    planes of a shot, then the next shot.
+    Unless counts are explicit, picture n does not depend on the size of the set: a larger set
+    begins with the smaller one. Pictures of one embryo are consecutive: all planes of a shot, then
+    the next shot.
 
     Args:
         count: Number of pictures; by default 3,800, or the sum of explicit counts.
@@ -58,7 +58,7 @@ class PhantomPlan(Sequence[View]):
         clinic: Which clinic's microscope.
 
     Raises:
-        ProblemList: If settings cannot be; all are listed.
+        ProblemList: If settings are invalid; lists all problems.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class PhantomPlan(Sequence[View]):
         ]
         if problems:
             raise phantom_problems(problems)
-        self._law = _law(counts, planes)
-        total = DEFAULT_COUNT if counts in LAWS else self._law.size
+        self._plan = _block_plan(counts, planes)
+        total = DEFAULT_COUNT if counts in NAMED_COUNTS else self._plan.size
         self._count = total if count is None else operator.index(count)
         self.seed = operator.index(seed)
-        self.counts = counts if counts in LAWS else _written(self._law.pictures)
+        self.counts = counts if counts in NAMED_COUNTS else _written(self._plan.pictures)
         self.planes = operator.index(planes)
         self.style: PhantomStyle = style
         self.clinic: PhantomClinic = clinic
@@ -92,7 +92,7 @@ class PhantomPlan(Sequence[View]):
     @property
     def grows(self) -> bool:
         """Whether a larger set of otherwise equal settings begins with this one."""
-        return self.counts in LAWS
+        return self.counts in NAMED_COUNTS
 
     def __len__(self) -> int:
         return self._count
@@ -127,7 +127,7 @@ class PhantomPlan(Sequence[View]):
         return {"count": len(self), **{name: getattr(self, name) for name in names}}
 
     def _view(self, n: int) -> View:
-        number, place = divmod(n, self._law.size)
+        number, place = divmod(n, self._plan.size)
         block = self._block(number)
         embryo = block.embryos[block.embryo[place]]
         shot, plane = divmod(block.number[place], self.planes)
@@ -137,7 +137,7 @@ class PhantomPlan(Sequence[View]):
     def _block(self, number: int) -> _Block:
         while len(self._blocks) <= number:
             first = self._blocks[-1].embryos[-1].number + 1 if self._blocks else 0
-            layout = draw_layout(self._law, self.seed, len(self._blocks))
+            layout = draw_layout(self._plan, self.seed, len(self._blocks))
             numbers = embryo_numbers(self.seed, range(first, first + len(layout.kind)))
             embryos = map(self._embryo, itertools.count(first), layout.kind, numbers.tolist())
             self._blocks.append(_Block(list(embryos), layout.embryo, layout.number))
@@ -171,51 +171,51 @@ class _Block(NamedTuple):
     number: list[int]
 
 
-def _law(counts: str, planes: int) -> BlockLaw:
+def _block_plan(counts: str, planes: int) -> BlockPlan:
     if counts == "study":
-        return BlockLaw(STUDY_COUNTS, tuple(IMAGES_PER_EMBRYO.values()), planes)
+        return BlockPlan(STUDY_COUNTS, tuple(IMAGES_PER_EMBRYO.values()), planes)
     if counts == "balanced":
-        # a hundred rounds, since a block of one would cost more than its ten embryos
-        return BlockLaw(dict.fromkeys(CLASSES, planes), (1.0,), planes, rounds=100)
-    return BlockLaw(parse_class_counts(counts), (1.0,), planes)
+        # a hundred rounds, as a block has a fixed cost
+        return BlockPlan(dict.fromkeys(CLASSES, planes), (1.0,), planes, rounds=100)
+    return BlockPlan(parse_class_counts(counts), (1.0,), planes)
 
 
-_EXPANSIONS = tuple(EXPANSION_LAW)
-_EXPANSION_STEPS = tuple(itertools.accumulate(EXPANSION_LAW.values()))
+_EXPANSIONS = tuple(EXPANSION_FREQUENCIES)
+_EXPANSION_STEPS = tuple(itertools.accumulate(EXPANSION_FREQUENCIES.values()))
 
 
 def _expansion(number: float) -> int:
-    # the last step may be a little less than 1
+    # rounding may leave the last step a little below 1
     return _EXPANSIONS[bisect.bisect_right(_EXPANSION_STEPS[:-1], number * _EXPANSION_STEPS[-1])]
 
 
-@lru_cache(maxsize=len(CLASSES) * len(EXPANSION_LAW))
+@lru_cache(maxsize=len(CLASSES) * len(EXPANSION_FREQUENCIES))
 def _grade(kind: int, expansion: int) -> Grade:
     name = CLASSES[kind]
     return Grade(name[0], name[1], expansion=expansion)
 
 
 def _written(pictures: Mapping[str, int]) -> str:
-    """Explicit counts in one spelling, so that equal ones are equal texts."""
+    """Explicit counts in a canonical spelling."""
     return ",".join(f"{name}:{number}" for name, number in pictures.items())
 
 
 def phantom_problems(problems: Sequence[str]) -> ProblemList:
-    """The error about settings of phantoms that cannot be."""
-    remedy = "Set them so; blastogan phantom --help tells what each means."
+    """The error for invalid settings of phantoms."""
+    remedy = "blastogan phantom --help explains each setting."
     return ProblemList("phantoms cannot be drawn with these settings", problems, remedy)
 
 
-def is_whole(value: object) -> bool:
+def is_integer(value: object) -> bool:
     """Whether a value is an integer, of Python or of numpy."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _number_problems(seed: int, planes: int) -> Iterator[str]:
-    if not (is_whole(seed) and 0 <= seed < 2**64):
+    if not (is_integer(seed) and 0 <= seed < 2**64):
         yield f"seed of phantoms is {seed!r}: expected 0 to 2**64 - 1"
     least, most = PLANES
-    if not (is_whole(planes) and least <= planes <= most):
+    if not (is_integer(planes) and least <= planes <= most):
         yield f"planes is {planes!r}: expected a whole number from {least} to {most}"
 
 
@@ -228,16 +228,16 @@ def _choice_problems(style: str, clinic: str) -> Iterator[str]:
 
 
 def _count_problems(count: int | None, counts: str) -> Iterator[str]:
-    if count is not None and not (is_whole(count) and count >= 1):
+    if count is not None and not (is_integer(count) and count >= 1):
         yield f"count of phantoms is {count!r}: expected a whole number of 1 or more"
         count = None
-    if counts in LAWS:
+    if counts in NAMED_COUNTS:
         return
     if not isinstance(counts, str):
         yield f"counts is {counts!r}: expected a text"
         return
     try:
-        total = sum(parse_class_counts(counts, LAWS, "counts").values())
+        total = sum(parse_class_counts(counts, NAMED_COUNTS, "counts").values())
     except UserError as error:
         yield str(error)
         return

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blastogan.phantoms.laws import (
+from blastogan.phantoms.parts import Cells, Floats, round_cells
+from blastogan.phantoms.ranges import (
     EMBRYO_CENTRE,
     EMBRYO_RADIUS,
     NEIGHBOUR,
@@ -15,7 +16,6 @@ from blastogan.phantoms.laws import (
     WELL_RADIUS,
     WELL_SHARE,
 )
-from blastogan.phantoms.parts import Cells, Floats, round_cells
 from blastogan.phantoms.styles import Style
 from blastogan.phantoms.view import Framing
 

@@ -17,10 +17,10 @@ from blastogan.errors import UserError
 from blastogan.phantoms.anatomy import Anatomy, draw_anatomy
 from blastogan.phantoms.canvas import Canvas, Clump
 from blastogan.phantoms.drawing import Embryo, Layer, reach_of
-from blastogan.phantoms.laws import MICROMETRES
 from blastogan.phantoms.optics import add_well, blur_of, floor, photograph, seen
 from blastogan.phantoms.parts import Floats
 from blastogan.phantoms.pose import Pose, draw_pose
+from blastogan.phantoms.ranges import MICROMETRES
 from blastogan.phantoms.streams import Stream, generator
 from blastogan.phantoms.styles import CLINICS
 from blastogan.phantoms.view import Framing, View
@@ -89,7 +89,7 @@ class Scene:
     Args:
         seed: Seed of the set.
         view: What is looked at.
-        framing: As of `render_phantom`.
+        framing: See `render_phantom`.
     """
 
     def __init__(self, seed: int, view: View, framing: Framing) -> None:

@@ -1,4 +1,4 @@
-"""Looks of microscopes, and the clinics that own them."""
+"""Appearance of microscopes, and the clinics that own them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from blastogan.phantoms.laws import Span
+from blastogan.phantoms.ranges import Span
 
 Optics = Literal["hoffman", "dic", "brightfield"]
 
@@ -15,7 +15,7 @@ STYLES: tuple[Optics, ...] = ("hoffman", "dic", "brightfield")
 
 @dataclass(frozen=True)
 class Style:
-    """Look of one clinic's microscope. Grey is a share of the camera's range, 0 to 1.
+    """Appearance of pictures from one clinic's microscope. Grey is 0 to 1 of the camera's range.
 
     Attributes:
         optics: Hoffman modulation contrast and DIC turn the slope of the specimen into grey, DIC

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from blastogan.phantoms.anatomy import Anatomy
 from blastogan.phantoms.canvas import Canvas
 from blastogan.phantoms.drawing import Embryo, reach_of
-from blastogan.phantoms.laws import MICROMETRES
 from blastogan.phantoms.parts import Floats
 from blastogan.phantoms.pose import Pose
+from blastogan.phantoms.ranges import MICROMETRES
 from blastogan.phantoms.rendering import (
     SUPERSAMPLING,
     anatomy_of,
@@ -66,7 +66,7 @@ def phantom_truth(
 
 
 def phantom_numbers(seed: int, view: View, framing: Framing = "embryo") -> dict[str, float]:
-    """What is true of a picture in numbers, without drawing anything.
+    """Ground truth of a picture in numbers; nothing is drawn.
 
     Returns:
         ``x``, ``y``, ``radius``: centre and outer radius of the embryo as shares of the frame, 0

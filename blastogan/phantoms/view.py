@@ -1,4 +1,4 @@
-"""A view: what one picture of a phantom shows."""
+"""A view: the contents of one picture of a phantom."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Framing = Literal["embryo", "well"]
 
 @dataclass(frozen=True)
 class View:
-    """One picture of a phantom embryo, to be taken.
+    """One picture to be taken of a phantom embryo.
 
     Attributes:
         embryo: Number of the embryo in its set.
         grade: Its grade, with the expansion.
-        shot: Number of the shot: the same embryo turned, moved and lit anew.
+        shot: Number of the shot: the same embryo, with another orientation, position and light.
         plane: Number of the focal plane, lowest first.
         focus: Height of the focal plane over the middle of the embryo, in micrometres.
         clinic: Name of the clinic whose microscope it is, one of `CLINICS`.

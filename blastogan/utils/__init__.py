@@ -1,1 +1,1 @@
-"""Plain helpers that know nothing of GANs."""
+"""Plain helpers that know nothing about GANs."""

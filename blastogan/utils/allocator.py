@@ -1,4 +1,4 @@
-"""The C library's memory allocator, told to keep what it has."""
+"""Settings of the C library's memory allocator."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 def keep_freed_memory() -> bool:
     """Make glibc keep freed memory for the next tensor instead of returning it to the system.
 
-    Training on a CPU frees and asks for the same large blocks at every step; to have the kernel
-    clear their pages each time costs a tenth of the step at 32x32 and more above. To be called
-    before large blocks are in use.
+    Training on a CPU frees and allocates the same large blocks in every step; clearing their pages
+    each time costs a tenth of a step at 32x32, and more above. Call it before large blocks are in
+    use.
 
     Returns:
-        Whether the allocator took the settings; false where there is no glibc.
+        Whether the allocator accepted the settings; false without glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

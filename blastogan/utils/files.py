@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
-"""No room, a file above the limit of its size, a quota that is used up."""
+"""Errors of a full disk, a file above its size limit, and an exhausted quota."""
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have errors of a disk say which file they met, which a failed write does not."""
+    """Add the file name to disk errors, which a failed write does not have."""
     try:
         yield
     except OSError as error:
@@ -28,19 +28,18 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a path to write to, and put what was written there in the place of `path` at the end.
+    """Yield a temporary path that replaces `path` atomically at the end.
 
-    At every moment the old or the new file is whole. If the body fails, the old one stays, and
-    what was written so far is removed. Folders are made as needed.
+    At every moment either the old or the new file is there, complete. If the body fails, the old
+    file stays and the temporary one is removed. Missing folders are created.
 
     Args:
         path: The file.
-        durable: Whether that is to hold when the power fails, too, for which the disk is waited
-            for; a set of many small files would be slow.
+        durable: Also survive a power failure, by waiting for the disk; slow for many small files.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # processes that write the same file do not write into each other's part
+    # processes that write the same file use different temporary ones
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with naming(path):
@@ -51,7 +50,7 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def put_in_place(part: Path, path: Path, *, durable: bool = True) -> None:
-    """Let a finished file take the place of another, on the disk before it does, if `durable`."""
+    """Replace `path` by a finished file, which is flushed to the disk first if `durable`."""
     if durable:
         flush_to_disk(part)
     part.replace(path)
@@ -60,10 +59,10 @@ def put_in_place(part: Path, path: Path, *, durable: bool = True) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk; where that can be asked for."""
+    """Wait until a file, or the entries of a folder, are on the disk, if the system can."""
     is_folder = path.is_dir()
     try:
-        # Windows flushes what can be written only, and opens no folders
+        # Windows flushes writable files only, and cannot open folders
         descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     except OSError:
         if is_folder:
@@ -79,13 +78,13 @@ def flush_to_disk(path: Path) -> None:
 
 
 def atomic_copy(source: Path, target: Path) -> None:
-    """Copy a file, whole or not at all."""
+    """Copy a file atomically."""
     with atomic_write(target) as part:
         shutil.copyfile(source, part)
 
 
 def atomic_link(source: Path, target: Path) -> None:
-    """Give a file a second name, replacing what had it; where that cannot be, copy it."""
+    """Hard-link a file to another name, replacing that; copy it where links are not supported."""
     link = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         with suppress(FileNotFoundError):
@@ -95,18 +94,18 @@ def atomic_link(source: Path, target: Path) -> None:
     except OSError:
         atomic_copy(source, target)
     finally:
-        # where both are names of one file already, replacing does nothing
+        # replacing does nothing if both are already names of one file
         link.unlink(missing_ok=True)
 
 
 def write_json(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write plain values as JSON, whole or not at all."""
+    """Write plain values as JSON, atomically."""
     with atomic_write(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def unused_file(path: Path) -> Path:
-    """A file that does not exist: `path`, else with a number before its suffix."""
+    """A path that does not exist: `path` itself, or with a number before its suffix."""
     number, found = 1, path
     while found.exists():
         number += 1

@@ -1,4 +1,4 @@
-"""Seeds that depend on nothing but their keys."""
+"""Seeds derived from keys."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ def image_sheet(
 
     Args:
         images: uint8 ``(N, C, R, R)``, C 1 or 3.
-        columns: Images to a row.
-        caption: Says what the images are; generated ones and phantoms are to be called so.
+        columns: Images per row.
+        caption: What the images are; call generated images and phantoms by these names.
         titles: One per column.
-        tile: Least side of an image in the sheet in pixels; smaller images are enlarged by a
-            whole factor, pixels kept.
+        tile: Smallest side of an image in the sheet in pixels; smaller images are enlarged by an
+            integer factor, without interpolation.
         gap: Space between images in pixels.
 
     Returns:
@@ -43,7 +43,7 @@ def image_sheet(
     side = images.shape[-1] * factor
     rows = -(-len(images) // columns)
     top = 22 + (18 if titles else 0)
-    # few columns are narrower than what is said of them
+    # few columns may be narrower than the caption
     width = max(columns * (side + gap), int(np.ceil(font.getlength(caption))) + gap) + gap
     sheet = Image.new("RGB", (width, top + rows * (side + gap) + gap), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -59,7 +59,7 @@ def image_sheet(
 
 
 def to_hwc(image: Tensor) -> NDArray[np.uint8]:
-    """Array ``(H, W)`` or ``(H, W, 3)`` of an image uint8 ``(C, H, W)``, as files want it."""
+    """Array ``(H, W)`` or ``(H, W, 3)`` of an image uint8 ``(C, H, W)``, as image files have it."""
     array = image.cpu().numpy()
     return array[0] if array.shape[0] == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
 

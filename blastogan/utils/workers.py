@@ -20,5 +20,5 @@ def ignore_interrupt(_worker: int) -> None:
 
 
 def unchanged(delivered: Any) -> Any:
-    """Collate function for data sets whose items are delivered as they are."""
+    """Collate function that leaves items unchanged."""
     return delivered

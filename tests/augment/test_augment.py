@@ -118,8 +118,8 @@ def test_quarter_turns_come_as_often_as_asked_in_all_directions(p, share):
 
 @pytest.mark.parametrize("p", [0.3, 1.0])
 def test_one_or_both_rotations_come_as_often_as_one_operation(p):
-    chance = OperationGates(draws(4000), torch.tensor(p), ("rotate", "rotate again"))
-    matrices = random_map(chance, {"rotate": 1.0}, 4000, 32)
+    gates = OperationGates(draws(4000), torch.tensor(p), ("rotate", "rotate again"))
+    matrices = random_map(gates, {"rotate": 1.0}, 4000, 32)
     moved = (matrices != torch.eye(3)).any(2).any(1).float().mean().item()
     assert moved == pytest.approx(p, abs=0.03)
     lengths = matrices[:, :2, :2].det()
@@ -141,8 +141,8 @@ def test_amounts_have_the_spread_that_was_asked_for():
 def test_zoom_stretch_and_offset_have_the_spread_that_was_asked_for():
     def maps(**amplitudes):
         names = (*amplitudes, "rotate again")
-        chance = OperationGates(draws(4000), torch.tensor(1.0), names)
-        return random_map(chance, amplitudes, 4000, 32)
+        gates = OperationGates(draws(4000), torch.tensor(1.0), names)
+        return random_map(gates, amplitudes, 4000, 32)
 
     zoom = maps(scale=0.2)
     torch.testing.assert_close(zoom[:, 0, 0], zoom[:, 1, 1])
@@ -162,16 +162,16 @@ def test_light_and_colour_are_composed_in_the_order_of_the_paper():
     amplitudes = dict.fromkeys(("brightness", "contrast", "saturation"), 0.4)
     x, names = images(8, 3), tuple(amplitudes)
 
-    def chance():
+    def gates():
         return OperationGates(draws(8), torch.tensor(1.0), names)
 
-    alone = chance()
+    alone = gates()
     brighter = x + 0.4 * alone.normal("brightness", 1)[:, :, None, None]
     stronger = brighter * torch.exp2(0.4 * alone.normal("contrast", 1))[:, :, None, None]
     grey = stronger.mean(dim=1, keepdim=True)
     factor = torch.exp2(0.4 * alone.normal("saturation", 1))[:, :, None, None]
     expected = grey + factor * (stronger - grey)
-    torch.testing.assert_close(recolour(x, chance(), amplitudes), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(recolour(x, gates(), amplitudes), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_colours_of_images_on_which_nothing_takes_place_stay_to_the_bit_under_autocast():
@@ -185,8 +185,8 @@ def test_colours_of_images_on_which_nothing_takes_place_stay_to_the_bit_under_au
 
 
 def test_shifts_are_whole_pixels_and_stay_within_their_bounds():
-    chance = OperationGates(draws(500), torch.tensor(1.0), ("shift",))
-    moved = random_map(chance, {"shift": 0.125}, 500, 32)[:, :2, 2] * 16
+    gates = OperationGates(draws(500), torch.tensor(1.0), ("shift",))
+    moved = random_map(gates, {"shift": 0.125}, 500, 32)[:, :2, 2] * 16
     torch.testing.assert_close(moved, moved.round())
     assert moved.abs().max() == 4
 
@@ -202,12 +202,12 @@ def test_a_cut_out_square_is_grey_and_has_its_side():
 
 def test_bands_are_amplified_alone_and_an_expected_image_keeps_its_power():
     names = tuple(f"bands {n}" for n in range(BANDS))
-    chance = OperationGates(draws(64), torch.tensor(0.0), names)
+    gates = OperationGates(draws(64), torch.tensor(0.0), names)
     x = images(64, side=32)
-    assert torch.equal(filter_bands(x, chance, 1.0), x)
-    chance = OperationGates(draws(64), torch.tensor(1.0), names)
+    assert torch.equal(filter_bands(x, gates, 1.0), x)
+    gates = OperationGates(draws(64), torch.tensor(1.0), names)
     flat = torch.full((64, 1, 32, 32), 0.5)
-    lowest = filter_bands(flat, chance, 1.0)
+    lowest = filter_bands(flat, gates, 1.0)
     # a flat image has the lowest band only: it stays flat, at another height
     torch.testing.assert_close(lowest, lowest[:, :, :1, :1].expand_as(lowest))
     assert lowest[:, 0, 0, 0].std() > 0.05
@@ -249,8 +249,8 @@ def test_grey_images_have_no_colour_to_change():
 def test_diffaugment_moves_by_an_eighth_and_fills_with_grey():
     corner = torch.zeros(2000, 1, 32, 32)
     corner[:, :, 16, 16] = 1.0
-    chance = OperationGates(draws(2000), torch.tensor(1.0), ("translation",))
-    moved = _translated(corner, chance)[:, 0].flatten(1)
+    gates = OperationGates(draws(2000), torch.tensor(1.0), ("translation",))
+    moved = _translated(corner, gates)[:, 0].flatten(1)
     y, x = moved.argmax(1) // 32 - 16, moved.argmax(1) % 32 - 16
     for shift in (x, y):
         found, number = shift.unique(return_counts=True)

@@ -110,8 +110,8 @@ def test_pixels_are_moved_in_the_order_of_the_paper_with_the_stretch_between_rot
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_brightness_adds_is_amplified_by_contrast(channels):
     grey = torch.full((1, channels, 2, 2), 0.25)
-    chance = Fixed({"brightness": 2.0, "contrast": 1.0})
-    lit = recolour(grey, chance, {"brightness": 0.1, "contrast": 2.0})
+    gates = Fixed({"brightness": 2.0, "contrast": 1.0})
+    lit = recolour(grey, gates, {"brightness": 0.1, "contrast": 2.0})
     # 0.2 more, and then four times that
     torch.testing.assert_close(lit, torch.full_like(grey, 1.8))
 

@@ -12,7 +12,7 @@ import pytest
 from blastogan.errors import ProblemList
 from blastogan.grades import CLASSES
 from blastogan.phantoms import PhantomPlan
-from blastogan.phantoms.laws import EXPANSION_LAW, IMAGES_PER_EMBRYO, STUDY_COUNTS
+from blastogan.phantoms.ranges import EXPANSION_FREQUENCIES, IMAGES_PER_EMBRYO, STUDY_COUNTS
 from blastogan.phantoms.streams import Stream, generator
 from blastogan.phantoms.styles import CLINICS
 
@@ -124,11 +124,11 @@ def test_expansions_follow_their_law():
     views = {view.embryo: view.grade.expansion for view in PhantomPlan(7600)}
     found = Counter(views.values())
     # 0.999 quantile for three degrees of freedom
-    assert chi_square(found, EXPANSION_LAW, len(views)) < 16.3
+    assert chi_square(found, EXPANSION_FREQUENCIES, len(views)) < 16.3
     for embryo in (0, 7, max(views)):
         number = generator(0, embryo, Stream.GRADE).random()
-        steps = np.cumsum(list(EXPANSION_LAW.values()))
-        assert views[embryo] == list(EXPANSION_LAW)[int((number > steps).sum())]
+        steps = np.cumsum(list(EXPANSION_FREQUENCIES.values()))
+        assert views[embryo] == list(EXPANSION_FREQUENCIES)[int((number > steps).sum())]
 
 
 def test_styles_and_clinics_are_mixed_by_embryo():

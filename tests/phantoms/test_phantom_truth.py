@@ -7,12 +7,12 @@ import pytest
 from scipy import stats
 
 from blastogan.grades import CLASSES, Grade
-from blastogan.phantoms.laws import (
+from blastogan.phantoms.ranges import (
     EMBRYO_RADIUS,
-    EXPANSION_LAWS,
-    INNER_LAWS,
+    EXPANSION_RANGES,
+    ICM_RANGES,
     MICROMETRES,
-    RIM_LAWS,
+    TE_RANGES,
 )
 from blastogan.phantoms.rendering import anatomy_of, render_phantom
 from blastogan.phantoms.truth import MASKS, phantom_numbers, phantom_truth
@@ -112,7 +112,7 @@ def test_cavity_grows_and_zona_thins_with_expansion():
     assert zonas[-1] == 0
 
 
-@pytest.mark.parametrize(("part", "laws"), [("icm_cells", INNER_LAWS), ("te_cells", RIM_LAWS)])
+@pytest.mark.parametrize(("part", "laws"), [("icm_cells", ICM_RANGES), ("te_cells", TE_RANGES)])
 def test_letters_govern_the_number_of_cells_and_neighbours_overlap(part, laws):
     means = {}
     for letter in "ABC":
@@ -164,7 +164,7 @@ def test_size_and_zona_read_from_masks_follow_their_laws(expansion):
         radii.append(outer / 256)
         zonas.append(1 - inner / outer)
     assert stats.kstest(radii, uniform(EMBRYO_RADIUS)).pvalue > LEVEL
-    assert stats.kstest(zonas, uniform(EXPANSION_LAWS[expansion].zona)).pvalue > LEVEL
+    assert stats.kstest(zonas, uniform(EXPANSION_RANGES[expansion].zona)).pvalue > LEVEL
 
 
 @pytest.mark.parametrize("letter", "ABC")
@@ -177,7 +177,7 @@ def test_thickness_of_the_trophectoderm_read_from_masks_follows_its_law(letter):
         radius = 1 - numbers["zona"] / MICROMETRES
         area = (phantom_truth(8, shown, 256).masks["te"] > 0).sum() / unit**2
         thickness.append(radius - np.sqrt(radius**2 - area / np.pi))
-    assert stats.kstest(thickness, uniform(RIM_LAWS[letter].thickness)).pvalue > LEVEL
+    assert stats.kstest(thickness, uniform(TE_RANGES[letter].thickness)).pvalue > LEVEL
 
 
 def test_the_inner_cell_mass_may_lie_in_any_direction():

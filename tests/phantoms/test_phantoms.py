@@ -13,8 +13,8 @@ import pytest
 
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade
-from blastogan.phantoms.laws import STUDY_COUNTS
 from blastogan.phantoms.optics import compressed
+from blastogan.phantoms.ranges import STUDY_COUNTS
 from blastogan.phantoms.rendering import Scene, anatomy_of, pose_of, render_phantom
 from blastogan.phantoms.styles import CLINICS
 from blastogan.phantoms.view import View

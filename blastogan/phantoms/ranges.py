@@ -1,9 +1,9 @@
-"""Laws of phantom blastocysts: what each letter and each expansion looks like, in numbers.
+"""The numbers behind phantom blastocysts: ranges of anatomy by letter and by expansion.
 
-What they govern follows Gardner and Schoolcraft (1999). The numbers are ours, ordered by letter
-and chosen so that neighbouring letters overlap a little, as they do between embryologists.
-Lengths are in embryo units: the outer radius of the zona pellucida is 1. A span is a uniform law
-between its two ends.
+The features that a letter governs follow Gardner and Schoolcraft (1999). The numbers are ours,
+ordered by letter and chosen so that neighbouring letters overlap a little, as they do between
+embryologists. Lengths are in embryo units: the outer radius of the zona pellucida is 1. A span is
+the range of a uniform distribution.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ STUDY_COUNTS = {
 }
 """Pictures of each class in a block of 3,800: long-tailed, in the shape of public counts.
 
-The first eight stand to each other as in the silver labels of Kromp et al. (2023, Scientific Data
-10:271), where CC has none and degenerate embryos are not told apart; CC is as rare as CA here, and
-DD one picture in 33.
+The first eight are in the proportions of the silver labels of Kromp et al. (2023, Scientific Data
+10:271), which have no CC and do not label degenerate embryos; here CC is as rare as CA, and one
+picture in 33 is DD.
 """
 
 IMAGES_PER_EMBRYO = {shots: 0.66**shots for shots in range(1, 12)}
 """Weights of the numbers of shots of one embryo: 1 to 11, 2.8 on average, as in public data."""
 
-EXPANSION_LAW: dict[int, float] = {3: 0.3, 4: 0.4, 5: 0.15, 6: 0.15}
+EXPANSION_FREQUENCIES: dict[int, float] = {3: 0.3, 4: 0.4, 5: 0.15, 6: 0.15}
 """Frequency of the expansions of phantoms whose grade names none."""
 
 
-class InnerLaw(NamedTuple):
-    """How an ICM letter looks.
+class ICMRanges(NamedTuple):
+    """Appearance of an ICM letter.
 
     Attributes:
-        cells: Fewest and most inner cells.
+        cells: Smallest and largest number of inner cells.
         size: Range of the cell radius.
         spacing: Distance between neighbours in cell radii; below 1 the cells overlap.
-        spread: Standard deviation of a cell's way from its place, in cell radii.
+        spread: Standard deviation of a cell's offset from its place, in cell radii.
         fusion: Share of the thickness that belongs to the clump as a whole, not to single cells.
     """
 
@@ -62,11 +62,11 @@ class InnerLaw(NamedTuple):
     fusion: float
 
 
-class RimLaw(NamedTuple):
-    """How a TE letter looks.
+class TERanges(NamedTuple):
+    """Appearance of a TE letter.
 
     Attributes:
-        cells: Fewest and most cells seen edge-on in the rim.
+        cells: Smallest and largest number of cells seen edge-on in the rim.
         thickness: Range of the mean thickness of the rim.
         junction: Thickness between two cells as a share of that in their middle.
         unevenness: Standard deviation of the logarithm of the widths of the cells.
@@ -80,8 +80,8 @@ class RimLaw(NamedTuple):
     variety: float
 
 
-class ExpansionLaw(NamedTuple):
-    """How an expansion looks.
+class ExpansionRanges(NamedTuple):
+    """Appearance of an expansion.
 
     Attributes:
         zona: Range of the thickness of the zona pellucida.
@@ -96,48 +96,48 @@ class ExpansionLaw(NamedTuple):
     hernia: Span | None = None
 
 
-INNER_LAWS = {
-    "A": InnerLaw((19, 30), (0.095, 0.115), spacing=0.72, spread=0.12, fusion=0.6),
-    "B": InnerLaw((9, 20), (0.085, 0.11), spacing=0.98, spread=0.28, fusion=0.25),
-    "C": InnerLaw((2, 10), (0.065, 0.09), spacing=1.7, spread=0.7, fusion=0.0),
+ICM_RANGES = {
+    "A": ICMRanges((19, 30), (0.095, 0.115), spacing=0.72, spread=0.12, fusion=0.6),
+    "B": ICMRanges((9, 20), (0.085, 0.11), spacing=0.98, spread=0.28, fusion=0.25),
+    "C": ICMRanges((2, 10), (0.065, 0.09), spacing=1.7, spread=0.7, fusion=0.0),
 }
-"""Law of each ICM letter; D has no inner cells, only `FRAGMENTS`."""
+"""Ranges of each ICM letter; D has no inner cells, only `FRAGMENTS`."""
 
-RIM_LAWS = {
-    "A": RimLaw((18, 28), thickness=(0.115, 0.15), junction=0.5, unevenness=0.18, variety=0.16),
-    "B": RimLaw((11, 19), thickness=(0.08, 0.125), junction=0.25, unevenness=0.28, variety=0.24),
-    "C": RimLaw((4, 12), thickness=(0.035, 0.085), junction=0.08, unevenness=0.42, variety=0.4),
+TE_RANGES = {
+    "A": TERanges((18, 28), thickness=(0.115, 0.15), junction=0.5, unevenness=0.18, variety=0.16),
+    "B": TERanges((11, 19), thickness=(0.08, 0.125), junction=0.25, unevenness=0.28, variety=0.24),
+    "C": TERanges((4, 12), thickness=(0.035, 0.085), junction=0.08, unevenness=0.42, variety=0.4),
 }
-"""Law of each TE letter; D has no rim."""
+"""Ranges of each TE letter; D has no rim."""
 
-EXPANSION_LAWS = {
-    1: ExpansionLaw(zona=(0.15, 0.18), gap=(0.01, 0.03), cavity=0.42),
-    2: ExpansionLaw(zona=(0.13, 0.16), gap=(0.005, 0.02), cavity=0.62),
-    3: ExpansionLaw(zona=(0.1, 0.13), gap=(0.0, 0.015), cavity=1.0),
-    4: ExpansionLaw(zona=(0.06, 0.085), gap=(0.0, 0.0), cavity=1.0),
-    5: ExpansionLaw(zona=(0.045, 0.06), gap=(0.0, 0.0), cavity=1.0, hernia=(0.2, 0.42)),
-    6: ExpansionLaw(zona=(0.0, 0.0), gap=(0.0, 0.0), cavity=1.0),
+EXPANSION_RANGES = {
+    1: ExpansionRanges(zona=(0.15, 0.18), gap=(0.01, 0.03), cavity=0.42),
+    2: ExpansionRanges(zona=(0.13, 0.16), gap=(0.005, 0.02), cavity=0.62),
+    3: ExpansionRanges(zona=(0.1, 0.13), gap=(0.0, 0.015), cavity=1.0),
+    4: ExpansionRanges(zona=(0.06, 0.085), gap=(0.0, 0.0), cavity=1.0),
+    5: ExpansionRanges(zona=(0.045, 0.06), gap=(0.0, 0.0), cavity=1.0, hernia=(0.2, 0.42)),
+    6: ExpansionRanges(zona=(0.0, 0.0), gap=(0.0, 0.0), cavity=1.0),
 }
-"""Law of each expansion; at 6 the embryo has left its zona, and the rim reaches radius 1."""
+"""Ranges of each expansion; at 6 the embryo has left its zona, and the rim reaches radius 1."""
 
 CONTRAST = (0.55, 1.35)
 """Range of the optical thickness of cells as a multiple of their thickness.
 
-It belongs to the embryo, not to its grade, and is drawn for the rim, the sheets and the inner cells
-apart: grades are in the shapes, not in how many pixels are dark.
+It varies by embryo, not by grade, and is drawn separately for the rim, the sheets and the inner
+cells: grades are in the shapes, not in how many pixels are dark.
 """
 
 GRANULARITY = (0.5, 1.5)
-"""Range of the strength of the granules, belonging to the embryo too."""
+"""Range of the strength of the granules, which varies by embryo too."""
 
 DENSITY = (0.0, 0.13)
-"""Range of the grey by which inner cells, or the fragments of a degenerate, are darker."""
+"""Range of the grey by which inner cells, or the fragments of a degenerate embryo, are darker."""
 
 CLARITY = (-0.04, 0.1)
-"""Range of the grey by which what lies within the zona is brighter than the floor."""
+"""Range of the grey by which what lies within the zona is brighter than the background."""
 
 FRAGMENTS = (16, 40)
-"""Fewest and most fragments of a degenerate embryo, grade DD."""
+"""Smallest and largest number of fragments of a degenerate embryo, grade DD."""
 
 COLLAPSE = (0.55, 0.85)
 """Range of the extent of a degenerate embryo as a share of the space in its zona."""
