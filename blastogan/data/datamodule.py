@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from blastogan.data.balance import (
     Balance,
@@ -26,7 +26,6 @@ from blastogan.data.images.framing import Crop, CropKind
 from blastogan.data.provenance import differences, fingerprint
 from blastogan.data.readers.options import NotGradable, ReaderOptions
 from blastogan.data.records import ImageRecord
-from blastogan.data.residence import Residence, ResidentImages, check_residence
 from blastogan.data.sources import FaultRule, FolderSource, PhantomSource, Source
 from blastogan.data.splits import (
     LeakRule,
@@ -37,12 +36,7 @@ from blastogan.data.splits import (
     split_records,
 )
 from blastogan.data.store import ImageStore
-from blastogan.data.stream import (
-    ImageOrder,
-    PositionedBatchSampler,
-    StreamedImages,
-    StreamedIndices,
-)
+from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
 from blastogan.data.transforms import Augment, Transform, check_augment, plan_augmentation
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
@@ -89,7 +83,6 @@ class BlastocystDataModule(LightningDataModule):
             turns and mirrorings), ``grade-preserving`` (also slight turns, shifts and changes of
             light), or a list of albumentations by ``class_path`` and ``init_args``.
         cache_dir: Folder for a store of the decoded images; without, each run decodes anew.
-        residence: ``host``, or ``device`` to hold the training images in its memory if they fit.
         num_phantoms: Number of phantoms, where there is no folder: 3,800 unless they are counted by
             class.
         phantom_counts: ``study`` for ten classes as rare as in public data, several images of an
@@ -136,7 +129,6 @@ class BlastocystDataModule(LightningDataModule):
         crop_margin: float = 0.1,
         augment: Augment = "none",
         cache_dir: str | None = None,
-        residence: Residence = "host",
         num_phantoms: int | None = None,
         phantom_counts: str = "study",
         phantom_style: PhantomStyle = "hoffman",
@@ -153,7 +145,6 @@ class BlastocystDataModule(LightningDataModule):
             raise UserError("num_workers must be 0 or more and eval_batch_size 1 or more")
         check_augment(augment)
         check_balance(balance, rare_classes)
-        check_residence(residence, isinstance(augment, list) or augment == "grade-preserving")
         reading = ReaderOptions(format, table, columns or {}, embryo_pattern, not_gradable)
         framing = Crop(crop, crop_margin)
         self._source: Source
@@ -171,7 +162,6 @@ class BlastocystDataModule(LightningDataModule):
         self.img_channels = img_channels
         self.crop = framing
         self.augment = augment
-        self.residence = residence
         self.seed = seed
         self.num_workers = num_workers
         self.eval_batch_size = eval_batch_size
@@ -181,7 +171,6 @@ class BlastocystDataModule(LightningDataModule):
         self.records = ()
         self.split = {}
         self._store: ImageStore | None = None
-        self._resident: ResidentImages | None = None
         self._augmentation: tuple[int, Transform | None] | None = None
 
     @property
@@ -336,14 +325,8 @@ class BlastocystDataModule(LightningDataModule):
         )
         rows, labels = self._store.rows[self.split["train"]], self.labels("train")
         levels = {side: self._store.levels[side] for side in self._resolutions()}
-        dataset: Dataset[Any]
-        if self.residence == "device":
-            dataset = StreamedIndices(labels)
-            self._resident = ResidentImages(levels, rows)
-        else:
-            dataset = StreamedImages(levels, rows, labels, transform)
         return DataLoader(
-            dataset,
+            StreamedImages(levels, rows, labels, transform),
             batch_sampler=sampler,
             collate_fn=unchanged,
             num_workers=self.num_workers,
@@ -353,14 +336,6 @@ class BlastocystDataModule(LightningDataModule):
             # an iterator draws a seed for its workers, else from the global generator
             generator=torch.Generator(),
         )
-
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """Move a batch to the device, or gather it there."""
-        if isinstance(batch, dict) and "symmetry" in batch and self._resident is not None:
-            return self._resident.gather(batch, device)  # type: ignore[arg-type]
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _images_shown(self) -> int:
         module = self.trainer.lightning_module if self.trainer else None

@@ -29,19 +29,6 @@ class ImageBatch(TypedDict):
     index: Tensor
 
 
-class IndexBatch(TypedDict):
-    """A batch that is still to be gathered, see `gather_batch`.
-
-    Labels int64 ``(B, 2)``, index int64 ``(B,)``, symmetry int64 ``(B,)`` from 0 to 7, and the
-    resolution in pixels: a number, since a tensor would make the device wait to be read.
-    """
-
-    labels: Tensor
-    index: Tensor
-    symmetry: Tensor
-    resolution: int
-
-
 class Draw(NamedTuple):
     """One image of the stream.
 
@@ -221,46 +208,3 @@ class StreamedImages(Dataset[ImageBatch]):
 
     def __getitem__(self, draw: Draw) -> ImageBatch:
         return self.__getitems__([draw])
-
-
-class StreamedIndices(Dataset[IndexBatch]):
-    """What `gather_batch` needs to gather a batch on the device on which the images lie.
-
-    Args:
-        labels: int64 ``(N, 2)``.
-    """
-
-    def __init__(self, labels: Tensor) -> None:
-        self.labels = labels
-
-    def __getitems__(self, draws: list[Draw]) -> IndexBatch:
-        """The batch of draws of one resolution."""
-        index = torch.tensor([draw.image for draw in draws])
-        return IndexBatch(
-            labels=self.labels[index],
-            index=index,
-            symmetry=torch.tensor([draw.symmetry for draw in draws]),
-            resolution=draws[0].resolution,
-        )
-
-    def __getitem__(self, draw: Draw) -> IndexBatch:
-        return self.__getitems__([draw])
-
-
-def gather_batch(levels: Mapping[int, Tensor], rows: Tensor, batch: IndexBatch) -> ImageBatch:
-    """Gather a batch where its images lie, bit-equal to what `StreamedImages` delivers.
-
-    Args:
-        levels: As for `StreamedImages`, on the device.
-        rows: As for `StreamedImages`, on the device.
-        batch: On the device.
-    """
-    images = levels[batch["resolution"]].index_select(0, rows[batch["index"]])
-    symmetry = batch["symmetry"].view(-1, 1, 1, 1)
-    turns = symmetry // 2
-    # choosing by mask, image by image, leaves nothing for the host to wait for
-    images = torch.where(symmetry % 2 == 1, images.flip(-1), images)
-    images = torch.where(turns % 2 == 1, images.mT, images)
-    images = torch.where((turns == 1) | (turns == 2), images.flip(-2), images)
-    images = torch.where(turns >= 2, images.flip(-1), images)
-    return ImageBatch(image=images, labels=batch["labels"], index=batch["index"])

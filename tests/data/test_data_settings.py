@@ -76,17 +76,6 @@ def test_a_store_gives_the_images_that_memory_gives(make, tmp_path):
     assert torch.equal(plain.images("val"), stored.images("val"))
 
 
-@pytest.mark.parametrize("augment", ["none", "dihedral"])
-def test_resident_images_are_those_of_the_host(make, augment):
-    host, device = make(augment=augment), make(augment=augment, residence="device")
-    loader = device.train_dataloader()
-    cpu = torch.device("cpu")
-    gathered = [device.transfer_batch_to_device(batch, cpu, 0) for batch in loader]
-    for mine, theirs in zip(stream(host), gathered, strict=True):
-        assert mine.keys() == theirs.keys()
-        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
-
-
 def test_an_own_pipeline_changes_images_and_comes_again_the_same(make):
     pipeline = [{"class_path": "albumentations.InvertImg", "init_args": {"p": 1.0}}]
     inverted = stream(make(augment=pipeline))
@@ -313,8 +302,6 @@ def test_wrong_settings_of_phantoms_are_refused_before_they_are_drawn(make_data)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"residence": "cloud"}, "residence is 'cloud'"),
-        ({"residence": "device", "augment": "grade-preserving"}, "run on the host"),
         ({"faults": "ignore"}, "faults is 'ignore'"),
         ({"balance": "even"}, "balance is 'even'"),
         ({"rare_classes": "hide"}, "rare_classes is 'hide'"),
