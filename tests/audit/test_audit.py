@@ -349,7 +349,7 @@ def test_findings_are_shown_before_the_figure_is_drawn(make_set, capfd, monkeypa
         (["set", "--json", "no/x.json"], "no folder no"),
         (["set", "--figure", "figure.pdf"], "written as .png"),
         (["set", "--figure", "x.png", "--json", "x.png"], "same file"),
-        (["set", "--json", "x.json", "--crop", "embryo", "--crop-margin", "9"], "margin about"),
+        (["set", "--json", "x.json", "--crop", "embryo", "--crop-margin", "9"], "margin around"),
     ],
 )
 def test_wrong_use_exits_with_2_and_writes_nothing(make_set, capfd, args, message):
