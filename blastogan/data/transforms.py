@@ -204,8 +204,8 @@ class _Pipelines:
                 "augment cannot be used as it is",
                 self._problems,
                 "Each entry has a class_path, a transform of albumentations such as "
-                "albumentations.Rotate, and may have init_args. It must keep the shape and the type "
-                "uint8 of images of every resolution.",
+                "albumentations.Rotate, and may have init_args. It must keep the shape and "
+                "the type uint8 of images of every resolution.",
             )
         return self._library.Compose(built, is_check_shapes=False)
 
@@ -255,7 +255,7 @@ class _Pipelines:
     def _arguments(self, name: str, given: dict[str, Any], where: str) -> dict[str, Any]:
         """Arguments of one entry, with inner entries replaced by their transforms."""
         kind = self._kinds[name]
-        known = _COMPOSITIONS.get(name) or set(inspect.signature(kind).parameters) - _unsafe_arguments(kind)
+        known = _COMPOSITIONS.get(name) or set(inspect.signature(kind).parameters) - _unsafe(kind)
         unknown = [argument for argument in given if argument not in known]
         if unknown:
             self._problems.append(
@@ -280,13 +280,13 @@ def _usable(library: Any) -> dict[str, Any]:
             and issubclass(kind, library.BasicTransform)
             and not issubclass(kind, library.Transform3D)
             and kind.__module__.startswith("albumentations.augmentations.")
-            and not _unsafe_arguments(kind) - {"mask"}  # Equalize can do without
+            and not _unsafe(kind) - {"mask"}  # Equalize can do without
         ):
             kinds[name] = kind
     return kinds
 
 
-def _unsafe_arguments(kind: Any) -> set[str]:
+def _unsafe(kind: Any) -> set[str]:
     """Arguments of a transform that take code or files."""
     parameters = inspect.signature(kind).parameters.values()
     return {p.name for p in parameters if re.search(r"Callable|Path", str(p.annotation))}
