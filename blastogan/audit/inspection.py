@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from blastogan.audit.duplicates import Fingerprint, fingerprint, hash_plane
-from blastogan.data.images.decoding import opened, read_picture
+from blastogan.data.images.decoding import decode, opened
 from blastogan.errors import UserError
 from blastogan.utils.workers import ignore_interrupt, unchanged
 
@@ -46,13 +46,12 @@ def inspect_file(path: Path) -> FileFacts:
     """
     with opened(path) as header:
         mode = header.mode
-    picture = read_picture(path, channels=1 if mode in _GREY or mode.startswith("I;16") else 3)
-    # each let go before the next is made
-    planes = list(map(hash_plane, picture.planes()))
+    image = decode(path, channels=1 if mode in _GREY or mode.startswith("I;16") else 3)
+    # one at a time, so that all are never held at once
+    planes = [hash_plane(image.getchannel(band)) for band in image.getbands()]
     all_grey = mode == "RGB" and len(set(planes)) == 1
-    grey = picture.grey()
-    size = picture.size
-    del picture
+    grey, size = image.convert("L"), image.size
+    del image
     return FileFacts(size, mode, all_grey, _levels(grey), fingerprint(planes, grey))
 
 

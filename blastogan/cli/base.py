@@ -235,6 +235,13 @@ class RunCLI(LightningCLI):
             return folder
         raise AssertionError("names do not run out")
 
+    def instantiate_classes(self) -> None:
+        """Construct the classes, and show the progress of decoding."""
+        from blastogan.utils.terminal import track
+
+        super().instantiate_classes()
+        self.datamodule.track = track
+
     def _refuse_to_rewind(self, folder: Path) -> None:
         """Keep a run that has gone on since the checkpoint was written."""
         assert self.checkpoint is not None

@@ -23,6 +23,7 @@ from blastogan.errors import UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
 from blastogan.runs.folder import newest_config, run_of_checkpoint
 from blastogan.runs.resume import config_to_resume, read_to_resume
+from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class GradeCLI(RunCLI):
         # what is wrong with the data is told before anything is written
         data: GradeDataModule = self._get(self.config_init, "data")
         if self.subcommand == "fit":
+            data.track = track
             data.setup("fit")
         settings = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blastogan.grades import CLASSES
-from blastogan.utils.terminal import positive
+from blastogan.utils.terminal import positive, track
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def phantom(args: Sequence[str]) -> int:
     if workers is None:
         workers = min(available_cores(), 8)
     try:
-        written = write_phantoms(folder, phantoms, max(workers, 0))
+        written = write_phantoms(folder, phantoms, max(workers, 0), track)
     except KeyboardInterrupt:
         _log.warning("stopped; to go on with %s, give the same command again", folder)
         raise

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from blastogan.data.balance import (
     Balance,
@@ -21,12 +21,18 @@ from blastogan.data.balance import (
     check_balance,
     class_distribution,
 )
-from blastogan.data.batches import StoredImages, loader_in_order, share_of
+from blastogan.data.batches import (
+    ImagesInOrder,
+    Track,
+    loader_in_order,
+    no_track,
+    positions_of_rank,
+)
+from blastogan.data.cache import DecodedImages
 from blastogan.data.images.framing import Crop, CropKind
-from blastogan.data.provenance import differences, fingerprint
+from blastogan.data.provenance import split_fingerprint, state_differences
 from blastogan.data.readers.options import NotGradable, ReaderOptions
 from blastogan.data.records import ImageRecord
-from blastogan.data.residence import Residence, ResidentImages, check_residence
 from blastogan.data.sources import FaultRule, FolderSource, PhantomSource, Source
 from blastogan.data.splits import (
     LeakRule,
@@ -36,13 +42,7 @@ from blastogan.data.splits import (
     resolve_copies,
     split_records,
 )
-from blastogan.data.store import ImageStore
-from blastogan.data.stream import (
-    ImageOrder,
-    PositionedBatchSampler,
-    StreamedImages,
-    StreamedIndices,
-)
+from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
 from blastogan.data.transforms import Augment, Transform, check_augment, plan_augmentation
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
@@ -57,43 +57,41 @@ _log = logging.getLogger(__name__)
 class BlastocystDataModule(LightningDataModule):
     """Ten-class images, split by embryo, at the resolution and batch size of a schedule.
 
-    Without a folder the images are phantoms: procedural drawings that ship with the package.
-    Images are decoded and resized once, then held as uint8 at each resolution.
+    Without a folder the images are phantoms, procedural drawings. Images are decoded and resized
+    once, then held in memory as uint8 at each resolution, and pinned on their way to a GPU.
 
     Args:
-        schedule: Gives the resolutions, and the batch size at every point of training.
+        schedule: Resolution and batch size at every point of training.
         root: Folder of graded images; ``None`` for phantoms.
         format: Name of a reader, or ``auto`` for the first that knows the folder.
-        table: Table of the format ``csv``: a path, relative to the folder or to where one is.
+        table: Table of the format ``csv``: a path relative to `root` or the current folder.
         columns: Names of its columns by role (image, grade or icm and te, expansion, embryo,
             part), also as text: ``image=file,grade=score``.
-        embryo_pattern: Regular expression that finds the embryo in an image's path, by its group
-            ``embryo``, else its first group; for sets that do not tell embryos apart.
-        not_gradable: ``drop`` images that were found not gradable yet, or take them for ``DD``.
+        embryo_pattern: Regular expression that finds the embryo in an image's path by its group
+            ``embryo``, else its first group; for sets that do not name embryos otherwise.
+        not_gradable: ``drop`` images that could not be graded yet, or take them as ``DD``.
         faults: ``refuse`` a set with broken images or rows, or ``skip`` these.
-        split: ``by-embryo`` for a split of our own, ``published`` for that of the data set.
+        split: ``by-embryo`` for a new split, ``published`` for the split of the data set.
         split_file: Split to use instead, such as the ``split.csv`` of a run.
-        leaks: ``report`` training images whose embryo, or exact copy, is held out too, or ``drop``
-            them.
+        leaks: ``report`` or ``drop`` training images whose embryo or exact copy is held out.
         val_fraction: Share of the embryos held out for validation.
         test_fraction: Share of the embryos held out for test.
         min_class_images: Classes with fewer images are rare.
         rare_classes: ``keep`` rare classes with a warning, ``merge`` each into the nearest class
             that is not rare, or ``drop`` their images.
-        balance: Law by which training shows the classes: as they are (``none``), by the square
-            root of their numbers (``sqrt``), or all alike (``uniform``).
+        balance: Class distribution of training: as in the data (``none``), by the square root of
+            the counts (``sqrt``), or ``uniform``.
         img_channels: 1 (grey) or 3 (RGB).
-        crop: ``centre`` square of each image, or the square around its ``embryo``.
-        crop_margin: Room around the embryo, in units of its radius.
+        crop: Square at the ``centre`` of each image, or around its ``embryo``.
+        crop_margin: Margin around the embryo, in units of its radius.
         augment: ``none``, ``flip`` (mirrored half of the time), ``dihedral`` (any of the eight
-            turns and mirrorings), ``grade-preserving`` (also slight turns, shifts and changes of
-            light), or a list of albumentations by ``class_path`` and ``init_args``.
-        cache_dir: Folder for a store of the decoded images; without, each run decodes anew.
-        residence: ``host``, or ``device`` to hold the training images in its memory if they fit.
-        num_phantoms: Number of phantoms, where there is no folder: 3,800 unless they are counted by
-            class.
-        phantom_counts: ``study`` for ten classes as rare as in public data, several images of an
-            embryo; ``balanced``; or images of each class, such as ``AA:20,BB:10``.
+            symmetries of the square), ``grade-preserving`` (also slight rotations, shifts and
+            changes of light), or a list of albumentations by ``class_path`` and ``init_args``.
+        cache_dir: Folder that keeps the decoded images for later runs; without it, each run
+            decodes them again.
+        num_phantoms: Number of phantoms if there is no folder: 3,800 unless counted by class.
+        phantom_counts: ``study`` for ten classes as rare as in public data and several images of
+            an embryo; ``balanced``; or images of each class, such as ``AA:20,BB:10``.
         phantom_style: Microscope: ``hoffman``, ``dic``, ``brightfield``, or ``mixed``.
         phantom_framing: ``embryo`` centres the embryo, ``well`` shows the well.
         seed: Seed of phantoms, split and order.
@@ -104,10 +102,12 @@ class BlastocystDataModule(LightningDataModule):
         predict_seed: Seed of the images that ``predict`` generates.
 
     Raises:
-        UserError: If a value cannot be.
+        UserError: If a value is unknown or out of range.
     """
 
-    # described here, since the command line takes what the docstring says of `split` for the option
+    track: Track
+    """Shows the progress of decoding; by default nothing."""
+    # described here, as the command line would take an Attributes entry `split` for the option
     records: tuple[ImageRecord, ...]
     """All images with grade and embryo; after `setup`."""
     split: Split
@@ -136,7 +136,6 @@ class BlastocystDataModule(LightningDataModule):
         crop_margin: float = 0.1,
         augment: Augment = "none",
         cache_dir: str | None = None,
-        residence: Residence = "host",
         num_phantoms: int | None = None,
         phantom_counts: str = "study",
         phantom_style: PhantomStyle = "hoffman",
@@ -153,7 +152,6 @@ class BlastocystDataModule(LightningDataModule):
             raise UserError("num_workers must be 0 or more and eval_batch_size 1 or more")
         check_augment(augment)
         check_balance(balance, rare_classes)
-        check_residence(residence, isinstance(augment, list) or augment == "grade-preserving")
         reading = ReaderOptions(format, table, columns or {}, embryo_pattern, not_gradable)
         framing = Crop(crop, crop_margin)
         self._source: Source
@@ -171,22 +169,21 @@ class BlastocystDataModule(LightningDataModule):
         self.img_channels = img_channels
         self.crop = framing
         self.augment = augment
-        self.residence = residence
         self.seed = seed
         self.num_workers = num_workers
         self.eval_batch_size = eval_batch_size
         self.predict_count = predict_count
         self.predict_grades = predict_grades
         self.predict_seed = predict_seed
+        self.track = no_track
         self.records = ()
         self.split = {}
-        self._store: ImageStore | None = None
-        self._resident: ResidentImages | None = None
+        self._decoded: DecodedImages | None = None
         self._augmentation: tuple[int, Transform | None] | None = None
 
     @property
     def source(self) -> str:
-        """What the images are, for captions: ``phantoms`` or ``real images``."""
+        """Kind of the images, for captions: ``phantoms`` or ``real images``."""
         return self._source.caption
 
     @property
@@ -195,16 +192,16 @@ class BlastocystDataModule(LightningDataModule):
         return self._source.root
 
     def setup(self, stage: str) -> None:
-        """Read, split and decode the images, once for all stages; prediction decodes none.
+        """Read, split and decode the images once for all stages; prediction decodes none.
 
         Raises:
-            UserError: If the folder, a table or an image cannot be read; all faults are listed.
+            UserError: Listing all faults, if the folder, a table or an image cannot be read.
         """
         if stage == "fit" and self._augmentation is None:
             self._augmentation = plan_augmentation(
                 self.augment, self.seed, self.img_channels, self._resolutions()
             )
-        if self._store is None and (stage != "predict" or not self.records):
+        if self._decoded is None and (stage != "predict" or not self.records):
             self._read(decoded=stage != "predict")
 
     def _resolutions(self) -> list[int]:
@@ -212,12 +209,12 @@ class BlastocystDataModule(LightningDataModule):
 
     def _read(self, decoded: bool) -> None:
         known = self._source.read()
-        records, store = known, None
+        records, images = known, None
         if decoded:
-            # before they are split, so that faulty images count nowhere
+            # before the split, so that faulty images count nowhere
             resolution = self.schedule.final_resolution
-            store = self._source.decode(known, resolution, self.img_channels)
-            records = tuple(record for n, record in enumerate(known) if n not in store.faults)
+            images = self._source.decode(known, resolution, self.img_channels, self.track)
+            records = tuple(record for n, record in enumerate(known) if n not in images.faults)
         else:
             self._source.resolve_row_faults()
         records, messages = apply_rare_class_rule(records, self.min_class_images, self.rare_classes)
@@ -226,19 +223,19 @@ class BlastocystDataModule(LightningDataModule):
         split = split_records(
             records, self.plan, self.root, known=known, lenient=self._source.skips
         )
-        if store is not None:
-            row_of = dict(zip((record.path for record in known), store.rows.tolist(), strict=True))
+        if images is not None:
+            row_of = dict(zip((record.path for record in known), images.rows.tolist(), strict=True))
             rows = [row_of[record.path] for record in records]
             split = resolve_copies(split, rows, self.plan.leaks)
-            self._store = replace(store, rows=torch.tensor(rows), faults={})
+            self._decoded = replace(images, rows=torch.tensor(rows), faults={})
         self.records, self.split = records, split
         if decoded:
             self._describe()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run was trained on: a fingerprint of its images with grade, embryo and part."""
+        """Identity of the training data: images with grade, embryo and part, and settings."""
         return {
-            **fingerprint(self.records, self.split),
+            **split_fingerprint(self.records, self.split),
             "source": self.source,
             "look": self._source.look,
             "seed": self.seed,
@@ -248,12 +245,12 @@ class BlastocystDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare the images of a checkpoint with those at hand.
+        """Compare the data of a checkpoint with these.
 
         Raises:
-            UserError: If a run is to go on with other images, another split or another order.
+            UserError: If training would continue with other images, split or order.
         """
-        different = differences(self.state_dict(), state_dict)
+        different = state_differences(self.state_dict(), state_dict)
         if not different:
             return
         stage = self.trainer.state.fn if self.trainer else "fit"
@@ -265,8 +262,8 @@ class BlastocystDataModule(LightningDataModule):
             )
         if stage != "predict":
             _log.warning(
-                "these are not the images that the checkpoint was trained with, or not the same "
-                "split; held-out images may have been trained on: %s",
+                "the checkpoint was trained with other images or another split, so held-out images "
+                "may have been trained on: %s",
                 "; ".join(different),
             )
 
@@ -291,14 +288,14 @@ class BlastocystDataModule(LightningDataModule):
         return torch.tensor(labels, dtype=torch.int64).view(-1, 2)
 
     def class_distribution(self) -> dict[str, float]:
-        """Share of each of the ten classes in what training shows, by `balance`; after `setup`."""
+        """Share of each of the ten classes in training, by `balance`; after `setup`."""
         return class_distribution(self.class_counts("train"), self.balance)
 
     def sampling_weights(self) -> Tensor:
-        """How often training shows each of its images, 1 on average, float64 ``(N,)``."""
-        counts, law = self.class_counts("train"), self.class_distribution()
+        """Relative frequency of each training image, 1 on average, float64 ``(N,)``."""
+        counts, shares = self.class_counts("train"), self.class_distribution()
         names = [self.records[n].grade.name for n in self.split["train"]]
-        weights = [law[name] * len(names) / counts[name] for name in names]
+        weights = [shares[name] * len(names) / counts[name] for name in names]
         return torch.tensor(weights, dtype=torch.float64)
 
     def images(
@@ -314,15 +311,15 @@ class BlastocystDataModule(LightningDataModule):
             index: Positions in the part; ``None`` for all of it.
             resolution: R, in pixels; ``None`` for the final one.
         """
-        assert self._store is not None
+        assert self._decoded is not None
         positions = torch.tensor(self.split[part], dtype=torch.int64)
         if index is not None:
             positions = positions[torch.as_tensor(index, dtype=torch.int64)]
-        return self._store.images(positions, resolution or self.schedule.final_resolution)
+        return self._decoded.images(positions, resolution or self.schedule.final_resolution)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Stream of training batches from the images shown so far to the end of the tick."""
-        assert self._store is not None
+        """Training batches from the images shown so far to the end of the tick."""
+        assert self._decoded is not None
         assert self._augmentation is not None
         symmetries, transform = self._augmentation
         classes = [self.records[n].grade.index for n in self.split["train"]]
@@ -334,16 +331,10 @@ class BlastocystDataModule(LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
-        rows, labels = self._store.rows[self.split["train"]], self.labels("train")
-        levels = {side: self._store.levels[side] for side in self._resolutions()}
-        dataset: Dataset[Any]
-        if self.residence == "device":
-            dataset = StreamedIndices(labels)
-            self._resident = ResidentImages(levels, rows)
-        else:
-            dataset = StreamedImages(levels, rows, labels, transform)
+        rows, labels = self._decoded.rows[self.split["train"]], self.labels("train")
+        levels = {side: self._decoded.levels[side] for side in self._resolutions()}
         return DataLoader(
-            dataset,
+            StreamedImages(levels, rows, labels, transform),
             batch_sampler=sampler,
             collate_fn=unchanged,
             num_workers=self.num_workers,
@@ -353,14 +344,6 @@ class BlastocystDataModule(LightningDataModule):
             # an iterator draws a seed for its workers, else from the global generator
             generator=torch.Generator(),
         )
-
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """Move a batch to the device, or gather it there."""
-        if isinstance(batch, dict) and "symmetry" in batch and self._resident is not None:
-            return self._resident.gather(batch, device)  # type: ignore[arg-type]
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _images_shown(self) -> int:
         module = self.trainer.lightning_module if self.trainer else None
@@ -375,22 +358,22 @@ class BlastocystDataModule(LightningDataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, part: str) -> DataLoader[Any]:
-        assert self._store is not None
-        level = self._store.levels[self.schedule.final_resolution]
-        mine = share_of(len(self.split[part]), self.trainer)
-        rows, labels = self._store.rows[self.split[part]][mine], self.labels(part)[mine]
-        stored = StoredImages(level, rows, labels, mine)
+        assert self._decoded is not None
+        level = self._decoded.levels[self.schedule.final_resolution]
+        mine = positions_of_rank(len(self.split[part]), self.trainer)
+        rows, labels = self._decoded.rows[self.split[part]][mine], self.labels(part)[mine]
+        stored = ImagesInOrder(level, rows, labels, mine)
         return loader_in_order(stored, ("image", "labels", "index"), self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Requests for the images that ``predict`` generates, class by class."""
+        """Labels, index and seed of the images that ``predict`` generates, class by class."""
         counts = parse_grade_counts(
             self.predict_grades, self.predict_count, self.class_counts("train")
         )
         labels = [Grade.parse(name).labels for name, count in counts.items() for _ in range(count)]
         index = torch.arange(len(labels))
         seeds = torch.full_like(index, self.predict_seed)
-        mine = share_of(len(index), self.trainer)
+        mine = positions_of_rank(len(index), self.trainer)
         columns = (torch.tensor(labels), index, seeds)
         requests = TensorDataset(*(column[mine] for column in columns))
         return loader_in_order(requests, ("labels", "index", "seed"), self.eval_batch_size)

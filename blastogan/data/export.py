@@ -1,4 +1,4 @@
-"""Synthetic images as files: a folder per class, and a table in the clinic's columns."""
+"""Synthetic images as files: a folder for each class, and a table in the clinic's columns."""
 
 from __future__ import annotations
 
@@ -27,45 +27,45 @@ COLUMNS = (
     "thawed",
     "grade",
 )
-"""Columns of ``metadata.csv``, as the clinic's own table has them."""
+"""Columns of ``metadata.csv``, as in the clinic's own table."""
 
 _BETWEEN = ("filename", "latent", "from", "to", "share")
 
 Kind = Literal["generated", "phantom"]
 
 UNGRADED = "ungraded"
-"""Folder of images that were asked for without a grade."""
+"""Folder of images without a grade."""
 
 
 def write_image(
     root: Path, kind: Kind, index: int, grade: str | None, image: NDArray[np.uint8]
 ) -> Path:
-    """Write ``GRADE/KIND-INDEX.png``, whole or not at all.
+    """Write ``GRADE/KIND-INDEX.png`` atomically.
 
     Args:
         root: Folder of the set.
-        kind: What the image is; part of its name, so that it stays known for what it is.
+        kind: Origin of the image, which stays visible in its name.
         index: Number of the image.
-        grade: Its class; ``None`` if it has none, for `UNGRADED`.
+        grade: Its class; ``None`` for `UNGRADED`.
         image: uint8 ``(H, W)`` or ``(H, W, 3)``.
     """
     return write_png(root / (grade or UNGRADED) / f"{kind}-{index:06d}.png", image)
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> Path:
-    """Write an image uint8 ``(H, W)`` or ``(H, W, 3)``, whole or not at all."""
+    """Write an image uint8 ``(H, W)`` or ``(H, W, 3)`` atomically."""
     with atomic_write(path, durable=False) as part:
         Image.fromarray(image).save(part, format="PNG")
     return path
 
 
 def write_table(root: Path, kind: Kind) -> Path:
-    """Write ``metadata.csv`` for the images below `root`; each is an embryo of its own."""
+    """Write ``metadata.csv`` for the images in `root`; each counts as an embryo of its own."""
     return write_rows(root / TABLE, COLUMNS, _rows(root, kind))
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write a table, whole or not at all; what a row does not have stays empty."""
+    """Write a table atomically; missing values stay empty."""
     with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
@@ -87,13 +87,13 @@ def _rows(root: Path, kind: Kind) -> Iterable[dict[str, str]]:
 
 
 def write_between(root: Path, images: Tensor, start: str, end: str) -> Path:
-    """Write generated images on the way from one grade to another, a table, and all on a sheet.
+    """Write images generated between two grades, a table of them, and a sheet.
 
     Args:
         root: Folder of the set.
         images: uint8 ``(latents, steps, C, R, R)``.
         start: Grade of the first step.
-        end: Grade of the last.
+        end: Grade of the last step.
 
     Returns:
         Path of the sheet.
@@ -110,7 +110,7 @@ def write_between(root: Path, images: Tensor, start: str, end: str) -> Path:
     sheet = image_sheet(
         images.flatten(0, 1),
         len(shares),
-        caption=f"Generated, from {start} to {end}: a latent to each row",
+        caption=f"Generated, from {start} to {end}: one latent per row",
         titles=[f"{share:.0%} {end}" for share in shares],
     )
     path = root / f"from-{start}-to-{end}.png"
@@ -120,12 +120,12 @@ def write_between(root: Path, images: Tensor, start: str, end: str) -> Path:
 
 
 def write_predictions(folder: Path, prediction: Any, *, graded: bool) -> None:
-    """Write what `BaseGANModule.predict_step` returns.
+    """Write a batch that `BaseGANModule.predict_step` returned.
 
     Args:
-        folder: Of the set.
-        prediction: A batch.
-        graded: Whether the model was told the grades; else the images have none.
+        folder: Folder of the set.
+        prediction: The batch.
+        graded: Whether the model is conditional; otherwise the images have no grade.
     """
     for image, labels, index in zip(
         prediction["image"].cpu(),

@@ -10,21 +10,21 @@ from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule, check_resolution
 
 ENDLESS = 1_000_000
-"""Epochs in the schedule; how many are run is up to the trainer."""
+"""Epochs in the schedule; the trainer ends training earlier."""
 
 
 class GradeDataModule(BlastocystDataModule):
     """`BlastocystDataModule` without growth: one resolution, one batch size.
 
-    The same images, fractions and seed give the same split as for a GAN, so that a grader and a
-    GAN hold out the same embryos. An epoch is a fixed number of images of an endless, resumable
-    stream, not a pass over the set: a small set gets as many steps as a large one.
+    The same images, fractions and seed give the same split as for a GAN, so a grader and a GAN
+    hold out the same embryos. An epoch is a fixed number of images of an endless, resumable stream
+    and not a pass over the set, so a small set gets as many steps as a large one.
 
     Args:
         resolution: Side of the images in pixels, a power of two.
-        batch_size: Images to a batch of training, summed over devices.
-        epoch_kimg: Thousands of images to one epoch, rounded to whole batches.
-        augment: As of `BlastocystDataModule`; a grade does not depend on how an embryo lies.
+        batch_size: Images in a training batch, summed over devices.
+        epoch_kimg: Thousands of images in one epoch, rounded to whole batches.
+        augment: See `BlastocystDataModule`; a grade does not depend on the pose of an embryo.
         **settings: The other settings of `BlastocystDataModule`.
 
     Raises:

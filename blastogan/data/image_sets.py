@@ -1,10 +1,11 @@
-"""A folder of images of any origin as one side of a comparison."""
+"""A folder of images of any origin, real or fake, to be compared."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,20 +14,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from blastogan.data.batches import map_in_processes
 from blastogan.data.images.decoding import decode, load_framed, opened, to_chw
 from blastogan.data.images.framing import Crop
 from blastogan.data.readers import claimed, read_graded_images
 from blastogan.data.readers.tree import IMAGE_SUFFIXES, list_images
 from blastogan.errors import ProblemList, UserError
-from blastogan.utils.workers import ignore_interrupt, unchanged
 
 _CHUNK = 1 << 20
 _NONE = "no metrics by class"
 _SIZES_SHOWN = 5
 _GREY_MODES = ("1", "L", "LA", "La")
-_LYING = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 Image8 = NDArray[np.uint8]
 
@@ -34,31 +34,31 @@ Image8 = NDArray[np.uint8]
 class ImageSet:
     """The images of a folder and its subfolders, decoded batch by batch.
 
-    The folder may be raw micrographs or any program's output. If it is a graded set that a reader
-    knows, the images have labels and embryos; else they have none, which is no fault.
+    The folder may hold raw micrographs or any program's output. Images of a graded set that a
+    reader knows have labels and embryos; others have none, which is no fault.
 
     Args:
         root: The folder.
-        resolution: Side in pixels to which the centre squares are resized, as for training;
-            ``None`` takes all images as they are, upright, and then they must be of one size.
+        resolution: Side in pixels to which the squares are resized, as for training; ``None``
+            takes all images as they are, upright, and then they must be of one size.
         channels: 1 (grey) or 3 (RGB); ``None`` for grey if every file is grey.
-        crop: Which square is shown, where there is a `resolution`; ``None`` for the centre.
+        crop: Square that is shown, given a `resolution`; ``None`` for the centre.
 
     Attributes:
         root: The folder.
         names: Posix paths below `root`, sorted; the index of an image is its position here.
         resolution: As given.
         channels: 1 or 3.
-        size: Width and height of the images as delivered, in pixels.
+        size: Width and height of the delivered images, in pixels.
         labels: int64 ``(N, 2)`` if every image has a grade, else ``None``.
-        groups: Embryo of each image where there are `labels`, else ``None``.
-        crop: Which square is shown; a default one where images are as they are.
+        groups: Embryo of each image if there are `labels`, else ``None``.
+        crop: Square that is shown; the default if images are taken as they are.
         not_found: Images that show the centre because no embryo was found; ``None`` until all
-            were decoded, where one is sought.
+            have been decoded, if embryos are sought.
         note: Why a graded set has no `labels`, else empty.
 
     Raises:
-        UserError: If there are not two images, or without `resolution` images of several sizes.
+        UserError: If there are fewer than two images, or without `resolution` several sizes.
         ProblemList: Listing every file whose header shows that it cannot be decoded.
     """
 
@@ -77,7 +77,7 @@ class ImageSet:
         self.crop = crop or Crop()
         if resolution is None and self.crop != Crop():
             raise UserError(
-                "images are cropped to be resized: add a resolution to the crop, or leave it out"
+                "a crop needs a resolution to resize to: add a resolution, or leave the crop out"
             )
         self.root = Path(root)
         self.names = _names(self.root)
@@ -98,12 +98,12 @@ class ImageSet:
 
     @property
     def lossy(self) -> bool:
-        """Whether most of the files are JPEGs, whose compression metrics see."""
+        """Whether most files are JPEGs, whose compression affects metrics."""
         jpeg = sum(name.lower().endswith((".jpg", ".jpeg")) for name in self.names)
         return jpeg > len(self.names) / 2
 
     def fingerprint(self) -> str:
-        """Hex digits that change with any file, name, grade or embryo, and with how it is read."""
+        """Digest of all files, names, grades and embryos, and of resolution, channels and crop."""
         digest = hashlib.blake2b(digest_size=16)
         for name in self.names:
             content = hashlib.blake2b(digest_size=16)
@@ -131,25 +131,18 @@ class ImageSet:
             ProblemList: After the last file, listing every one that cannot be decoded.
         """
         paths = [self.root / name for name in self.names]
-        loader = DataLoader(
-            _Files(paths, self.size, self.channels, self.crop if self.resolution else None),
-            batch_size=None,
-            num_workers=min(num_workers, len(paths)),
-            # as in `load_images`: no shared memory, and no draw from the global generator
-            collate_fn=unchanged,
-            worker_init_fn=ignore_interrupt,
-            generator=torch.Generator(),
-        )
+        crop = self.crop if self.resolution else None
+        load = partial(_load_or_fault, size=self.size, channels=self.channels, crop=crop)
         problems: list[str] = []
         gathered: list[Image8] = []
         not_found = 0
-        for position, item in enumerate(loader):
+        for position, item in enumerate(map_in_processes(load, paths, num_workers)):
             if isinstance(item, str):
                 problems.append(item)
                 continue
             image, found = item
             not_found += not found
-            # after the first fault, the rest is decoded for its faults alone
+            # after the first fault, the rest is decoded only to list all faults
             if not problems:
                 gathered.append(image)
             full = len(gathered) == batch_size or position + 1 == len(self)
@@ -160,7 +153,7 @@ class ImageSet:
             raise ProblemList(
                 f"images in {self.root} cannot be decoded",
                 problems,
-                "Mend these files or take them out, and try again.",
+                "Fix these files or take them out, and try again.",
             )
         self.not_found = not_found
 
@@ -180,12 +173,12 @@ class ImageSet:
             raise ProblemList(
                 f"images in {self.root} cannot be read",
                 problems,
-                "Mend these files or take them out, and try again.",
+                "Fix these files or take them out, and try again.",
             )
         return headers
 
     def _find_grades(self) -> str:
-        """Set labels and groups where every image has a grade; return why a graded set has none."""
+        """Set labels and groups if every image has a grade; return why a graded set has none."""
         if not claimed(self.root):
             return ""
         try:
@@ -205,36 +198,10 @@ class ImageSet:
 
 
 class _Header(NamedTuple):
-    """Width and height of an image once it is upright, and whether its mode is a grey one."""
+    """Width and height of the upright image, and whether its mode is grey."""
 
     size: tuple[int, int]
     grey: bool
-
-
-class _Files(Dataset[tuple[Image8, bool] | str]):
-    """Decoded files, and whether the embryo was found, see `load_framed`.
-
-    In place of one that cannot be decoded comes the message that says why.
-    """
-
-    def __init__(
-        self, paths: list[Path], size: tuple[int, int], channels: int, crop: Crop | None
-    ) -> None:
-        self._paths = paths
-        self._size = size
-        self._channels = channels
-        self._crop = crop
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> tuple[Image8, bool] | str:
-        try:
-            if self._crop is None:
-                return _load_as_is(self._paths[index], self._size, self._channels), True
-            return load_framed(self._paths[index], self._size[0], self._channels, self._crop)
-        except UserError as error:
-            return str(error)
 
 
 def _names(root: Path) -> list[str]:
@@ -256,23 +223,14 @@ def _names(root: Path) -> list[str]:
 
 
 def _header(path: Path) -> _Header:
-    try:
-        with opened(path) as image:
-            # that of the PNG class decodes the whole image
-            orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
-            size = image.size
-            # of TIFF, Pillow tells the upright size, and of others the stored one
-            if orientation in _LYING and image.format != "TIFF":
-                size = size[::-1]
-            grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
-    except UserError:
-        raise
-    # on damaged files, the decoders raise nearly anything
-    except Exception as error:
-        raise UserError(
-            f"{path}: its header cannot be read ({error}): copy it anew, or take it out"
-        ) from error
-    return _Header(size, grey)
+    with opened(path) as image:
+        # the method of the PNG class would decode the whole image
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        size = image.size
+        # Pillow gives the upright size of a TIFF, and the stored size of others
+        if orientation in _SIDEWAYS and image.format != "TIFF":
+            size = size[::-1]
+        return _Header(size, image.mode in _GREY_MODES or image.mode.startswith("I;16"))
 
 
 def _one_size(root: Path, sizes: list[tuple[int, int]]) -> tuple[int, int]:
@@ -290,10 +248,22 @@ def _one_size(root: Path, sizes: list[tuple[int, int]]) -> tuple[int, int]:
     )
 
 
-def _load_as_is(path: Path, size: tuple[int, int], channels: int) -> Image8:
-    """Decode one image, upright and uncropped; raises UserError if it is not of `size`."""
+def _load_or_fault(
+    path: Path, size: tuple[int, int], channels: int, crop: Crop | None
+) -> tuple[Image8, bool] | str:
+    """See `load_framed`; without a crop the whole image. A fault is returned as a message."""
+    try:
+        if crop is None:
+            return _load_whole(path, size, channels), True
+        return load_framed(path, size[0], channels, crop)
+    except UserError as error:
+        return str(error)
+
+
+def _load_whole(path: Path, size: tuple[int, int], channels: int) -> Image8:
+    """Decode one upright, uncropped image; raises UserError if it is not of `size`."""
     pixels = decode(path, channels)
     if pixels.size != size:
         got, expected = (f"{width}x{height}" for width, height in (pixels.size, size))
-        raise UserError(f"{path}: {got} pixels, expected {expected} as its header had it")
+        raise UserError(f"{path}: {got} pixels, expected {expected} from its header")
     return to_chw(pixels)

@@ -1,4 +1,4 @@
-"""A set of phantoms as files: drawn by several processes, gone on with after any stop."""
+"""A set of phantoms as files, drawn by several processes, continued after any stop."""
 
 from __future__ import annotations
 
@@ -7,66 +7,58 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
-from torch.utils.data import Dataset
 
 from blastogan.data import export
+from blastogan.data.batches import Track, map_in_processes, no_track
 from blastogan.data.readers.tree import TABLE
 from blastogan.errors import UserError
-from blastogan.phantoms.dataset import (
-    PhantomDataset,
-    embryo_name,
-    loader_of,
-    picture_name,
-)
+from blastogan.phantoms.dataset import PhantomDataset, embryo_name, picture_name
 from blastogan.phantoms.truth import MASKS, phantom_numbers
 from blastogan.runs.folder import fresh_folder
 from blastogan.utils.files import atomic_write, write_json
-from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
 
 SETTINGS = "phantoms.json"
-"""What the set was drawn with; the first file of it."""
+"""Settings of the set; its first file."""
 
 TRUTH = "truth.csv"
-"""What is known of each picture, a row each: `Truth.numbers`."""
+"""A row for each picture with `Truth.numbers`."""
 
 COLUMNS = (*export.COLUMNS, "expansion", "shot", "plane", "focus_um", "clinic")
-"""Columns of ``metadata.csv``: the clinic's own, and what a clinic does not note."""
+"""Columns of ``metadata.csv``: the clinic's own, and those of phantoms."""
 
 _LOCK = ".phantoms.lock"
 
 
 class Written(NamedTuple):
-    """What was done to a folder.
-
-    Attributes:
-        kept: Pictures that were there already.
-        drawn: Pictures that were drawn.
-    """
+    """Pictures that existed before, and pictures that were drawn."""
 
     kept: int
     drawn: int
 
 
-def write_phantoms(root: Path, phantoms: PhantomDataset, num_workers: int) -> Written:
-    """Draw a set into a folder, or go on where it was left.
+def write_phantoms(
+    root: Path, phantoms: PhantomDataset, num_workers: int, track: Track = no_track
+) -> Written:
+    """Draw a set into a folder, or continue one that was stopped.
 
-    Written are ``CLASS/phantom-000000.png``, ``masks/NAME/phantom-000000.png`` if the set has
-    masks, ``metadata.csv`` in the clinic's columns and more, ``truth.csv``, and `SETTINGS`. Every
-    file is whole or not there; ``metadata.csv`` lists all pictures from the first moment, so that
-    a set that was stopped is not taken for a whole one, and ``truth.csv`` comes last.
+    Writes ``CLASS/phantom-000000.png``, ``masks/NAME/phantom-000000.png`` if the set has masks,
+    ``metadata.csv`` in the clinic's columns and more, ``truth.csv``, and `SETTINGS`, each file
+    atomically. ``metadata.csv`` comes first and lists all pictures, so that a set that was stopped
+    is not taken for a complete one; ``truth.csv`` comes last.
 
     Args:
-        root: Folder, new or empty, or begun with the same settings and no larger count.
+        root: Folder: new, empty, or begun with the same settings and no larger count.
         phantoms: The set.
         num_workers: Processes that draw; 0 draws in this one.
+        track: Shows progress.
 
     Raises:
         UserError: If the folder holds anything else.
@@ -74,8 +66,8 @@ def write_phantoms(root: Path, phantoms: PhantomDataset, num_workers: int) -> Wr
     """
     if not (root / SETTINGS).exists():
         fresh_folder(root)
-    with _held(root):
-        _settle(root, {"blastogan": version("blastogan"), **phantoms.settings()})
+    with _locked(root):
+        _check_settings(root, {"blastogan": version("blastogan"), **phantoms.settings()})
         missing = frozenset(_missing(root, phantoms))
         kept = len(phantoms) - len(missing)
         tables = [_rows(root / name) for name in (TABLE, TRUTH)]
@@ -83,15 +75,15 @@ def write_phantoms(root: Path, phantoms: PhantomDataset, num_workers: int) -> Wr
             _sweep(root)
             if kept:
                 _log.info("%d of %d phantoms are there already", kept, len(phantoms))
-            # a reader of a set that was stopped is told by its table what is missing
+            # so that a reader of a set that was stopped reports what is missing
             _write_table(root, phantoms)
-            _draw(root, phantoms, missing, num_workers)
+            _draw(root, phantoms, missing, num_workers, track)
     return Written(kept, len(missing))
 
 
 @contextmanager
-def _held(root: Path) -> Iterator[None]:
-    """One process at a time draws into a folder."""
+def _locked(root: Path) -> Iterator[None]:
+    """Let one process at a time draw into a folder."""
     root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / _LOCK)
     try:
@@ -107,8 +99,8 @@ def _held(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def _settle(root: Path, wanted: Mapping[str, Any]) -> None:
-    """Note the settings, unless the folder was begun with others."""
+def _check_settings(root: Path, wanted: Mapping[str, Any]) -> None:
+    """Write the settings, or refuse a folder that was begun with others."""
     path = root / SETTINGS
     if not path.exists():
         write_json(wanted, path)
@@ -146,7 +138,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 
 def _missing(root: Path, phantoms: PhantomDataset) -> Iterator[int]:
-    """Pictures of which a file is not there."""
+    """Pictures that lack a file."""
 
     @cache
     def files_in(folder: Path) -> frozenset[str]:
@@ -164,21 +156,24 @@ def _mask_folder(root: Path, mask: str) -> Path:
 
 
 def _rows(table: Path) -> int:
-    """Rows of a table below its header, each on one line; 0 without a table."""
+    """Rows of a table below its header, one line each; 0 without a table."""
     return table.read_bytes().count(b"\n") - 1 if table.is_file() else 0
 
 
 def _sweep(root: Path) -> None:
-    """Remove what a process that died was writing."""
+    """Remove the parts of files that a killed process left."""
     tables = [f"{name}.*.part" for name in (SETTINGS, TRUTH, TABLE)]
     for pattern in (*tables, "*/phantom-*.png.*.part", "masks/*/phantom-*.png.*.part"):
         for part in root.glob(pattern):
             part.unlink(missing_ok=True)
 
 
-def _draw(root: Path, phantoms: PhantomDataset, missing: frozenset[int], num_workers: int) -> None:
-    """Draw the missing pictures, and write down what is known of all."""
-    facts = loader_of(_Files(root, phantoms, missing), min(num_workers, len(phantoms)))
+def _draw(
+    root: Path, phantoms: PhantomDataset, missing: frozenset[int], num_workers: int, track: Track
+) -> None:
+    """Draw the missing pictures, and write `TRUTH` for all."""
+    draw = partial(_draw_one, root=root, phantoms=phantoms, missing=missing)
+    facts = map_in_processes(draw, range(len(phantoms)), num_workers)
     path = root / TRUTH
     with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -191,41 +186,26 @@ def _draw(root: Path, phantoms: PhantomDataset, missing: frozenset[int], num_wor
             writer.writerow([phantoms.grade(n).name, f"{picture_name(n)}.png", *numbers])
 
 
-class _Files(Dataset[Any]):
-    """Draws pictures into files, and tells what is known of each, or why it cannot be written.
+def _draw_one(
+    index: int, root: Path, phantoms: PhantomDataset, missing: frozenset[int]
+) -> dict[str, float] | OSError:
+    """Draw a picture if it is missing; return its numbers, or why it cannot be written."""
+    if index in missing:
+        try:
+            _write_picture(root, phantoms, index)
+        except OSError as error:
+            # raised in a worker, its message would be a traceback
+            return error
+    return phantom_numbers(phantoms.seed, phantoms.views[index], phantoms.framing)
 
-    Args:
-        root: Folder of the set.
-        phantoms: The set.
-        missing: Pictures to be drawn.
-    """
 
-    def __init__(self, root: Path, phantoms: PhantomDataset, missing: frozenset[int]) -> None:
-        self._root = root
-        self._phantoms = phantoms
-        self._missing = missing
-
-    def __len__(self) -> int:
-        return len(self._phantoms)
-
-    def __getitem__(self, index: int) -> dict[str, float] | OSError:
-        phantoms, view = self._phantoms, self._phantoms.views[index]
-        if index in self._missing:
-            try:
-                self._write(index)
-            except OSError as error:
-                # raised in a worker, its message would be a traceback
-                return error
-        return phantom_numbers(phantoms.seed, view, phantoms.framing)
-
-    def _write(self, index: int) -> None:
-        # the picture comes last: where it is, its masks are
-        if self._phantoms.masks:
-            for name, mask in self._phantoms.mask_pictures(index).items():
-                file = _mask_folder(self._root, name) / f"{picture_name(index)}.png"
-                export.write_png(file, mask)
-        grade, picture = self._phantoms.grade(index), self._phantoms.picture(index)
-        export.write_image(self._root, "phantom", index, grade.name, picture)
+def _write_picture(root: Path, phantoms: PhantomDataset, index: int) -> None:
+    # the picture comes last: if it exists, so do its masks
+    if phantoms.masks:
+        for name, mask in phantoms.mask_pictures(index).items():
+            export.write_png(_mask_folder(root, name) / f"{picture_name(index)}.png", mask)
+    grade, picture = phantoms.grade(index), phantoms.picture(index)
+    export.write_image(root, "phantom", index, grade.name, picture)
 
 
 def _write_table(root: Path, phantoms: PhantomDataset) -> None:

@@ -1,4 +1,4 @@
-"""What a run was trained on, so that it goes on with nothing else."""
+"""Identity of the data of a run, compared when the run is resumed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from blastogan.data.images.framing import Crop
 from blastogan.data.records import ImageRecord
 
 
-def fingerprint(
+def split_fingerprint(
     records: Sequence[ImageRecord], split: Mapping[str, Sequence[int]]
 ) -> dict[str, Any]:
-    """Number of the images of a split, and a digest of their names, grades, embryos and parts."""
+    """Number of images in a split, and a digest of their names, grades, embryos and parts."""
     parts = {n: part for part, positions in split.items() for n in positions}
     lines = [
         f"{record.path.name} {record.grade.name} {record.embryo} {parts[n]}"
@@ -25,12 +25,12 @@ def fingerprint(
     return {"images": len(lines), "fingerprint": digest}
 
 
-def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """What a checkpoint says otherwise than what is at hand, a clause each."""
-    # what checkpoints stand for that were written before these were settings
-    theirs = {"balance": "none", "crop": Crop().key(), "look": "", **theirs}
+def state_differences(here: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> list[str]:
+    """A clause for each entry of a state that a checkpoint has otherwise."""
+    # values of checkpoints that are older than these settings
+    checkpoint = {"balance": "none", "crop": Crop().key(), "look": "", **checkpoint}
     return [
-        f"{name} is {theirs[name]} in the checkpoint and {value} here"
-        for name, value in mine.items()
-        if value != theirs[name]
+        f"{name} is {checkpoint[name]} in the checkpoint and {value} here"
+        for name, value in here.items()
+        if value != checkpoint[name]
     ]

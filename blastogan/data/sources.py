@@ -10,12 +10,13 @@ from typing import Literal, Protocol, get_args
 
 import torch
 
+from blastogan.data.batches import Track, no_track
+from blastogan.data.cache import SMALLEST, DecodedImages, decode_images
 from blastogan.data.images.decoding import pyramid
 from blastogan.data.images.framing import Crop
 from blastogan.data.readers import refuse_nothing, refuse_problems, scan_graded_images
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.records import GradedTable, ImageRecord
-from blastogan.data.store import ImageStore, open_store
 from blastogan.errors import ProblemList, UserError
 from blastogan.phantoms.dataset import PhantomDataset, embryo_name, picture_name, render_phantoms
 from blastogan.phantoms.plan import PhantomStyle
@@ -26,7 +27,7 @@ from blastogan.utils.workers import available_cores
 _log = logging.getLogger(__name__)
 
 FaultRule = Literal["refuse", "skip"]
-"""What becomes of a set with broken images or rows: none of it is used, or all but these."""
+"""Whether a set with broken images or rows is refused, or used without these."""
 
 _SHOWN = 5
 
@@ -36,27 +37,27 @@ class Source(Protocol):
 
     @property
     def caption(self) -> str:
-        """What they are, for captions."""
+        """Kind of the images, for captions."""
         ...
 
     @property
     def look(self) -> str:
-        """What phantoms look like; empty for images, which look as they do."""
+        """Style and framing of phantoms; empty for images of a folder."""
         ...
 
     @property
     def root(self) -> Path | None:
-        """The folder that they lie in, if they do."""
+        """Folder of the images, if they have one."""
         ...
 
     @property
     def grouped(self) -> bool:
-        """Whether anything tells which of them show the same embryo; after `read`."""
+        """Whether it is known which images show the same embryo; after `read`."""
         ...
 
     @property
     def skips(self) -> bool:
-        """Whether faulty ones are left out, not refused."""
+        """Whether faulty images are left out, not refused."""
         ...
 
     def read(self) -> tuple[ImageRecord, ...]:
@@ -68,15 +69,21 @@ class Source(Protocol):
         ...
 
     def resolve_row_faults(self) -> None:
-        """Refuse or report the faulty rows alone, where nothing will be decoded.
+        """Refuse or report the faulty rows alone, for a caller that decodes nothing.
 
         Raises:
-            UserError: If there are any, and they are to be refused.
+            UserError: If there are any, and they are refused.
         """
         ...
 
-    def decode(self, records: Sequence[ImageRecord], resolution: int, channels: int) -> ImageStore:
-        """Images of these records, in their order; faulty ones have no row if they may be skipped.
+    def decode(
+        self,
+        records: Sequence[ImageRecord],
+        resolution: int,
+        channels: int,
+        track: Track = no_track,
+    ) -> DecodedImages:
+        """Images of these records, in their order; skipped ones have no row.
 
         Raises:
             UserError: If they cannot be decoded.
@@ -90,13 +97,13 @@ class FolderSource:
 
     Attributes:
         root: The folder.
-        reading: How it is read.
-        crop: What is shown of each image.
+        reading: Options of its reader.
+        crop: Square of each image that is shown.
         faults: Whether a set with broken images or rows is refused, or these are skipped.
-        cache_dir: Folder for a store of the decoded images; ``None`` to hold them in memory.
+        cache_dir: Folder that caches the decoded images; ``None`` writes nothing.
 
     Raises:
-        UserError: If there is no such rule.
+        UserError: If the rule is unknown.
     """
 
     root: Path
@@ -115,16 +122,16 @@ class FolderSource:
         self._table: GradedTable | None = None
 
     def read(self) -> tuple[ImageRecord, ...]:
-        """See `Source.read`; faulty rows are left to `decode`, to be told with faulty files."""
+        """See `Source.read`; `decode` reports faulty rows, together with faulty files."""
         table = scan_graded_images(self.root, self.reading)
         _log.info("%s", table.summary())
         for note in table.notes:
             _log.info("note: %s", note)
         if not table.grouped:
             _log.warning(
-                "nothing tells which images show the same embryo: each counts as an embryo of its "
-                "own, and a split may part the images of one; if their names tell, set "
-                "embryo_pattern"
+                "it is unknown which images show the same embryo: each counts as an embryo of its "
+                "own, and a split may separate images of one embryo; if their names contain the "
+                "embryo, set embryo_pattern"
             )
         if not table.problems:
             refuse_nothing(table)
@@ -133,32 +140,38 @@ class FolderSource:
 
     def resolve_row_faults(self) -> None:
         """See `Source.resolve_row_faults`."""
-        self._settle([])
+        self._resolve_faults([])
 
-    def decode(self, records: Sequence[ImageRecord], resolution: int, channels: int) -> ImageStore:
+    def decode(
+        self,
+        records: Sequence[ImageRecord],
+        resolution: int,
+        channels: int,
+        track: Track = no_track,
+    ) -> DecodedImages:
         """See `Source.decode`."""
-        workers = min(available_cores(), 8)
         try:
-            store = open_store(
+            images = decode_images(
                 [record.path for record in records],
                 resolution,
                 channels,
                 self.crop,
                 cache_dir=self.cache_dir,
-                num_workers=workers,
+                num_workers=min(available_cores(), 8),
                 skip_faulty=self.skips,
+                track=track,
             )
         except ProblemList as error:
-            self._settle(error.problems)
+            self._resolve_faults(error.problems)
             raise
-        self._settle(list(store.faults.values()))
-        if store.not_found:
+        self._resolve_faults(list(images.faults.values()))
+        if images.not_found:
             _log.warning(
                 "no embryo was found in %d of %d images: they show the centre",
-                store.not_found,
+                images.not_found,
                 len(records),
             )
-        return store
+        return images
 
     @property
     def skips(self) -> bool:
@@ -170,7 +183,7 @@ class FolderSource:
         """See `Source.grouped`."""
         return self._table is None or self._table.grouped
 
-    def _settle(self, faults: list[str]) -> None:
+    def _resolve_faults(self, faults: list[str]) -> None:
         assert self._table is not None
         problems = [*self._table.problems, *faults]
         if self.faults == "refuse":
@@ -186,22 +199,22 @@ class FolderSource:
                 else "",
             )
         if len(faults) == len(self._table.records):
-            raise UserError(f"no image of {self.root} can be used: see what is wrong with each")
+            raise UserError(f"no image of {self.root} can be used: fix the faults listed above")
 
 
 @dataclass
 class PhantomSource:
-    """Phantoms, drawn when they are asked for.
+    """Phantoms, drawn by `decode`.
 
     Attributes:
         count: Number of phantoms; ``None`` for 3,800, or the sum of explicit counts.
         seed: Phantom n of a seed is always the same.
         framing: ``embryo`` or ``well``.
-        counts: Law of the classes, or their counts, as of `PhantomPlan`.
+        counts: Class distribution or counts, see `PhantomPlan`.
         style: Optics of the microscope.
 
     Raises:
-        ProblemList: If settings cannot be; all are listed.
+        ProblemList: Listing every setting that is out of range.
     """
 
     count: int | None
@@ -229,13 +242,20 @@ class PhantomSource:
         """See `Source.read`."""
         return phantom_records(self._phantoms(RESOLUTIONS[0]))
 
-    def decode(self, records: Sequence[ImageRecord], resolution: int, channels: int) -> ImageStore:
+    def decode(
+        self,
+        records: Sequence[ImageRecord],
+        resolution: int,
+        channels: int,
+        track: Track = no_track,
+    ) -> DecodedImages:
         """See `Source.decode`."""
         phantoms = self._phantoms(max(resolution, RESOLUTIONS[0]))
         images = render_phantoms(phantoms, channels, min(available_cores(), 8))
         number = {record.path.name: n for n, record in enumerate(self.read())}
         rows = torch.tensor([number[record.path.name] for record in records], dtype=torch.int64)
-        return ImageStore(pyramid(images, min(resolution, 4)), rows, faults={}, not_found=0)
+        levels = pyramid(images, min(SMALLEST, resolution))
+        return DecodedImages(levels, rows, faults={}, not_found=0)
 
     def _phantoms(self, resolution: int) -> PhantomDataset:
         return PhantomDataset(

@@ -1,7 +1,7 @@
-"""Training images as a stream indexed by position: what comes n-th depends on (seed, n) alone.
+"""Training images as a stream: image n depends on the seed and n alone.
 
-A run that resumes at its number of images shown therefore sees the images it would have seen, and
-prefetching cannot run ahead of a change of resolution or batch size.
+A resumed run therefore sees the images that it would have seen, and prefetching cannot run ahead
+of a change of resolution or batch size.
 """
 
 from __future__ import annotations
@@ -29,28 +29,14 @@ class ImageBatch(TypedDict):
     index: Tensor
 
 
-class IndexBatch(TypedDict):
-    """A batch that is still to be gathered, see `gather_batch`.
-
-    Labels int64 ``(B, 2)``, index int64 ``(B,)``, symmetry int64 ``(B,)`` from 0 to 7, and the
-    resolution in pixels: a number, since a tensor would make the device wait to be read.
-    """
-
-    labels: Tensor
-    index: Tensor
-    symmetry: Tensor
-    resolution: int
-
-
 class Draw(NamedTuple):
     """One image of the stream.
 
     Attributes:
-        image: Which image of the training set.
-        resolution: In pixels.
-        symmetry: Which symmetry of the square, 0 to 7.
-        position: Place in the stream, 0 being the first image of the run; seeds what is random
-            about this showing of the image.
+        image: Position in the training set.
+        resolution: Side in pixels.
+        symmetry: Symmetry of the square, 0 to 7.
+        position: Position in the stream, 0 for the first image of the run; seeds its transform.
     """
 
     image: int
@@ -60,11 +46,11 @@ class Draw(NamedTuple):
 
 
 def apply_symmetry(images: Tensor, symmetry: int) -> Tensor:
-    """Turn and mirror ``(..., R, R)`` by one of the eight symmetries of the square.
+    """Apply one of the eight symmetries of the square to images ``(..., R, R)``.
 
     Args:
-        images: Any dtype.
-        symmetry: 0 leaves the images; 1 mirrors them; the rest turn by multiples of 90 degrees.
+        images: Images of any dtype.
+        symmetry: Odd ones mirror; then ``symmetry // 2`` quarter turns follow.
     """
     if symmetry % 2:
         images = images.flip(-1)
@@ -72,20 +58,20 @@ def apply_symmetry(images: Tensor, symmetry: int) -> Tensor:
 
 
 class ImageOrder:
-    """An endless order of a set, in passes as long as the set, each shuffled anew.
+    """An endless order of a set, in shuffled passes of the length of the set.
 
-    Without balance, every pass shows each image once. With it, a pass holds of each class its
-    share by `class_distribution`, rounded up or down at random such that the mean over passes is
-    exact, and shows the images of a class equally often, to within one.
+    Without balance, every pass shows each image once. With it, the classes of a pass follow
+    `class_distribution`, their counts rounded up or down at random so that the mean over passes
+    is exact, and the images of a class are shown equally often, to within one.
 
     Args:
         classes: Class of each image of the set, as an index.
-        seed: Another seed, another order.
-        balance: Law of the classes.
-        symmetries: Each image comes under one of so many symmetries.
+        seed: Seed of the order.
+        balance: Class distribution.
+        symmetries: Number of symmetries to draw from for each image.
 
     Raises:
-        UserError: If there is no image, or no such law.
+        UserError: If there is no image, or the distribution is unknown.
     """
 
     def __init__(
@@ -98,16 +84,16 @@ class ImageOrder:
         self.balance = balance
         self.symmetries = symmetries
         counts = Counter(classes)
-        law = class_distribution({str(name): counts[name] for name in sorted(counts)}, balance)
+        shares = class_distribution({str(name): counts[name] for name in sorted(counts)}, balance)
         of = torch.tensor(classes)
-        self._shares = list(law.values())
+        self._shares = list(shares.values())
         self._members = [(of == name).nonzero().flatten() for name in sorted(counts)]
         self._pass = -1
         self._order: list[int] = []
         self._symmetry: list[int] = []
 
     def at(self, position: int) -> tuple[int, int]:
-        """Index and symmetry of the image at a position, 0 being the first of the run."""
+        """Index and symmetry of the image at a position, 0 for the first of the run."""
         number, place = divmod(position, self.count)
         if number != self._pass:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", number))
@@ -121,7 +107,7 @@ class ImageOrder:
         """The images of one pass."""
         if self.balance == "none":
             return torch.randperm(self.count, generator=generator)
-        # halves keep clear of whole numbers, where rounding of the shares would decide
+        # + 0.5 avoids ties, which the rounding of the shares would decide
         offset = (int(torch.randint(2**32, (), generator=generator)) + 0.5) / 2**32
         places = systematic_counts(self.count, self._shares, offset)
         shown = []
@@ -133,16 +119,16 @@ class ImageOrder:
 
 
 class PositionedBatchSampler(Sampler[list[Draw]]):
-    """Batches from the current position to the next end of a tick.
+    """Batches from the current position to the end of the tick.
 
-    Has no length: it ends by itself, and the next iterator goes on from the position of then.
-    Each rank takes its contiguous part of every global batch.
+    It has no length; the next iterator continues from the position at that time. Each rank takes
+    its contiguous part of every global batch.
 
     Args:
         order: The stream.
         schedule: Resolution and batch size by position.
-        position: Gives the images shown so far, asked when an iterator begins.
-        rank: Of this process.
+        position: Returns the images shown so far, called when an iterator begins.
+        rank: Rank of this process.
         world_size: Number of processes.
 
     Raises:
@@ -186,11 +172,11 @@ class PositionedBatchSampler(Sampler[list[Draw]]):
 
 
 class StreamedImages(Dataset[ImageBatch]):
-    """Images held as uint8 at every resolution, delivered batch by batch.
+    """Training batches, taken from images held as uint8 at every resolution.
 
     Args:
         levels: uint8 ``(M, C, r, r)`` by resolution r in pixels; may be mapped from a file.
-        rows: int64 ``(N,)``: image n of the set lies in row ``rows[n]`` of every level.
+        rows: int64 ``(N,)``: image n of the set is row ``rows[n]`` of every level.
         labels: int64 ``(N, 2)``.
         transform: Applied to each image after its symmetry.
     """
@@ -208,9 +194,9 @@ class StreamedImages(Dataset[ImageBatch]):
         self.transform = transform
 
     def __getitems__(self, draws: list[Draw]) -> ImageBatch:
-        """The batch of draws of one resolution."""
+        """Batch of draws that share one resolution."""
         index = torch.tensor([draw.image for draw in draws])
-        # unlike indexing by brackets, this copies whole images: ten times as fast
+        # copies whole images, ten times as fast as indexing by brackets
         images = self.levels[draws[0].resolution].index_select(0, self.rows[index])
         for place, draw in enumerate(draws):
             if draw.symmetry:
@@ -221,46 +207,3 @@ class StreamedImages(Dataset[ImageBatch]):
 
     def __getitem__(self, draw: Draw) -> ImageBatch:
         return self.__getitems__([draw])
-
-
-class StreamedIndices(Dataset[IndexBatch]):
-    """What `gather_batch` needs to gather a batch on the device on which the images lie.
-
-    Args:
-        labels: int64 ``(N, 2)``.
-    """
-
-    def __init__(self, labels: Tensor) -> None:
-        self.labels = labels
-
-    def __getitems__(self, draws: list[Draw]) -> IndexBatch:
-        """The batch of draws of one resolution."""
-        index = torch.tensor([draw.image for draw in draws])
-        return IndexBatch(
-            labels=self.labels[index],
-            index=index,
-            symmetry=torch.tensor([draw.symmetry for draw in draws]),
-            resolution=draws[0].resolution,
-        )
-
-    def __getitem__(self, draw: Draw) -> IndexBatch:
-        return self.__getitems__([draw])
-
-
-def gather_batch(levels: Mapping[int, Tensor], rows: Tensor, batch: IndexBatch) -> ImageBatch:
-    """Gather a batch where its images lie, bit-equal to what `StreamedImages` delivers.
-
-    Args:
-        levels: As for `StreamedImages`, on the device.
-        rows: As for `StreamedImages`, on the device.
-        batch: On the device.
-    """
-    images = levels[batch["resolution"]].index_select(0, rows[batch["index"]])
-    symmetry = batch["symmetry"].view(-1, 1, 1, 1)
-    turns = symmetry // 2
-    # choosing by mask, image by image, leaves nothing for the host to wait for
-    images = torch.where(symmetry % 2 == 1, images.flip(-1), images)
-    images = torch.where(turns % 2 == 1, images.mT, images)
-    images = torch.where((turns == 1) | (turns == 2), images.flip(-2), images)
-    images = torch.where(turns >= 2, images.flip(-1), images)
-    return ImageBatch(image=images, labels=batch["labels"], index=batch["index"])

@@ -1,7 +1,7 @@
 """Random transforms of training images, each a pure function of the seed and the position.
 
 Pipelines of albumentations are named in the configuration, class by class. albumentations is
-imported when a pipeline is built: it costs seconds, and else asks the network for news of itself.
+imported only when a pipeline is built: that takes seconds, and would look for updates online.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from torch.utils.data import get_worker_info
 from blastogan.errors import ProblemList, UserError
 from blastogan.utils.seeding import derive_seed
 
-# of dict[str, Any], the command line would construct whatever class an inner class_path names
+# given dict[str, Any], the command line would construct any class that an inner class_path names
 Augment = Literal["none", "flip", "dihedral", "grade-preserving"] | list[dict]  # type: ignore[type-arg]
 """A ready-made augmentation, or the entries of an albumentations pipeline, see `Transform`."""
 
 SYMMETRIES = {"none": 1, "flip": 2, "dihedral": 8, "grade-preserving": 8}
-"""Number of symmetries of the square that each ready-made augmentation draws from."""
+"""Number of symmetries of the square from which each ready-made augmentation draws."""
 
 GRADE_PRESERVING: list[dict[str, Any]] = [
     {
@@ -58,14 +58,14 @@ GRADE_PRESERVING: list[dict[str, Any]] = [
         "init_args": {"gamma_limit": (88, 114), "p": 0.5},
     },
 ]
-"""What may change without changing a grade: how the embryo lies, and the light.
+"""Changes that keep the grade: the pose of the embryo, and the light.
 
-A grade is read from the number, size and cohesion of cells. So there is no blur, noise, elastic
-deformation, erasing or crop, any of which makes or unmakes cells, and nothing that squashes. The
-embryo stays whole: it is shifted by at most 2 % and enlarged by at most 2 %. Beyond the eight
-exact symmetries, which the stream applies, it turns by up to 15 degrees: from about 20 on, the
-reflection that fills the corners would show the rim of an embryo that fills the frame. Half of
-the images pass each step untouched, so that their texture stays as it was recorded.
+A grade depends on the number, size and cohesion of cells, so there is no blur, noise, elastic
+deformation, erasing or crop, which add or remove cells, and no change of aspect ratio. The embryo
+stays complete: it is shifted and enlarged by at most 2 %. Beyond the eight exact symmetries, which
+the stream applies, it rotates by up to 15 degrees: from about 20 on, the reflection that fills the
+corners would show the rim of an embryo that fills the frame. Each step leaves half of the images
+untouched, so that their texture stays as recorded.
 """
 
 _COMPOSITIONS = {
@@ -75,29 +75,29 @@ _COMPOSITIONS = {
     "Sequential": {"transforms", "p"},
     "SomeOf": {"transforms", "n", "replace", "p"},
 }
-"""Compositions that may be named, with their arguments."""
+"""Allowed compositions, with their arguments."""
 
 _ENTRY_KEYS = {"class_path", "init_args"}
-_DRAWS_TRIED = 4
+_TEST_DRAWS = 4
 
 
 class Transform:
     """A pipeline of albumentations that is a pure function of the image, the seed and a position.
 
-    Entry: ``{"class_path": "albumentations.Rotate", "init_args": {"limit": 10, "p": 0.5}}``; the
-    name of the class alone will do. The arguments of compositions (OneOf, SomeOf, Sequential, ...)
-    hold further entries under ``transforms``. Only transforms of albumentations can be named that
-    take neither code nor files, and each must leave an image its shape and its type.
+    An entry is ``{"class_path": "albumentations.Rotate", "init_args": {"limit": 10, "p": 0.5}}``;
+    the class name alone is enough. Compositions (OneOf, SomeOf, Sequential, ...) have further
+    entries under ``transforms``. Only transforms of albumentations that take neither code nor
+    files are allowed, and each must keep the shape and type of an image.
 
-    All random choices come from two generators that belong to the pipeline: neither random, numpy
-    nor torch notice. Of OpenCV's own generator, which some noises draw from, albumentations sets
-    the seed anew each time; its state cannot be read, so it is not put back.
+    All random choices come from two generators of the pipeline, never from the global ones of
+    random, numpy or torch. Some noises draw from OpenCV's generator, which albumentations seeds
+    each time; its state cannot be read, so it is not restored.
 
     Args:
         entries: The pipeline.
-        seed: Another seed, other choices.
+        seed: Seed of all random choices.
         channels: 1 (grey) or 3 (RGB).
-        resolutions: Sides in pixels of the images on which every transform is tried out.
+        resolutions: Sides in pixels of the images on which every transform is tested.
 
     Raises:
         ProblemList: Listing every entry that cannot be used.
@@ -112,34 +112,34 @@ class Transform:
     ) -> None:
         self._pipeline = _Pipelines(channels, resolutions).build(entries)
         self._seed = seed
-        self._alone = False
+        self._single_threaded = False
 
     def __call__(self, image: Tensor, position: int) -> Tensor:
         """Transform one image.
 
         Args:
-            image: uint8 ``(C, H, W)``; left as it is.
-            position: Place of the image in the stream.
+            image: uint8 ``(C, H, W)``, not modified.
+            position: Position in the stream.
 
         Returns:
             uint8 ``(C, H, W)``.
         """
-        if not self._alone and get_worker_info() is not None:
+        if not self._single_threaded and get_worker_info() is not None:
             import cv2
 
-            cv2.setNumThreads(0)  # workers share the cores among themselves
-            self._alone = True
-        _draw_anew(self._pipeline, derive_seed(self._seed, "augment", position))
+            cv2.setNumThreads(0)  # workers share the cores
+            self._single_threaded = True
+        _reseed(self._pipeline, derive_seed(self._seed, "augment", position))
         values = np.array(image.numpy().transpose(1, 2, 0), order="C")
         changed = self._pipeline(image=values)["image"]
         return torch.from_numpy(np.ascontiguousarray(changed.transpose(2, 0, 1)))
 
 
 def check_augment(augment: Augment) -> None:
-    """Refuse names of augmentations that there are not; a list is checked when it is planned.
+    """Refuse unknown names of augmentations; `plan_augmentation` checks lists.
 
     Raises:
-        UserError: If there is no such augmentation.
+        UserError: If the augmentation is unknown.
     """
     if not isinstance(augment, list) and augment not in SYMMETRIES:
         raise UserError(
@@ -151,18 +151,18 @@ def check_augment(augment: Augment) -> None:
 def plan_augmentation(
     augment: Augment, seed: int, channels: int, resolutions: Sequence[int] = (4, 16, 64)
 ) -> tuple[int, Transform | None]:
-    """Symmetries that the stream draws from, and the transform that follows them, if any.
+    """Number of symmetries for the stream to draw from, and the transform that follows, if any.
 
     Args:
-        augment: ``none``; ``flip`` mirrors half of the images; ``dihedral`` shows them under any
-            of the eight turns and mirrorings; ``grade-preserving`` adds `GRADE_PRESERVING`; a list
-            holds the entries of a pipeline of one's own, and is all that happens.
+        augment: ``none``; ``flip`` mirrors half of the images; ``dihedral`` applies any of the
+            eight symmetries of the square; ``grade-preserving`` adds `GRADE_PRESERVING`; a list
+            of entries is a custom pipeline, without symmetries.
         seed: See `Transform`.
         channels: See `Transform`.
         resolutions: See `Transform`.
 
     Raises:
-        UserError: If there is no such augmentation, or if its entries cannot be used.
+        UserError: If the augmentation is unknown, or its entries cannot be used.
     """
     check_augment(augment)
     if isinstance(augment, list):
@@ -172,17 +172,17 @@ def plan_augmentation(
     return SYMMETRIES[augment], transform
 
 
-def _draw_anew(transform: Any, seed: int) -> None:
-    """Let a transform and all that it holds draw from generators of this seed.
+def _reseed(transform: Any, seed: int) -> None:
+    """Seed the random choices of a transform and of all transforms in it.
 
-    They share one stream: given a seed of its own, as albumentations' `set_random_seed` does,
-    each would draw the same numbers, and all that are applied half of the time coincide.
+    They share one generator. `set_random_seed` of albumentations would seed each alike, so that
+    those that are applied half of the time would all be applied to the same images.
     """
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
 
 class _Pipelines:
-    """Builder of pipelines that gathers every fault before it refuses any."""
+    """Builder of pipelines that lists every fault of their entries."""
 
     def __init__(self, channels: int, resolutions: Sequence[int]) -> None:
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -197,15 +197,15 @@ class _Pipelines:
         self._problems: list[str] = []
 
     def build(self, entries: Sequence[dict[str, Any]]) -> Any:
-        """The pipeline of these entries, tried out."""
+        """The tested pipeline of these entries."""
         built = self._transforms(entries, "augment")
         if self._problems:
             raise ProblemList(
                 "augment cannot be used as it is",
                 self._problems,
                 "Each entry has a class_path, a transform of albumentations such as "
-                "albumentations.Rotate, and may have init_args. It must leave images of every "
-                "resolution their shape, and their type uint8.",
+                "albumentations.Rotate, and may have init_args. It must keep the shape and "
+                "the type uint8 of images of every resolution.",
             )
         return self._library.Compose(built, is_check_shapes=False)
 
@@ -217,7 +217,7 @@ class _Pipelines:
         return [transform for transform in built if transform is not None]
 
     def _transform(self, entry: Any, where: str) -> Any:
-        """The transform of one entry; None, and a problem, if it cannot be used."""
+        """The transform of one entry; None if it cannot be used, which adds a problem."""
         if not isinstance(entry, dict) or not {"class_path"} <= set(entry) <= _ENTRY_KEYS:
             self._problems.append(f"{where}: expected class_path and init_args, got {entry!r:.80}")
             return None
@@ -226,26 +226,26 @@ class _Pipelines:
         where = f"{where} ({name})"
         faults = len(self._problems)
         if name not in self._kinds:
-            self._problems.append(f"{where}: {self._why_not(name)}")
+            self._problems.append(f"{where}: {self._reason(name)}")
         elif not isinstance(arguments, dict):
             self._problems.append(f"{where}: init_args are {arguments!r:.80}, expected a mapping")
         else:
             arguments = self._arguments(name, arguments, where)
         if len(self._problems) > faults:
             return None
-        # whatever albumentations, pydantic, numpy or OpenCV raise is a fault of the entry
+        # whatever albumentations, pydantic, numpy or OpenCV raises is a fault of the entry
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)
                 transform = self._kinds[name](**arguments)
                 for image in self._images:
-                    _try_out(transform, image)
+                    _test(transform, image)
         except Exception as error:
             self._problems.append(f"{where}: {_brief(error)}")
             return None
         return transform
 
-    def _why_not(self, name: str) -> str:
+    def _reason(self, name: str) -> str:
         if inspect.isclass(getattr(self._library, name, None)):
             return "cannot be used: it takes code or files, or is no transform of uint8 images"
         close = difflib.get_close_matches(name, self._kinds)
@@ -253,13 +253,13 @@ class _Pipelines:
         return f"albumentations has no such transform{near}"
 
     def _arguments(self, name: str, given: dict[str, Any], where: str) -> dict[str, Any]:
-        """Arguments of one entry, with the transforms in place of their entries."""
+        """Arguments of one entry, with inner entries replaced by their transforms."""
         kind = self._kinds[name]
-        known = _COMPOSITIONS.get(name) or set(inspect.signature(kind).parameters) - _withheld(kind)
+        known = _COMPOSITIONS.get(name) or set(inspect.signature(kind).parameters) - _unsafe(kind)
         unknown = [argument for argument in given if argument not in known]
         if unknown:
             self._problems.append(
-                f"{where}: no argument {', '.join(map(str, unknown))}; there are "
+                f"{where}: no argument {', '.join(map(str, unknown))}: expected some of "
                 f"{', '.join(sorted(known))}"
             )
         if name not in _COMPOSITIONS:
@@ -272,7 +272,7 @@ class _Pipelines:
 
 
 def _usable(library: Any) -> dict[str, Any]:
-    """Transforms and compositions that may be named: of images, without code and files."""
+    """Allowed transforms and compositions: of images, without code and files."""
     kinds = {name: getattr(library, name) for name in _COMPOSITIONS if hasattr(library, name)}
     for name, kind in vars(library).items():
         if (
@@ -280,26 +280,26 @@ def _usable(library: Any) -> dict[str, Any]:
             and issubclass(kind, library.BasicTransform)
             and not issubclass(kind, library.Transform3D)
             and kind.__module__.startswith("albumentations.augmentations.")
-            and not _withheld(kind) - {"mask"}  # Equalize can do without
+            and not _unsafe(kind) - {"mask"}  # Equalize can do without
         ):
             kinds[name] = kind
     return kinds
 
 
-def _withheld(kind: Any) -> set[str]:
+def _unsafe(kind: Any) -> set[str]:
     """Arguments of a transform that take code or files."""
     parameters = inspect.signature(kind).parameters.values()
     return {p.name for p in parameters if re.search(r"Callable|Path", str(p.annotation))}
 
 
-def _try_out(transform: Any, image: NDArray[np.uint8]) -> None:
-    """Raise unless a transform keeps shape and type of an image, in each of some draws."""
-    for draw in range(_DRAWS_TRIED):
-        _draw_anew(transform, draw)
+def _test(transform: Any, image: NDArray[np.uint8]) -> None:
+    """Raise unless a transform keeps the shape and type of an image, in several draws."""
+    for draw in range(_TEST_DRAWS):
+        _reseed(transform, draw)
         changed = transform(image=image.copy(), force_apply=True)["image"]
         if changed.shape != image.shape or changed.dtype != image.dtype:
             raise UserError(
-                f"makes {changed.dtype} {tuple(changed.shape)} of an image "
+                f"returns {changed.dtype} {tuple(changed.shape)} for an image "
                 f"{image.dtype} {image.shape}"
             )
 
@@ -307,5 +307,5 @@ def _try_out(transform: Any, image: NDArray[np.uint8]) -> None:
 def _brief(error: Exception) -> str:
     """First 200 characters of a message, without the references that pydantic adds."""
     lines = [line.split("[type=")[0].strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith("For further information")]
-    return " ".join(told)[:200] or type(error).__name__
+    kept = [line for line in lines if line and not line.startswith("For further information")]
+    return " ".join(kept)[:200] or type(error).__name__

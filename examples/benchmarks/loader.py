@@ -1,11 +1,11 @@
-"""Images per second that reach a training step, from the image store and from ImageFolder.
+"""Images per second that reach a training step, from the image cache and from ImageFolder.
 
     python examples/benchmarks/loader.py [--count 3800] [--channels 3] [--crop embryo]
                                          [--folder CLASS_FOLDERS]
 
 Without --folder, draws 200 phantoms of 500x500 pixels and makes --count JPEG files of them, which
-differ by noise. Builds the store of all files, with all cores; then shuffled uint8 batches of 32
-are delivered by one core without workers: from the store by the project's own loader, and from the
+differ by noise. Decodes all files into a cache, with all cores; then shuffled uint8 batches of 32
+are delivered by one core without workers: from the cache by the project's own loader, and from the
 files by ImageFolder with torchvision's v2 transforms. Prints seconds, images/s and their ratio.
 """
 
@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 
 from blastogan import GrowthSchedule
 from blastogan.data import Crop
-from blastogan.data.store import ImageStore, open_store
+from blastogan.data.cache import DecodedImages, decode_images
 from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
 from blastogan.phantoms import PhantomDataset
 from blastogan.utils.workers import available_cores, unchanged
@@ -49,14 +49,15 @@ def write_files(folder: Path, count: int, channels: int) -> None:
         Image.fromarray(pixels).save(folder / f"{n:05d}.jpg", quality=90)
 
 
-def from_store(store: ImageStore, resolution: int) -> Iterator[Tensor]:
+def from_cache(decoded: DecodedImages, resolution: int) -> Iterator[Tensor]:
     """Endless batches, as the data module delivers them while training."""
-    count, shown = len(store.rows), 0
+    count, shown = len(decoded.rows), 0
     schedule = GrowthSchedule(
         resolution, resolution, hold_kimg=1e6, batch_size=BATCH, tick_kimg=count / 1000
     )
     sampler = PositionedBatchSampler(ImageOrder([0] * count, seed=0), schedule, lambda: shown)
-    images = StreamedImages(store.levels, store.rows, torch.zeros(count, 2, dtype=torch.int64))
+    labels = torch.zeros(count, 2, dtype=torch.int64)
+    images = StreamedImages(decoded.levels, decoded.rows, labels)
     loader = DataLoader(
         images, batch_sampler=sampler, collate_fn=unchanged, generator=torch.Generator()
     )
@@ -67,7 +68,7 @@ def from_store(store: ImageStore, resolution: int) -> Iterator[Tensor]:
 
 
 def from_files(root: Path, resolution: int, channels: int) -> Iterator[Tensor]:
-    """Endless batches, decoded anew each time."""
+    """Endless batches, decoded every time."""
     steps = [v2.Resize(resolution, antialias=True), v2.CenterCrop(resolution), v2.PILToTensor()]
     grey = [v2.Grayscale()] if channels == 1 else []
     loader = DataLoader(
@@ -81,7 +82,7 @@ def from_files(root: Path, resolution: int, channels: int) -> Iterator[Tensor]:
 
 
 def images_per_second(batches: Iterable[Tensor], seconds: float) -> float:
-    """Take batches for some seconds; the first, which warms up, is not counted."""
+    """Rate over some seconds, after a first batch that warms up."""
     batches = iter(batches)
     next(batches)
     count, began = 0, time.perf_counter()
@@ -93,18 +94,19 @@ def images_per_second(batches: Iterable[Tensor], seconds: float) -> float:
 def measure(root: Path, cache: Path, channels: int, crop: Crop, seconds: float) -> None:
     paths = [Path(path) for path, _ in ImageFolder(root).samples]
     cores = available_cores()
-    for action in ("build the store", "open it again  "):
+    for action in ("decode and cache", "open the cache  "):
         began = time.perf_counter()
-        store = open_store(paths, 256, channels, crop, cache_dir=cache, num_workers=cores)
+        decoded = decode_images(paths, 256, channels, crop, cache_dir=cache, num_workers=cores)
         took = time.perf_counter() - began
         print(f"{action}  {took:8.1f} s  ({len(paths):,} images, {cores} cores)")
-    print(f"its size         {store.nbytes / 1e6:8.0f} MB")
+    size = sum(level.nbytes for level in decoded.levels.values())
+    print(f"its size          {size / 1e6:8.0f} MB")
     torch.set_num_threads(1)
     for resolution in (64, 256):
-        ours = images_per_second(from_store(store, resolution), seconds)
+        ours = images_per_second(from_cache(decoded, resolution), seconds)
         theirs = images_per_second(from_files(root, resolution, channels), seconds)
         print(
-            f"{resolution:3d} x {resolution:<3d}  store {ours:9,.0f} images/s"
+            f"{resolution:3d} x {resolution:<3d}  cache {ours:9,.0f} images/s"
             f"  ImageFolder {theirs:6,.0f} images/s  ratio {ours / theirs:6.0f}"
         )
 

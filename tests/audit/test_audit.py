@@ -20,7 +20,6 @@ from blastogan.audit.collect import audit_images
 from blastogan.audit.figure import _caption, draw_audit
 from blastogan.audit.inspection import inspect_file
 from blastogan.cli.audit import audit
-from blastogan.data.images import picture as picture_module
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES
 
@@ -288,27 +287,6 @@ def test_levels_leave_a_thousandth_of_the_pixels_aside(tmp_path):
     assert inspect_file(tmp_path / "a.png").levels == (80, 200)
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_a_large_image_is_inspected_alike_in_pieces(
-    tmp_path, monkeypatch, pictures, mode, orientation
-):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    image = Image.merge("RGB", pictures[:3]).crop((0, 0, 64, 50))
-    values = np.asarray(pictures[0]).astype(np.uint16) * 257
-    image = Image.fromarray(values) if mode == "I;16" else image.convert(mode)
-    image.save(tmp_path / "a.png", exif=exif)
-    whole = inspect_file(tmp_path / "a.png")
-    monkeypatch.setattr(picture_module, "_SMALL", 0)
-    monkeypatch.setattr(picture_module, "_PIECE", 300)
-    pieces = inspect_file(tmp_path / "a.png")
-    assert whole[:4] == pieces[:4]
-    assert whole.print.digest == pieces.print.digest
-    np.testing.assert_array_equal(whole.print.words, pieces.print.words)
-    np.testing.assert_array_equal(whole.print.thumbnail, pieces.print.thumbnail)
-
-
 def test_labels_alone_open_no_file_and_need_no_torch(make_set):
     root = make_set(lambda images, rows: images.update(dict.fromkeys(images)))
     code = (
@@ -371,7 +349,7 @@ def test_findings_are_shown_before_the_figure_is_drawn(make_set, capfd, monkeypa
         (["set", "--json", "no/x.json"], "no folder no"),
         (["set", "--figure", "figure.pdf"], "written as .png"),
         (["set", "--figure", "x.png", "--json", "x.png"], "same file"),
-        (["set", "--json", "x.json", "--crop", "embryo", "--crop-margin", "9"], "margin about"),
+        (["set", "--json", "x.json", "--crop", "embryo", "--crop-margin", "9"], "margin around"),
     ],
 )
 def test_wrong_use_exits_with_2_and_writes_nothing(make_set, capfd, args, message):

@@ -69,22 +69,13 @@ def test_own_columns_and_embryos_by_pattern(make):
     assert find_leaks(data.records, data.split) == []
 
 
-def test_a_store_gives_the_images_that_memory_gives(make, tmp_path):
-    plain, stored = make(), make(cache_dir=str(tmp_path / "store"))
-    assert len(list((tmp_path / "store").glob("images-*/manifest.json"))) == 1
-    assert same(plain, stored)
-    assert torch.equal(plain.images("val"), stored.images("val"))
-
-
-@pytest.mark.parametrize("augment", ["none", "dihedral"])
-def test_resident_images_are_those_of_the_host(make, augment):
-    host, device = make(augment=augment), make(augment=augment, residence="device")
-    loader = device.train_dataloader()
-    cpu = torch.device("cpu")
-    gathered = [device.transfer_batch_to_device(batch, cpu, 0) for batch in loader]
-    for mine, theirs in zip(stream(host), gathered, strict=True):
-        assert mine.keys() == theirs.keys()
-        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+def test_a_cache_gives_the_images_that_decoding_gives(make, tmp_path):
+    cache = str(tmp_path / "cache")
+    plain, writing, reading = make(), make(cache_dir=cache), make(cache_dir=cache)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    for stored in (writing, reading):
+        assert same(plain, stored)
+        assert torch.equal(plain.images("val"), stored.images("val"))
 
 
 def test_an_own_pipeline_changes_images_and_comes_again_the_same(make):
@@ -200,14 +191,14 @@ def test_copies_that_a_split_tears_apart(make, table, caplog, leaks):
     assert now == names
 
 
-def test_a_set_that_does_not_tell_embryos_apart_is_told(make, caplog):
+def test_a_set_with_unknown_embryos_is_reported(make, caplog):
     caplog.set_level("INFO", "blastogan")
     make(embryo_pattern=None)
-    assert "nothing tells which images show the same embryo" in caplog.text
+    assert "unknown which images show the same embryo" in caplog.text
     assert "embryos" not in "".join(line for line in caplog.messages if line.startswith("train: "))
     caplog.clear()
     make()
-    assert "nothing tells" not in caplog.text
+    assert "unknown which" not in caplog.text
     assert " of 18 embryos" in caplog.text
 
 
@@ -313,8 +304,6 @@ def test_wrong_settings_of_phantoms_are_refused_before_they_are_drawn(make_data)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"residence": "cloud"}, "residence is 'cloud'"),
-        ({"residence": "device", "augment": "grade-preserving"}, "run on the host"),
         ({"faults": "ignore"}, "faults is 'ignore'"),
         ({"balance": "even"}, "balance is 'even'"),
         ({"rare_classes": "hide"}, "rare_classes is 'hide'"),
@@ -335,8 +324,8 @@ def test_the_help_describes_every_setting(kind):
     text = " ".join(parser.format_help().split())
     names = inspect.signature(BlastocystDataModule).parameters.keys() - {"schedule"}
     assert [name for name in names if f"--data.{name} " not in text] == []
-    assert "{by-embryo,published} ``by-embryo`` for a split of our own" in text
-    assert "Room around the embryo, in units of its radius" in text
+    assert "{by-embryo,published} ``by-embryo`` for a new split" in text
+    assert "Margin around the embryo, in units of its radius" in text
 
 
 @pytest.mark.slow

@@ -128,4 +128,4 @@ def test_phantoms_below_their_least_resolution_are_shrunk():
     data = BlastocystDataModule(GrowthSchedule(4, 8, hold_kimg=1), num_phantoms=50)
     data.setup("fit")
     assert data.images("train").shape[1:] == (1, 8, 8)
-    assert set(data._store.levels) == {16, 8, 4}
+    assert set(data._decoded.levels) == {16, 8, 4}

@@ -204,7 +204,7 @@ class TestCrop:
 
     @pytest.mark.parametrize("margin", [-0.1, 1.01, float("nan"), float("inf")])
     def test_margins_that_cannot_be(self, margin):
-        with pytest.raises(UserError, match=r"margin about the embryo is .*: expected 0 to 1, in"):
+        with pytest.raises(UserError, match=r"margin around the embryo is .*: expected 0 to 1, in"):
             Crop("embryo", margin)
 
     def test_unknown_kind(self):

@@ -108,7 +108,7 @@ def test_at_the_centre_no_embryo_is_missed(wells):
 
 
 def test_a_crop_needs_a_resolution(wells):
-    with pytest.raises(UserError, match="add a resolution to the crop"):
+    with pytest.raises(UserError, match="add a resolution"):
         ImageSet(wells, crop=Crop("embryo"))
 
 

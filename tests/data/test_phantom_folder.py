@@ -225,7 +225,7 @@ class TestFolder:
         caplog.set_level("INFO", "blastogan")
         root, done = tmp_path / "set", []
         phantoms = PhantomDataset(**SMALL)
-        with folder._held(root):
+        with folder._locked(root):
             shutil.copy(drawn / "phantoms.json", root)
             second = threading.Thread(target=lambda: done.append(write_phantoms(root, phantoms, 0)))
             second.start()

@@ -12,9 +12,7 @@ from blastogan.data.stream import (
     ImageOrder,
     PositionedBatchSampler,
     StreamedImages,
-    StreamedIndices,
     apply_symmetry,
-    gather_batch,
 )
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
@@ -168,16 +166,6 @@ def test_the_transform_gets_the_image_under_its_symmetry_with_its_position():
     assert all(torch.equal(mine, image) for mine, (image, _) in zip(expected, seen, strict=True))
     assert torch.equal(batch["image"], 255 - torch.stack(expected))
     assert torch.equal(levels[8], before)
-
-
-def test_a_batch_gathered_on_the_device_is_the_one_that_the_host_delivers():
-    levels, rows, labels = a_set()
-    draws = [Draw((3 * n) % 10, 16, n % 8, n) for n in range(32)]
-    host = StreamedImages(levels, rows, labels).__getitems__(draws)
-    device = gather_batch(levels, rows, StreamedIndices(labels).__getitems__(draws))
-    assert host.keys() == device.keys()
-    assert all(torch.equal(host[name], device[name]) for name in host)
-    assert device["image"].dtype == torch.uint8
 
 
 def test_workers_deliver_the_same_stream():

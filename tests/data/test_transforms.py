@@ -139,17 +139,17 @@ FAULTS = [
     (entry("ReplayCompose", transforms=[entry("Blur")]), "cannot be used"),
     (entry("ToTensorV2"), "cannot be used"),
     (entry("BasicTransform"), "cannot be used"),
-    (entry("Rotate", limitt=3), "no argument limitt; there are border_mode"),
+    (entry("Rotate", limitt=3), "no argument limitt: expected some of border_mode"),
     (entry("Equalize", mask="f"), "no argument mask"),
     (entry("Rotate", limit="far"), "unable to parse string"),
     (entry("Rotate", p=2), "p Input should be less than or equal to 1"),
     (entry("RandomCrop", height=8, width=8), "exceeds image dimensions"),
-    (entry("RandomCrop", height=4, width=4), r"makes uint8 \(4, 4, 1\) of .* \(16, 16, 1\)"),
-    (entry("Normalize"), "makes float32"),
-    (entry("ToFloat", p=0.001), "makes float32"),
+    (entry("RandomCrop", height=4, width=4), r"returns uint8 \(4, 4, 1\) for .* \(16, 16, 1\)"),
+    (entry("Normalize"), "returns float32"),
+    (entry("ToFloat", p=0.001), "returns float32"),
     (entry("HueSaturationValue"), "not applicable to grayscale"),
     (entry("OneOf"), r"\(OneOf\).transforms: expected a list of one transform or more"),
-    (entry("OneOf", transforms=[entry("ToFloat")]), r"\.transforms\[0\] \(ToFloat\): makes"),
+    (entry("OneOf", transforms=[entry("ToFloat")]), r"\.transforms\[0\] \(ToFloat\): returns"),
     (entry("Sequential", transforms=[entry("Blur")], p="1"), "p is '1', expected a number"),
     (entry("Sequential", transforms=[entry("Blur")], p=3), "p is 3, expected a number from 0"),
     (entry("SomeOf", transforms=[entry("Blur")], n=3), "greater than number of transforms"),
@@ -188,7 +188,7 @@ def test_colour_may_change_in_colour_and_entries_may_be_named_in_short():
 def test_transforms_are_tried_at_the_resolutions_of_the_run():
     crop = [entry("RandomCrop", height=16, width=16)]
     assert Transform(crop, 0, 1, resolutions=[16])
-    with pytest.raises(UserError, match="makes uint8"):
+    with pytest.raises(UserError, match="returns uint8"):
         Transform(crop, 0, 1, resolutions=[16, 32])
 
 

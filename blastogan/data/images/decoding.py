@@ -1,4 +1,4 @@
-"""Decoding of image files into square uint8 arrays, and their mean pyramid."""
+"""Bounded decoding of image files into square uint8 arrays, and their mean pyramid."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import methodcaller
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import TiffImagePlugin as Tiff
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from blastogan.data.batches import map_in_processes
 from blastogan.data.images.framing import Circle, Crop, find_embryo
-from blastogan.data.images.picture import Picture, decoder_bytes
 from blastogan.data.records import ImageRecord
 from blastogan.errors import ProblemList, UserError
 from blastogan.growth import is_power_of_two
-from blastogan.utils.workers import ignore_interrupt, unchanged
 
 MAX_PIXELS = 64_000_000
 """Largest image that is decoded, in pixels: 64 megapixels take 256 MB as RGBA."""
@@ -31,13 +30,14 @@ MAX_BYTES = 512_000_000
 """Largest file that is opened: an uncompressed image of `MAX_PIXELS`, 16-bit RGBA."""
 
 MAX_DECODER_BYTES = 384_000_000
-"""Most memory that decoding may take, pixels and all that a decoder holds beside them."""
+"""Most memory that a decoder may take, for the pixels and its own buffers."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _MODES = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"))
 _CENTRE = Crop()
 _SOUGHT_SIDE = 512
 _CHUNK_VALUES = 2**22
+_WHITE_IS_ZERO = 0
 
 
 def load_image(
@@ -48,19 +48,18 @@ def load_image(
     Alpha is ignored; 16-bit grey is divided by 257; RGB becomes grey by ITU-R 601 luma.
 
     Args:
-        path: PNG, JPEG, BMP or TIFF file, told by its content.
+        path: PNG, JPEG, BMP or TIFF file, recognised by its content.
         resolution: Side of the result, in pixels.
         channels: 1 for grey, 3 for RGB.
-        crop: Which square; by default the largest in the middle.
+        crop: Square that is shown; by default the largest in the middle.
 
     Returns:
         Array (channels, resolution, resolution), 0 to 255.
 
     Raises:
         UserError: If the file is no image, damaged, larger than `MAX_PIXELS` or `MAX_BYTES`,
-            animated, of 32 bits per value, or of colours that are neither grey nor RGB; if its
-            decoder takes more than `MAX_DECODER_BYTES`; or if `resolution` or `channels` cannot
-            be.
+            animated, of 32 bits per value, or neither grey nor RGB; if its decoder takes more than
+            `MAX_DECODER_BYTES`; or if `resolution` or `channels` is out of range.
     """
     return load_framed(path, resolution, channels, crop)[0]
 
@@ -68,40 +67,27 @@ def load_image(
 def load_framed(
     path: Path, resolution: int, channels: int, crop: Crop
 ) -> tuple[NDArray[np.uint8], bool]:
-    """As `load_image`, and whether the embryo was found; a crop at the centre seeks none.
+    """See `load_image`; also returns False if an embryo was sought and not found, else True.
 
-    Where none is found, the square is that at the centre.
-
-    Returns:
-        Array (channels, resolution, resolution), 0 to 255; False where an embryo was sought and
-        not found, otherwise True.
+    Without an embryo the square in the middle is shown.
 
     Raises:
-        UserError: As `load_image`.
+        UserError: See `load_image`.
     """
     _check_shape(resolution, channels)
-    picture = read_picture(path, channels)
+    image = decode(path, channels)
     seeks = crop.kind == "embryo"
-    circle = _embryo(picture) if seeks else None
-    left, top, side = crop.box(*picture.size, circle)
-    box = left, top, left + side, top + side
-
-    def square(part: Image.Image) -> NDArray[np.uint8]:
-        shape = (resolution, resolution)
-        return to_chw(part.resize(shape, Image.Resampling.LANCZOS, box=box))
-
-    # unlike a loop, it lets go of a part before the next is made
-    squares = list(map(square, picture.parts()))
-    return np.concatenate(squares), circle is not None or not seeks
+    circle = _embryo(image) if seeks else None
+    left, top, side = crop.box(*image.size, circle)
+    shape, box = (resolution, resolution), (left, top, left + side, top + side)
+    square = image.resize(shape, Image.Resampling.LANCZOS, box=box)
+    return to_chw(square), circle is not None or not seeks
 
 
-def _embryo(picture: Picture) -> Circle | None:
-    """The embryo's circle, sought in a shrunken copy, so that a large image is not held twice."""
-    factor = max(1, min(picture.size) // _SOUGHT_SIDE)
-    if factor == 1:
-        return find_embryo(np.asarray(picture.grey()))
-    shrunken = _merged([*map(methodcaller("reduce", factor), picture.parts())])
-    circle = find_embryo(np.asarray(shrunken.convert("L")))
+def _embryo(image: Image.Image) -> Circle | None:
+    """Circle of the embryo, sought in a shrunken copy of a large image."""
+    factor = max(1, min(image.size) // _SOUGHT_SIDE)
+    circle = find_embryo(np.asarray(image.reduce(factor).convert("L")))
     return circle and Circle(*(factor * value for value in circle))
 
 
@@ -109,28 +95,38 @@ def decode(path: Path, channels: int) -> Image.Image:
     """Decode one image of mode L or RGB: upright, at its own size, bounded as in `load_image`.
 
     Raises:
-        UserError: As `load_image`.
+        UserError: See `load_image`.
     """
-    return _merged(list(read_picture(path, channels).parts()))
+    with opened(path) as image:
+        image.load()
+        # the orientation stays known; transparency would end up in the colours, and Pillow would
+        # fail to rewrite odd metadata of sound images
+        image.getexif()
+        image.info.clear()
+        # Pillow has turned a TIFF itself, and removed the tag
+        ImageOps.exif_transpose(image, in_place=True)
+        mode = "L" if channels == 1 else "RGB"
+        plain: Image.Image = image
+        if image.mode.startswith("I;16"):
+            plain = _to_8_bits(image)
+        elif image.mode not in ("L", "RGB", "RGBA"):
+            plain = image.convert("RGB")
+        return plain if plain.mode == mode else plain.convert(mode)
 
 
-def read_picture(path: Path, channels: int) -> Picture:
-    """Decode one image, bounded as in `load_image`, and hold it once.
-
-    Raises:
-        UserError: As `load_image`.
-    """
-    try:
-        with opened(path) as image:
-            return Picture(image, "L" if channels == 1 else "RGB")
-    except UserError:
-        raise
-    except Exception as error:
-        raise _undecodable(path, error) from error
-
-
-def _merged(parts: list[Image.Image]) -> Image.Image:
-    return parts[0] if len(parts) == 1 else Image.merge("RGB", parts)
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits divided by 257 and rounded, in pieces that keep the memory low."""
+    scale = ((np.arange(2**16) + 128) // 257).astype(np.uint8)
+    # Pillow inverts a TIFF whose white is 0 if it has up to 8 bits, not if it has 16
+    if isinstance(image, Tiff.TiffImageFile):
+        negative = image.tag_v2.get(Tiff.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO
+        scale = 255 - scale if negative else scale
+    values = np.asarray(image).reshape(-1)
+    grey = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _CHUNK_VALUES):
+        piece = slice(start, start + _CHUNK_VALUES)
+        grey[piece] = scale[values[piece]]
+    return Image.fromarray(grey.reshape(image.height, image.width))
 
 
 def to_chw(image: Image.Image) -> NDArray[np.uint8]:
@@ -153,7 +149,7 @@ def load_images(
         resolution: Side of the result, in pixels.
         channels: 1 for grey, 3 for RGB.
         num_workers: Processes that decode; 0 decodes in this one.
-        crop: As in `load_image`.
+        crop: See `load_image`.
 
     Returns:
         Tensor (N, channels, resolution, resolution), uint8, in the order of `records`.
@@ -163,25 +159,24 @@ def load_images(
     """
     _check_shape(resolution, channels)
     images = torch.empty((len(records), channels, resolution, resolution), dtype=torch.uint8)
-    loader = DataLoader(
-        _Files([record.path for record in records], resolution, channels, crop),
-        batch_size=None,
-        num_workers=min(num_workers, len(records)),
-        # arrays go through a pipe; tensors would need shared memory, which containers are short of
-        collate_fn=unchanged,
-        worker_init_fn=ignore_interrupt,
-        # without one of its own, the loader draws its seed from the global generator
-        generator=torch.Generator(),
-    )
+    load = partial(_load_or_fault, resolution=resolution, channels=channels, crop=crop)
     problems = []
-    for position, item in enumerate(loader):
+    paths = [record.path for record in records]
+    for position, item in enumerate(map_in_processes(load, paths, num_workers)):
         if isinstance(item, str):
             problems.append(item)
         else:
             images[position] = torch.from_numpy(item)
     if problems:
-        raise ProblemList("images cannot be decoded", problems, "Mend these files and try again.")
+        raise ProblemList("images cannot be decoded", problems, "Fix these files and try again.")
     return images
+
+
+def _load_or_fault(path: Path, **settings: Any) -> NDArray[np.uint8] | str:
+    try:
+        return load_image(path, **settings)
+    except UserError as error:
+        return str(error)
 
 
 def pyramid(images: Tensor, smallest: int) -> dict[int, Tensor]:
@@ -198,7 +193,7 @@ def pyramid(images: Tensor, smallest: int) -> dict[int, Tensor]:
         Tensors (N, C, r, r), uint8, by resolution r, largest first; that of R is `images` itself.
 
     Raises:
-        UserError: If the images or `smallest` are none of these.
+        UserError: If the images or `smallest` have another shape, type or range.
     """
     resolution = images.shape[-1]
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[-2] != resolution:
@@ -228,59 +223,32 @@ def pyramid(images: Tensor, smallest: int) -> dict[int, Tensor]:
     return {resolution: images, **levels}
 
 
-class _Files(Dataset[NDArray[np.uint8] | str]):
-    """Decoded files; in place of one that cannot be decoded, the message that says why."""
-
-    def __init__(self, paths: list[Path], resolution: int, channels: int, crop: Crop) -> None:
-        self._paths = paths
-        self._resolution = resolution
-        self._channels = channels
-        self._crop = crop
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> NDArray[np.uint8] | str:
-        try:
-            return load_image(self._paths[index], self._resolution, self._channels, self._crop)
-        except UserError as error:
-            return str(error)
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """An image of which the header is read, and nothing yet decoded.
+    """An image whose header has been read and whose pixels have not.
 
     Raises:
-        UserError: If it must not be decoded: no image, too large, animated, 32 bits per value,
-            colours other than grey and RGB.
+        UserError: If it must not be decoded, see `load_image`; also for whatever Pillow raises
+            while the image is in use.
     """
-    # opening a pipe would wait for a writer
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: cannot be decoded (a folder or a pipe, no file): take it out")
-    # by its path Pillow would map an uncompressed TIFF into memory, and scramble one that lies
     try:
-        file = path.open("rb")
+        # opening a pipe would wait for a writer
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: cannot be decoded (a folder or a pipe, no file): take it out")
+        # given a path, Pillow would map an uncompressed TIFF, and scramble one that lies
+        with path.open("rb") as file, warnings.catch_warnings():
+            size = os.fstat(file.fileno()).st_size
+            check_size(path, size)
+            # MAX_PIXELS is below the size that this warns of
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file, formats=_FORMATS) as image:
+                if fault := _fault(image, size):
+                    raise UserError(f"{path}: {fault}")
+                yield image
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file: check the path") from error
-    except OSError as error:
-        raise _undecodable(path, error) from error
-    with file, _read_header(path, file) as image:
-        yield image
-
-
-def _read_header(path: Path, file: IO[bytes]) -> Image.Image:
-    size = os.fstat(file.fileno()).st_size
-    if size > MAX_BYTES:
-        raise UserError(
-            f"{path}: a file of {size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f}: "
-            "save the image anew, or take it out"
-        )
-    try:
-        with warnings.catch_warnings():
-            # the bound below is tighter than the one that this warns of
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: {error} {_too_large()}") from error
     except UnidentifiedImageError as error:
@@ -288,25 +256,28 @@ def _read_header(path: Path, file: IO[bytes]) -> Image.Image:
             f"{path}: no image in one of the formats {', '.join(_FORMATS)}: convert it, "
             "or take it out"
         ) from error
+    # damaged files make decoders raise nearly anything: OSError, SyntaxError, struct.error, ...
     except Exception as error:
-        raise _undecodable(path, error) from error
-    try:
-        fault = _fault(image, size)
-    except Exception as error:
-        raise _undecodable(path, error) from error
-    if fault:
-        image.close()
-        raise UserError(f"{path}: {fault}")
-    return image
+        raise UserError(
+            f"{path}: cannot be decoded ({error}): copy it again, or take it out"
+        ) from error
 
 
-def _undecodable(path: Path, error: Exception) -> UserError:
-    """On damaged files, decoders raise nearly anything: OSError, SyntaxError, struct.error, ..."""
-    return UserError(f"{path}: cannot be decoded ({error}): copy it anew, or take it out")
+def check_size(path: Path, size: int) -> None:
+    """Refuse a file of more than `MAX_BYTES` bytes.
+
+    Raises:
+        UserError: If it is larger.
+    """
+    if size > MAX_BYTES:
+        raise UserError(
+            f"{path}: a file of {size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f}: "
+            "save the image again, or take it out"
+        )
 
 
 def _fault(image: Image.Image, file_size: int) -> str:
-    """Why an image must not be decoded, empty where it may be."""
+    """Why an image must not be decoded; empty if it may be."""
     if image.width * image.height > MAX_PIXELS:
         return f"{image.width}x{image.height} pixels. {_too_large()}"
     # MPO is a JPEG that a camera has put a preview or a gain map behind
@@ -319,14 +290,34 @@ def _fault(image: Image.Image, file_size: int) -> str:
             f"{image.mode} colours, expected grey or RGB: convert it with the colour profile "
             "that it was made with"
         )
-    held = decoder_bytes(image, file_size)
-    if held > MAX_DECODER_BYTES:
+    needed = _decoder_bytes(image, file_size)
+    if needed > MAX_DECODER_BYTES:
         return (
-            f"decoding it takes {held / 1e6:.0f} MB, expected at most "
+            f"decoding it takes {needed / 1e6:.0f} MB, expected at most "
             f"{MAX_DECODER_BYTES / 1e6:.0f}: convert it to PNG, or to a JPEG that is not "
             "progressive"
         )
     return ""
+
+
+def _decoder_bytes(image: Image.Image, file_size: int) -> int:
+    """Memory that Pillow needs to decode an opened image, including its pixels."""
+    pixels = image.width * image.height
+    wide = 2 if image.mode.startswith("I;16") else 4
+    needed = pixels * (1 if image.mode in ("1", "L", "P") else wide)
+    if isinstance(image, Tiff.TiffImageFile):
+        tags = image.tag_v2
+        # Pillow turns a copy
+        needed *= 1 if tags.get(ExifTags.Base.Orientation, 1) == 1 else 2
+        if image.tile[0].codec_name == "libtiff":
+            # which maps the file, and unpacks a strip or a tile as a whole
+            rows = min(tags.get(Tiff.ROWSPERSTRIP, image.height), image.height)
+            piece = tags.get(Tiff.TILEWIDTH, image.width) * tags.get(Tiff.TILELENGTH, rows)
+            needed += file_size + piece * sum(tags.get(Tiff.BITSPERSAMPLE, (1,))) // 8
+    elif image.info.get("progressive"):
+        # all coefficients, of 16 bits
+        needed += 2 * pixels * len(image.getbands())
+    return needed
 
 
 def _too_large() -> str:

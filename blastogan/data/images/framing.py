@@ -1,4 +1,4 @@
-"""Framing: which square of a micrograph is shown, at the centre or on the embryo."""
+"""Framing: the square of a micrograph that is shown, at the centre or around the embryo."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from blastogan.errors import UserError
 
 CropKind = Literal["centre", "embryo"]
 
-GREATEST_MARGIN = 1.0
-"""Greatest margin about an embryo, in units of its radius."""
+MAX_MARGIN = 1.0
+"""Largest margin around an embryo, in units of its radius."""
 
 _VERSION = 1
-"""Counts the changes of `find_embryo` and `Crop.box` that move a crop."""
+"""Version of `find_embryo` and `Crop.box`; raised by every change that moves a crop."""
 
 _MAP_SIDE = 64
 _RADII = np.geomspace(0.18, 0.52, 14)
-"""Radii that are searched, in shorter sides of the image: embryos of 0.2 to 0.5 and slack."""
+"""Searched radii in shorter sides of the image: embryos of 0.2 to 0.5, with slack."""
 
-_LEAST_SHARE = 0.35
-"""Least share of the texture's variance that the disc of an embryo explains."""
+_MIN_SHARE = 0.35
+"""Smallest share of the variance of the texture that the disc of an embryo explains."""
 
-_LEAST_WITHIN = 0.6
-"""Least part of a disc that lies within the image: an embryo may be cut, corners are none."""
+_MIN_WITHIN = 0.6
+"""Smallest part of a disc within the image: an embryo may be cut, a corner is none."""
 
 _Floats = NDArray[np.float32]
 
 
 class Circle(NamedTuple):
-    """A circle in pixels, from the upper left corner of the image: its first pixel is at 0.5."""
+    """A circle in pixels from the upper left corner; the centre of the first pixel is 0.5."""
 
     x: float
     y: float
@@ -47,10 +47,10 @@ class Crop:
     """The square that is cut out of an image.
 
     Attributes:
-        kind: ``centre`` takes the largest square in the middle, ``embryo`` a square about the
+        kind: ``centre`` for the largest square in the middle, ``embryo`` for a square around the
             embryo's circle.
-        margin: Free space between the circle and the sides of the square, in units of the radius,
-            0 to `GREATEST_MARGIN`; only ``embryo`` has one.
+        margin: Space between the circle and the square, in units of the radius, 0 to
+            `MAX_MARGIN`; used by ``embryo`` only.
 
     Raises:
         UserError: If an attribute is out of range.
@@ -62,9 +62,9 @@ class Crop:
     def __post_init__(self) -> None:
         if self.kind not in get_args(CropKind):
             raise UserError(f"crop is {self.kind!r}: expected 'centre' or 'embryo'")
-        if not 0 <= self.margin <= GREATEST_MARGIN:
+        if not 0 <= self.margin <= MAX_MARGIN:
             raise UserError(
-                f"margin about the embryo is {self.margin}: expected 0 to {GREATEST_MARGIN:g}, "
+                f"margin around the embryo is {self.margin}: expected 0 to {MAX_MARGIN:g}, "
                 "in units of the embryo's radius"
             )
 
@@ -74,7 +74,7 @@ class Crop:
         Args:
             width: Width of the image.
             height: Height of the image.
-            circle: Where the embryo lies; without it, and for ``centre``, the square is central.
+            circle: The embryo; without it, and for ``centre``, the square is central.
         """
         side = min(width, height)
         if self.kind == "centre" or circle is None:
@@ -85,24 +85,24 @@ class Crop:
         return left, top, side
 
     def key(self) -> str:
-        """Text that two crops share exactly when they cut out the same squares."""
+        """Text that is equal for two crops exactly if they cut out the same squares."""
         return "centre" if self.kind == "centre" else f"embryo-{_VERSION}-{float(self.margin)!r}"
 
 
 def find_embryo(grey: NDArray[np.uint8]) -> Circle | None:
     """Outer circle of the embryo, the outside of the zona pellucida.
 
-    An embryo has texture in all directions, while the edge of a well and the rings about it run
-    in one, and the medium has none. So the smaller eigenvalue of the structure tensor (Shi and
-    Tomasi 1994) is taken at each place, and the disc is sought that best parts these values in
-    two, by Otsu's criterion (1979), the variance between inside and outside. Cells that have
-    left the zona, and specks on the floor, hardly move a disc.
+    An embryo has texture in all directions, the edge of a well and the rings around it in one,
+    and the medium none. At each place the smaller eigenvalue of the structure tensor (Shi and
+    Tomasi 1994) is computed, and the disc is sought that best separates these values by Otsu's
+    criterion (1979), the variance between inside and outside. Cells that have left the zona, and
+    specks on the floor, hardly move a disc.
 
     Args:
         grey: Image (H, W), 0 to 255, of any size.
 
     Returns:
-        The circle, or None where no disc explains enough of the texture.
+        The circle, or None if no disc explains enough of the texture.
 
     Raises:
         UserError: If `grey` has another shape or type.
@@ -130,7 +130,7 @@ def find_embryo(grey: NDArray[np.uint8]) -> Circle | None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """OpenCV in the calling thread alone: after a fork, its other threads are gone."""
+    """Restrict OpenCV to the calling thread, as its other threads do not survive a fork."""
     import cv2
 
     threads = cv2.getNumThreads()
@@ -142,7 +142,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _texture(grey: NDArray[np.uint8]) -> _Floats:
-    """Logarithm of the texture that has no direction, its variance made 1, its mean 0.
+    """Logarithm of the texture without a direction, scaled to mean 0 and variance 1.
 
     The map's longer side is `_MAP_SIDE`; a constant image gives zeros.
     """
@@ -161,11 +161,11 @@ def _texture(grey: NDArray[np.uint8]) -> _Floats:
     )
     smaller = (xx + yy) / 2 - np.sqrt(((xx - yy) / 2) ** 2 + xy * xy)
     strength = np.sqrt(np.maximum(smaller, 0))
-    # below a share of the strongest, and below what rounding to 8 bits makes, all is medium
+    # texture below a share of the strongest, or below rounding to 8 bits, is medium
     floor = max(0.3, 0.2 * float(np.percentile(strength, 95)))
     fine = np.log(strength + floor)
     texture = np.asarray(cv2.resize(fine, (columns, rows), interpolation=cv2.INTER_AREA))
-    # or the few most granular cells would outweigh the rest of the embryo
+    # so that the few most granular cells do not outweigh the rest of the embryo
     return _standardised(np.minimum(texture, np.percentile(texture, 90)))
 
 
@@ -179,7 +179,7 @@ def _best_disc(texture: _Floats) -> tuple[float, float, float] | None:
     """Centre and radius of the best disc on the grid of the map, None if it explains too little."""
     import cv2
 
-    best = _LEAST_SHARE
+    best = _MIN_SHARE
     found = None
     ones = np.ones_like(texture)
     for radius in _RADII * min(texture.shape):
@@ -191,7 +191,7 @@ def _best_disc(texture: _Floats) -> tuple[float, float, float] | None:
             for values in (texture, ones)
         )
         share = _share(total, area, texture.size)
-        share[area < _LEAST_WITHIN * disc.sum()] = 0
+        share[area < _MIN_WITHIN * disc.sum()] = 0
         place = int(share.argmax())
         if share.flat[place] > best:
             best = float(share.flat[place])
@@ -201,7 +201,7 @@ def _best_disc(texture: _Floats) -> tuple[float, float, float] | None:
 
 
 def _share(total: _Floats, area: _Floats, size: int) -> _Floats:
-    """Share of the variance between a disc and the rest; 0 where the disc is the smoother.
+    """Share of the variance between a disc and the rest; 0 if the disc is smoother.
 
     The map has mean 0 and variance 1; `total` is its sum over the disc.
     """
@@ -210,10 +210,10 @@ def _share(total: _Floats, area: _Floats, size: int) -> _Floats:
 
 
 def _refined(texture: _Floats, x: float, y: float, radius: float) -> tuple[float, float, float]:
-    """The disc moved and resized by fractions of a pixel of the map, as long as it gets better.
+    """Improve a disc by steps of fractions of a pixel of the map.
 
-    All above the median of the disc counts as that median, so that the faint texture of the zona
-    weighs as much as that of the cells.
+    Values above the median of the disc are clipped to it, so that the faint texture of the zona
+    weighs as much as the cells.
     """
     rows, columns = np.mgrid[: texture.shape[0], : texture.shape[1]].astype(np.float32)
     median = np.median(texture[np.hypot(columns - x, rows - y) < radius])
@@ -230,7 +230,7 @@ def _refined(texture: _Floats, x: float, y: float, radius: float) -> tuple[float
             for move in (step, -step):
                 moved = [*best]
                 moved[axis] += move
-                reached = quality(*moved)
-                if reached > highest:
-                    best, highest = moved, reached
+                value = quality(*moved)
+                if value > highest:
+                    best, highest = moved, value
     return best[0], best[1], best[2]

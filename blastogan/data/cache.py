@@ -1,0 +1,286 @@
+"""Images decoded once, as uint8 at every resolution, and optionally cached in one file.
+
+A cache holds copies of the images, so it is written only to a folder that the user names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blastogan.data.batches import Track, map_in_processes, no_track
+from blastogan.data.images.decoding import check_size, load_framed, pyramid
+from blastogan.data.images.framing import Crop
+from blastogan.errors import ProblemList, UserError
+from blastogan.growth import is_power_of_two
+from blastogan.utils.files import atomic_write
+from blastogan.utils.workers import available_cores
+
+_log = logging.getLogger(__name__)
+
+SMALLEST = 4
+"""Side of the last level in pixels, unless the first is smaller."""
+
+_VERSION = 2
+"""Of the cache file, the decoder and the levels; another version is another file."""
+
+_READ = 1 << 20
+_CENTRE = Crop()
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """Decoded images at every resolution.
+
+    Attributes:
+        levels: uint8 ``(M, C, r, r)`` by resolution r in pixels: largest first, halved down to
+            `SMALLEST`; mapped from a cache file if there is one. Files of equal content share a
+            row.
+        rows: int64 ``(N,)``: row of each path; -1 if the file cannot be decoded.
+        faults: Why a path has no row, with the path and what to do, by its position.
+        not_found: Images that show the centre because ``crop: embryo`` found no embryo.
+    """
+
+    levels: dict[int, Tensor]
+    rows: Tensor
+    faults: dict[int, str]
+    not_found: int
+
+    def images(self, positions: Tensor | Sequence[int], resolution: int) -> Tensor:
+        """Copies of images, uint8 ``(B, C, resolution, resolution)``.
+
+        Args:
+            positions: Positions of their paths, ``(B,)``.
+            resolution: One of `levels`.
+
+        Raises:
+            UserError: If one of them could not be decoded, or the level is unknown.
+        """
+        if resolution not in self.levels:
+            sides = ", ".join(map(str, self.levels))
+            raise UserError(f"no images at {resolution} pixels: expected one of {sides}")
+        positions = torch.as_tensor(positions, dtype=torch.int64)
+        rows = self.rows[positions]
+        if (rows < 0).any():
+            raise UserError(self.faults[int(positions[rows < 0][0])])
+        return self.levels[resolution].index_select(0, rows)
+
+
+class _Request(NamedTuple):
+    """Which images are decoded: side of the first level in pixels, channels and crop."""
+
+    resolution: int
+    channels: int
+    crop: Crop
+
+    def key(self, digests: Collection[str]) -> str:
+        """Key of the cache of files of these contents, whatever their names, order and grades."""
+        facts = [_VERSION, self.resolution, self.channels, self.crop.key(), sorted(digests)]
+        return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+
+
+class _Rows(NamedTuple):
+    """Levels, digests of the files of their rows, and the rows in which no embryo was found."""
+
+    levels: dict[int, Tensor]
+    digests: list[str]
+    not_found: list[int]
+
+
+def decode_images(
+    paths: Sequence[Path],
+    resolution: int,
+    channels: int,
+    crop: Crop = _CENTRE,
+    *,
+    cache_dir: str | Path | None = None,
+    num_workers: int = 0,
+    skip_faulty: bool = True,
+    track: Track = no_track,
+) -> DecodedImages:
+    """Decode images into memory, or map the cache of an earlier call.
+
+    A cache file is named after the content of the image files, the resolution, the channels and
+    the crop: it serves renamed, reordered and regraded files, and a changed file makes another
+    cache. Damage is noticed, and the file replaced. Processes may use one `cache_dir` at once.
+
+    Args:
+        paths: Image files.
+        resolution: Side of the largest level in pixels, a power of two.
+        channels: 1 (grey) or 3 (RGB).
+        crop: Square of each image that is shown; by default the largest in the middle.
+        cache_dir: Folder of cache files, made as needed; ``None`` writes nothing.
+        num_workers: Processes that decode; 0 decodes in this one.
+        skip_faulty: Whether to leave out files that cannot be decoded. They are tried again at
+            every call.
+        track: Shows progress.
+
+    Raises:
+        UserError: If `resolution` or `channels` is out of range, or `cache_dir` is no folder.
+        ProblemList: Listing all files that cannot be decoded, unless they may be skipped; nothing
+            is cached then.
+    """
+    if not is_power_of_two(resolution) or channels not in (1, 3):
+        raise UserError(
+            f"got resolution {resolution} and {channels} channels: expected a resolution that is "
+            "a power of two, and 1 (grey) or 3 (RGB) channels"
+        )
+    request = _Request(resolution, channels, crop)
+    digests, faults = _digest_all(paths)
+    files = {digest: paths[n] for n, digest in digests.items()}
+    path = None if cache_dir is None else _cache_path(Path(cache_dir), request, files)
+    found = _read(path, request, files) if path else None
+    if found:
+        rows, why = found
+    else:
+        size = len(files) * channels * resolution**2 * 4 / 3e6
+        _log.info("decoding %d images at %d pixels and less: %.1f MB", len(files), resolution, size)
+        rows, why = _decode(files, request, num_workers, track)
+        if path and (skip_faulty or not (faults or why)):
+            _write(path, request.key(files), rows)
+    for n, digest in digests.items():
+        if digest in why:
+            faults[n] = f"{paths[n]}: {why[digest]}"
+    if faults and not skip_faulty:
+        problems = [faults[n] for n in sorted(faults)]
+        raise ProblemList("images cannot be decoded", problems, "Fix these or take them out.")
+    unframed = set(rows.not_found)
+    row_of = {digest: row for row, digest in enumerate(rows.digests)}
+    row_of_path = [row_of.get(digests.get(n, ""), -1) for n in range(len(paths))]
+    return DecodedImages(
+        levels=rows.levels,
+        rows=torch.tensor(row_of_path, dtype=torch.int64),
+        faults=dict(sorted(faults.items())),
+        not_found=sum(row in unframed for row in row_of_path),
+    )
+
+
+def _decode(
+    files: Mapping[str, Path], request: _Request, num_workers: int, track: Track = no_track
+) -> tuple[_Rows, dict[str, str]]:
+    """Decode files by digest; also returns why a digest has no row, without the path."""
+    side, channels, _ = request
+    images = torch.zeros((len(files), channels, side, side), dtype=torch.uint8)
+    digests: list[str] = []
+    not_found: list[int] = []
+    faults = {}
+    items = map_in_processes(partial(_load, request=request), list(files.items()), num_workers)
+    for digest, item in zip(files, track(items, len(files), "decoding images"), strict=True):
+        if isinstance(item, str):
+            faults[digest] = item
+            continue
+        image, found = item
+        images[len(digests)] = torch.from_numpy(image)
+        if not found:
+            not_found.append(len(digests))
+        digests.append(digest)
+    levels = pyramid(images[: len(digests)], min(SMALLEST, side))
+    return _Rows(levels, digests, not_found), faults
+
+
+def _load(file: tuple[str, Path], request: _Request) -> tuple[NDArray[np.uint8], bool] | str:
+    """The framed image and whether its embryo was found, or the fault without the path."""
+    digest, path = file
+    try:
+        loaded = load_framed(path, *request)
+        if _digest(path) != digest:
+            return "changed while it was read: start again"
+    except UserError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return loaded
+
+
+def _digest_all(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, str]]:
+    """Digests of the contents of files by position, and why the other files have none."""
+
+    def digest_or_fault(path: Path) -> str | UserError:
+        try:
+            return _digest(path)
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
+        found = list(enumerate(pool.map(digest_or_fault, paths)))
+    digests = {n: digest for n, digest in found if isinstance(digest, str)}
+    return digests, {n: str(fault) for n, fault in found if n not in digests}
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        # reading a pipe would never end
+        if not path.is_file():
+            raise UserError(f"{path}: no such file: check the path")
+        check_size(path, path.stat().st_size)
+        with path.open("rb") as content:
+            while chunk := content.read(_READ):
+                digest.update(chunk)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}): check its permissions, or copy it again"
+        ) from error
+    return digest.hexdigest()
+
+
+def _cache_path(folder: Path, request: _Request, digests: Collection[str]) -> Path:
+    """The cache file, in a folder that exists."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"images cannot be cached in {folder} ({error}): give --data.cache_dir a folder that "
+            "can be written to, or leave it out"
+        ) from error
+    return folder / f"images-{request.key(digests)}.pt"
+
+
+def _read(
+    path: Path, request: _Request, files: Mapping[str, Path]
+) -> tuple[_Rows, dict[str, str]] | None:
+    """Map a cache, and try the files again that it lacks; None if it cannot be used."""
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is damaged")
+        # privately: writing to the tensors changes no file
+        found = torch.load(path, mmap=True, weights_only=True)
+        if found["key"] != request.key(files):
+            raise ValueError("it belongs to other images")
+        rows = _Rows(found["levels"], found["digests"], found["not_found"])
+    # zipfile and torch raise nearly anything on a damaged or foreign file
+    except Exception as error:
+        _log.warning("%s cannot be used (%s): decoding the images again", path, error)
+        return None
+    cached = set(rows.digests)
+    missing = {digest: file for digest, file in files.items() if digest not in cached}
+    # they may have failed for want of memory, for instance
+    recovered, faults = _decode(missing, request, 0)
+    for digest in recovered.digests:
+        _log.warning("%s lacks %s: decoding the images again", path, files[digest])
+        return None
+    return rows, faults
+
+
+def _write(path: Path, key: str, rows: _Rows) -> None:
+    try:
+        with atomic_write(path) as part:
+            torch.save({"key": key, **rows._asdict()}, part)
+        _log.info("the images are cached in %s", path)
+    # torch raises RuntimeError when a disk is full
+    except (OSError, RuntimeError) as error:
+        _log.warning("the images cannot be cached in %s (%s): they stay in memory", path, error)
