@@ -196,9 +196,7 @@ def test_a_network_whose_last_layer_is_zero_has_collapsed(data, make_module):
     assert probe_discriminator(module, data, count=24, batch_size=8, seed=0)["diversity"] == 0
 
 
-def test_a_discriminator_that_memorises_its_images_overfits(
-    make_data, make_module, monkeypatch
-):
+def test_a_discriminator_that_memorises_its_images_overfits(make_data, make_module, monkeypatch):
     """Against samples as good as images, all that D can learn is which images it is shown."""
     parts = {"val_fraction": 0.3, "test_fraction": 0.6}
     data = make_data(num_phantoms=None, phantom_counts="AA:160", **parts)

@@ -177,7 +177,7 @@ def test_a_collapsed_generator_is_noticed_at_the_second_probe(
 @pytest.mark.usefixtures("_soon")
 def test_a_collapse_can_stop_the_run(watched, make_module, make_data, tmp_path):
     trainer, watch = watched(At("on_train_epoch_end", 64, blank), on_collapse="stop")
-    with pytest.raises(DivergenceError, match="at or before 0.032 kimg"):
+    with pytest.raises(DivergenceError, match=r"at or before 0\.032 kimg"):
         trainer.fit(make_module(), make_data(**EVEN_PARTS))
     assert watch.alarms.good_images == 32
     assert not (tmp_path / "run/checkpoints/diverged.ckpt").exists()
@@ -259,7 +259,9 @@ def test_overfitting_is_warned_of_or_stops_the_run(
     assert len(set(seeds)) == len(seeds) >= 3
 
 
-def test_too_few_held_out_images_are_reported_once(watched, make_module, make_data, caplog, tmp_path):
+def test_too_few_held_out_images_are_reported_once(
+    watched, make_module, make_data, caplog, tmp_path
+):
     caplog.set_level("INFO")
     trainer, _ = watched(trainer={"logger": CSVLog(tmp_path / "run")})
     trainer.fit(make_module(), make_data())
@@ -277,7 +279,9 @@ def test_a_probe_needs_a_group_of_images(watched, make_module, make_data, caplog
     assert caplog.text.count("probes need at least 4 images") == 1
 
 
-def test_without_a_blastocyst_data_module_there_are_no_probes(watched, make_module, make_data, caplog, tmp_path):
+def test_without_a_blastocyst_data_module_there_are_no_probes(
+    watched, make_module, make_data, caplog, tmp_path
+):
     caplog.set_level("INFO")
     data = make_data()
     data.setup("fit")

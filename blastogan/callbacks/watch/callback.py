@@ -12,7 +12,6 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from blastogan.callbacks.checkpoints import checkpoint_folder, save_checkpoint
 from blastogan.callbacks.watch.alarms import (
     NETWORKS,
     Alarms,
@@ -28,6 +27,7 @@ from blastogan.modules import BaseGANModule
 from blastogan.modules.base import as_gan
 from blastogan.modules.step.passes import size_of_passes
 from blastogan.modules.step.ranks import is_finite
+from blastogan.runs.checkpoint_io import checkpoint_folder, save_checkpoint
 from blastogan.utils.seeding import derive_seed
 
 _log = logging.getLogger(__name__)
@@ -200,7 +200,9 @@ class DivergenceWatch(Callback):
         )
         if not row:
             group = module.discriminator.stddev_group
-            self._report_missing("probes need at least %d images (stddev_group): set num_images", group)
+            self._report_missing(
+                "probes need at least %d images (stddev_group): set num_images", group
+            )
         elif "logits_held_out" not in row:
             self._report_missing(
                 "overfitting is not watched: this needs a batch of at least %d held-out images, "
