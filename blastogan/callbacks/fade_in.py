@@ -1,4 +1,4 @@
-"""Fade-in of new resolutions: alpha follows from the images shown."""
+"""Fade-in of new resolutions."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from blastogan.modules.base import as_gan
 
 
 class FadeIn(Callback):
-    """Set the weight ``alpha`` of the module's newest resolution at each step.
+    """Set ``alpha``, the weight of the newest resolution, at each step.
 
-    Karras et al. 2018, section 2 and figure 2. The callback holds no counter.
+    Karras et al. 2018, section 2 and figure 2. Alpha follows from ``module.images_shown``; the
+    callback has no state.
 
     Args:
-        schedule: The same as that of `ProgressiveGrowing`.
+        schedule: The schedule given to `ProgressiveGrowing`.
     """
 
     def __init__(self, schedule: GrowthSchedule) -> None:
         self.schedule = schedule
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that there is something to fade.
+        """Check that the resolution grows.
 
         Raises:
             UserError: If the trainer has no `ProgressiveGrowing`.
         """
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if stage == "fit" and not any(isinstance(c, ProgressiveGrowing) for c in callbacks):
-            raise UserError("FadeIn needs ProgressiveGrowing beside it: add it to the callbacks")
+            raise UserError("FadeIn needs ProgressiveGrowing: add it to the callbacks")
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -49,6 +50,6 @@ class FadeIn(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Leave the module at the alpha that it has reached: 1 when a phase has just ended."""
+        """Set the alpha reached after the step: 1 at the end of a phase."""
         module = as_gan(pl_module)
         module.alpha = self.schedule.state_after(module.images_shown).alpha

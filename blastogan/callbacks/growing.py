@@ -1,4 +1,4 @@
-"""Progressive growing: the resolution of the next step follows from the images shown."""
+"""Progressive growing: the resolution of each step."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _log = logging.getLogger(__name__)
 
 
 class ProgressiveGrowing(Callback):
-    """Set the module's resolution, and the learning rate if the schedule has one, at each step.
+    """Set the module's resolution at each step, and the learning rate if the schedule has one.
 
-    Karras et al. 2018, section 2. The callback holds no counter: both follow from
-    ``module.images_shown``. Without `FadeIn`, new resolutions come in at once.
+    Karras et al. 2018, section 2. Both follow from ``module.images_shown``; the callback has no
+    counter. Without `FadeIn`, new resolutions start at full weight.
 
     Args:
-        schedule: The same as that of the data.
+        schedule: The schedule given to the data module.
     """
 
     def __init__(self, schedule: GrowthSchedule) -> None:
         self.schedule = schedule
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that schedule and module fit.
+        """Check that schedule and module match.
 
         Raises:
-            UserError: If the final or first resolution, or the batch size, does not fit.
+            UserError: If the final or first resolution or the batch size does not match.
         """
         if stage != "fit":
             return
@@ -59,9 +59,9 @@ class ProgressiveGrowing(Callback):
         _log.info("schedule:\n%s", schedule.describe())
         if module.ramp_kimg is not None and module.ramp_kimg[1] * 1000 > schedule.total_images:
             _log.warning(
-                "ramp_kimg %s ends after the schedule, which has %g kimg: at its end the grade "
-                "will count by %.0f %% only. Set --model.init_args.ramp_kimg to end earlier, for "
-                "instance at half of the schedule",
+                "ramp_kimg %s ends after the schedule of %g kimg: the condition weight will only reach "
+                "%.0f %%. Set --model.init_args.ramp_kimg to end earlier, for instance at "
+                "half of the schedule",
                 list(module.ramp_kimg),
                 schedule.total_images / 1000,
                 100 * module.condition_weight_at(schedule.total_images),
@@ -74,8 +74,8 @@ class ProgressiveGrowing(Callback):
             if rest:
                 raise UserError(
                     f"batch_size at {phase.resolution} is {phase.batch_size}, which does not "
-                    f"divide among {world_size} devices: change schedule.batch_size or the number "
-                    "of devices"
+                    f"divide by {world_size} devices: change schedule.batch_size or the number of "
+                    "devices"
                 )
             try:
                 size_of_passes(share, module.micro_batch, group)
@@ -84,7 +84,7 @@ class ProgressiveGrowing(Callback):
                 raise UserError(f"{where}, on {world_size} devices: {error}") from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell how batches are divided, and the weight that R1 has at each resolution."""
+        """Log how batches are divided, and the weight of R1 at each resolution."""
         module = as_gan(pl_module)
         self._describe_passes(trainer, module)
         if module.regularizer != "r1":
@@ -104,7 +104,7 @@ class ProgressiveGrowing(Callback):
         }
         _log.info(
             "%d device(s), %s; images of a pass on each: %s; the minibatch standard deviation is "
-            "over %d images of a pass",
+            "over groups of %d images",
             ranks,
             type(trainer.strategy).__name__,
             ", ".join(f"{size} of a batch of {sizes[r]} at {r}" for r, size in passes.items()),
@@ -112,7 +112,7 @@ class ProgressiveGrowing(Callback):
         )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have the end of the schedule validated, whichever ticks are."""
+        """Validate at the end of the schedule, whatever check_val_every_n_epoch is."""
         last = self.schedule.total_images - self.schedule.tick_images
         if trainer.check_val_every_n_epoch is not None and as_gan(pl_module).images_shown >= last:
             trainer.check_val_every_n_epoch = 1
@@ -120,7 +120,7 @@ class ProgressiveGrowing(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set what the step works on."""
+        """Set resolution and learning rate of the step."""
         module = as_gan(pl_module)
         state = self.schedule.at(module.images_shown)
         module.resolution = state.resolution
@@ -138,7 +138,7 @@ class ProgressiveGrowing(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Leave the module at the resolution that it has reached, for whatever looks at it."""
+        """Set the resolution reached after the step, for samples and checkpoints."""
         module = as_gan(pl_module)
         module.resolution = self.schedule.state_after(module.images_shown).resolution
 
@@ -147,11 +147,10 @@ class ProgressiveGrowing(Callback):
         return {"schedule": self.schedule.to_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare schedules.
+        """Check that the checkpoint has the same schedule.
 
         Raises:
-            UserError: If the checkpoint was trained on another schedule, and this does not only
-                hold its last resolution for longer.
+            UserError: If the schedules differ by more than a longer hold of the last resolution.
         """
         saved = GrowthSchedule.from_dict(state_dict["schedule"])
         if self.schedule.prolongs(saved):
@@ -164,6 +163,6 @@ class ProgressiveGrowing(Callback):
         ]
         raise UserError(
             "the checkpoint was trained on another schedule: " + "; ".join(different) + ". "
-            "Go on with the schedule of the checkpoint, which its run folder has in config.yaml; "
-            "only hold_kimg of the last resolution may be raised."
+            "Use the schedule of the checkpoint, in config.yaml of its run folder; only hold_kimg "
+            "of the last resolution may be raised."
         )

@@ -1,4 +1,4 @@
-"""Generated images of ``predict`` as files."""
+"""Writes the generated images of ``predict`` to files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from blastogan.modules.base import as_gan
 class ImageWriter(BasePredictionWriter):
     """Write predictions as PNGs in class folders, with a ``metadata.csv``.
 
-    Every device writes its own share; the table is written at the end by the first.
+    Each process writes its own images; the first writes the table at the end.
 
     Args:
-        folder: Folder of the set, new or empty.
+        folder: Output folder, new or empty.
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Progress of a growing run: where it stands, how fast it goes, how long it will take."""
+"""Progress bar of a growing run: position, pace and time left."""
 
 from __future__ import annotations
 
@@ -17,37 +17,36 @@ from blastogan.modules.base import as_gan
 _log = logging.getLogger(__name__)
 
 COST_PER_DOUBLING = 2.0
-"""Guess at the cost of an image at twice the resolution, until it has been measured."""
-
+"""Assumed cost ratio per doubling of the resolution, until it is measured."""
 
 HALF_LIFE_SECONDS = 20.0
-"""After so long, a measurement of the pace counts a half."""
+"""Age at which a measured pace counts half."""
 
 
 class PaceMeter:
-    """Time left in a schedule, from the pace at each resolution.
+    """Estimates the time left in a schedule from the pace at each resolution.
 
     Args:
-        schedule: What is to be done.
+        schedule: Growth schedule of the run.
     """
 
     def __init__(self, schedule: GrowthSchedule) -> None:
         self.schedule = schedule
-        self._sums: dict[int, tuple[float, float]] = {}  # images and seconds by resolution
+        self._sums: dict[int, tuple[float, float]] = {}  # resolution: images, seconds
 
     def add(self, resolution: int, images: int, seconds: float) -> None:
-        """Note that `images` at `resolution` pixels took `seconds`; old notes fade."""
+        """Record that `images` at `resolution` pixels took `seconds`; old records fade."""
         before = self._sums.get(resolution, (0.0, 0.0))
         decay = 0.5 ** (seconds / HALF_LIFE_SECONDS)
         self._sums[resolution] = (before[0] * decay + images, before[1] * decay + seconds)
 
     def images_per_second(self, resolution: int) -> float:
-        """Pace at a resolution; 0 where none was noted."""
+        """Pace at a resolution; 0 if unknown."""
         images, seconds = self._sums.get(resolution, (0.0, 1.0))
         return images / seconds
 
     def seconds_left(self, images_shown: int) -> float | None:
-        """Seconds to the end of the schedule, ``None`` before any pace was noted."""
+        """Seconds to the end of the schedule; ``None`` before the first record."""
         if not self._sums:
             return None
         known = max(self._sums)
@@ -56,7 +55,7 @@ class PaceMeter:
             images = phase.end - max(images_shown, phase.start)
             if images <= 0:
                 continue
-            # a resolution that is still to come: the highest so far, and the guess per doubling
+            # later resolutions: the pace at the highest so far, and the assumed cost per doubling
             measured = phase.resolution if phase.resolution in self._sums else known
             doublings = phase.resolution.bit_length() - measured.bit_length()
             total += images / self.images_per_second(measured) * COST_PER_DOUBLING**doublings
@@ -64,10 +63,10 @@ class PaceMeter:
 
 
 class GrowthProgress(ProgressBar):
-    """A bar over the whole schedule; where there is no terminal, a line per tick.
+    """A progress bar over the whole schedule; without a terminal, one log line per tick.
 
     Args:
-        schedule: What is to be done.
+        schedule: Growth schedule of the run.
     """
 
     REFRESH_SECONDS = 0.5
@@ -82,7 +81,7 @@ class GrowthProgress(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Show nothing; called on all ranks but the first."""
+        """Hide progress; called on all ranks but the first."""
         self._enabled = False
 
     def enable(self) -> None:
@@ -90,7 +89,7 @@ class GrowthProgress(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar."""
+        """Start the bar."""
         super().on_train_start(trainer, pl_module)
         shown = as_gan(pl_module).images_shown
         self._mark = (time.perf_counter(), shown)
@@ -105,7 +104,7 @@ class GrowthProgress(ProgressBar):
             self._progress.start()
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Do not count the time between ticks, which belongs to validation and saving."""
+        """Exclude the time between ticks, which goes to validation and saving."""
         module = as_gan(trainer.lightning_module)
         self._mark = (time.perf_counter(), module.images_shown)
 
@@ -117,13 +116,13 @@ class GrowthProgress(ProgressBar):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Refresh, at most twice a second, since losses wait for the device."""
+        """Refresh, at most twice a second because reading losses waits for the device."""
         module = as_gan(pl_module)
         now, shown = time.perf_counter(), module.images_shown
-        began, first = self._mark
+        started, first = self._mark
         changed = self.schedule.at(first).resolution != self.schedule.at(shown).resolution
         ended = self.schedule.ends_tick(shown)
-        if not (now - began >= self.REFRESH_SECONDS or changed or ended):
+        if not (now - started >= self.REFRESH_SECONDS or changed or ended):
             return
         losses = f"D {float(outputs['loss_d']):.3f} G {float(outputs['loss_g']):.3f}"
         if "augment_p" in outputs:
@@ -131,7 +130,7 @@ class GrowthProgress(ProgressBar):
         if module.ramp_kimg is not None:
             losses += f"  grade {module.condition_weight:.0%}"
         now = time.perf_counter()
-        self.pace.add(self.schedule.at(first).resolution, shown - first, now - began)
+        self.pace.add(self.schedule.at(first).resolution, shown - first, now - started)
         self._mark = (now, shown)
         text = self.describe(shown, losses)
         if self._progress is not None:
@@ -140,7 +139,7 @@ class GrowthProgress(ProgressBar):
             _log.info("%s", text)
 
     def describe(self, images_shown: int, losses: str) -> str:
-        """One line: images, phase, alpha, losses and what else moves, pace, time left."""
+        """One line with images, phase, alpha, losses, pace and time left."""
         state = self.schedule.state_after(images_shown)
         left = self.pace.seconds_left(images_shown)
         pace = self.pace.images_per_second(state.resolution)
@@ -151,13 +150,13 @@ class GrowthProgress(ProgressBar):
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
+        """Stop the bar."""
         self._close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Close the bar, so that the terminal is whole for the message."""
+        """Stop the bar, so that the error message is readable."""
         self._close()
 
     def _close(self) -> None:
@@ -167,7 +166,7 @@ class GrowthProgress(ProgressBar):
 
 
 def format_seconds(seconds: float | None) -> str:
-    """``1:02:03``, ``2:03``, with days before it where needed; ``?`` for ``None``."""
+    """``1:02:03`` or ``2:03``, prefixed by days if needed; ``?`` for ``None``."""
     if seconds is None:
         return "?"
     minutes, second = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""Random states in the checkpoint, so that a resumed run draws what it would have drawn."""
+"""Random states in checkpoints, so that a resumed run continues the same random sequence."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 class RandomState(Callback):
     """Save and restore the global random states of Python, NumPy and PyTorch, CUDA included.
 
-    They are kept as tensors and plain numbers, so that checkpoints load with
-    ``weights_only=True``.
+    They are stored as tensors and plain numbers, which load with ``weights_only=True``.
     """
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The random states of now."""
+        """The current random states."""
         version, words, gauss = random.getstate()
         state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
         name, keys, position, has_gauss, cached = state
@@ -33,11 +32,11 @@ class RandomState(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until training begins; loading itself may draw."""
+        """Keep the states until training starts; loading may draw random numbers itself."""
         self._loaded = state_dict
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore what was loaded."""
+        """Restore the loaded states."""
         if self._loaded is None:
             return
         version, words, gauss = self._loaded["python"]

@@ -1,4 +1,4 @@
-"""Sheets of samples from fixed latents, to see a run grow."""
+"""Sheets of samples from fixed latents."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from blastogan.utils.sheets import image_sheet, save_picture
 
 
 class SampleGrid(Callback):
-    """Draw the same latents at every tick: a row per latent, a column per class trained on.
+    """Save a sheet of samples at every tick: one row per latent, one column per trained class.
 
     Sheets go to ``samples/`` of the run folder, ``trainer.default_root_dir``, and to every logger
-    that takes images, beside one of the training images for comparison. The averaged generator
-    is used, and the global random state is left alone.
+    that takes images; ``training-images.png`` is there for comparison. Samples come from the
+    averaged generator with fixed latents; the global random state does not change.
 
     Args:
-        rows: Latents.
-        every_n_ticks: Ticks from one sheet to the next.
+        rows: Number of latents.
+        every_n_ticks: Ticks between sheets.
         seed: Seed of the latents.
     """
 
     def __init__(self, rows: int = 6, every_n_ticks: int = 1, seed: int = 0) -> None:
         if rows < 1 or every_n_ticks < 1:
-            raise UserError("rows and every_n_ticks must be 1 or more")
+            raise UserError(f"rows is {rows}, every_n_ticks is {every_n_ticks}: expected 1 or more")
         self.rows = rows
         self.every_n_ticks = every_n_ticks
         self.seed = seed
@@ -49,7 +49,7 @@ class SampleGrid(Callback):
             save_picture(training_sheet(data, self.rows), path)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write a sheet of samples, if it is time; ranks share the work."""
+        """Write a sheet of samples if it is due; ranks share the work."""
         module = as_gan(pl_module)
         ticks = trainer.current_epoch + 1
         if ticks % self.every_n_ticks and ticks != trainer.max_epochs:
@@ -81,13 +81,13 @@ class SampleGrid(Callback):
 def sample_on_all_ranks(
     module: BaseGANModule, indices: list[int], labels: Tensor, seed: int
 ) -> Tensor | None:
-    """Samples as of `BaseGANModule.sample`, each made on one of the ranks, on the CPU of rank 0."""
+    """`BaseGANModule.sample` shared among ranks; uint8 on the CPU, ``None`` except on rank 0."""
     rank, ranks = rank_and_size()
     mine = slice(rank, None, ranks)
-    made = None
+    part = None
     if indices[mine]:
-        made = module.sample(indices[mine], labels[mine], seed=seed).cpu()
-    parts = [part for part in gathered(made) if part is not None]
+        part = module.sample(indices[mine], labels[mine], seed=seed).cpu()
+    parts = [each for each in gathered(part) if each is not None]
     if not parts:
         return None
     images = parts[0].new_empty(len(indices), *parts[0].shape[1:])
@@ -97,7 +97,7 @@ def sample_on_all_ranks(
 
 
 def trained_classes(trainer: Trainer) -> list[str]:
-    """Classes that the training images have, in the order of `CLASSES`; else all ten."""
+    """Classes of the training images, in the order of `CLASSES`; all if they are unknown."""
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, BlastocystDataModule):
         return list(CLASSES)
@@ -105,13 +105,13 @@ def trained_classes(trainer: Trainer) -> list[str]:
 
 
 def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
-    """Training images, a column per class; where a class has too few, black tiles."""
+    """Training images, one column per class; black tiles if a class has too few."""
     names = [data.records[n].grade.name for n in data.split["train"]]
     classes = [name for name in CLASSES if name in names]
-    side = data.schedule.final_resolution
-    tiles = torch.zeros(rows, len(classes), data.img_channels, side, side, dtype=torch.uint8)
+    size = data.schedule.final_resolution
+    tiles = torch.zeros(rows, len(classes), data.img_channels, size, size, dtype=torch.uint8)
     for column, name in enumerate(classes):
         found = [n for n, each in enumerate(names) if each == name][:rows]
         tiles[: len(found), column] = data.images("train", found)
-    caption = f"Training images: {data.source}, {side}x{side}"
+    caption = f"Training images: {data.source}, {size}x{size}"
     return image_sheet(tiles.flatten(0, 1), len(classes), caption=caption, titles=classes)

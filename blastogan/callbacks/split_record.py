@@ -1,4 +1,4 @@
-"""The split of a run, as a file in its folder."""
+"""Writes the data split of a run into its folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _log = logging.getLogger(__name__)
 
 
 class SplitRecord(Callback):
-    """Writes ``split.csv`` into the run's folder, to be given back as ``--data.split_file``.
+    """Write ``split.csv`` into the run folder, for use as ``--data.split_file``.
 
-    A run that is resumed has the same split, whose file is left alone. Where the folder holds
-    other splits, that of this run goes beside them, into ``split-2.csv`` and so on.
+    A resumed run with the same split leaves the file unchanged. If the folder has a different
+    split, this one is written to ``split-2.csv``, and so on.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -40,12 +40,12 @@ class SplitRecord(Callback):
             part.write_bytes(content)
         if number > 1:
             _log.warning(
-                "%s has the split of another run: that of this one is in %s", folder, path.name
+                "%s has the split of another run: the split of this run is in %s", folder, path.name
             )
 
 
 def _content(data: BlastocystDataModule) -> bytes:
-    """What the split's file holds."""
+    """Content of the split file."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "split.csv"
         write_split_file(path, data.records, data.split, data.root)

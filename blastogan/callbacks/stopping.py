@@ -1,4 +1,4 @@
-"""Runs that are asked to stop: by Ctrl-C, or by a scheduler."""
+"""Graceful stop of a run on Ctrl-C or on request of a scheduler."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from blastogan.callbacks.checkpoints import checkpoint_folder, save_last
+from blastogan.callbacks.checkpoints import save_last
 from blastogan.errors import Requeue
 from blastogan.growth import GrowthSchedule
 from blastogan.modules.base import as_gan
 from blastogan.modules.step.ranks import any_rank, ranks_may_agree
+from blastogan.runs.checkpoint_io import checkpoint_folder
 from blastogan.runs.signals import SCHEDULERS
 
 _log = logging.getLogger(__name__)
 
 
 class GracefulInterrupt(Callback):
-    """Stop after the batch, with ``last.ckpt`` written, and say how to go on.
+    """Stop after the current batch, write ``last.ckpt`` and report how to resume.
 
-    On Ctrl-C, at the end of a tick, its validation is finished too, so that nothing is missing
-    from the log of the resumed run; a second Ctrl-C stops at once, with the last checkpoint as it
-    was. On SIGTERM or SIGUSR1 nothing is waited for, not for the end of a validation either. A
-    signal to any of several processes stops them all, after the same batch.
+    Ctrl-C in the last batch of a tick also waits for the validation, so that the log of the resumed
+    run is complete; a second Ctrl-C stops at once and leaves the last checkpoint unchanged. SIGTERM
+    and SIGUSR1 do not wait, not even for the end of a validation. A signal to any of several
+    processes stops all of them after the same batch.
 
-    Ends in a KeyboardInterrupt or, for a scheduler, `Requeue`, by which a command line knows
-    whether to exit with 130 or 75.
+    Raises KeyboardInterrupt or, for a scheduler, `Requeue`; the command line exits with 130 or 75.
 
     Args:
-        schedule: Tells where ticks end.
+        schedule: Growth schedule of the run.
     """
 
     def __init__(self, schedule: GrowthSchedule) -> None:
@@ -44,10 +44,10 @@ class GracefulInterrupt(Callback):
         self._over = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals, some of them from Lightning, which gives all of them back."""
+        """Install the signal handlers; Lightning restores the previous ones at the end."""
         self.interrupted = self.requeued = self._in_batches = self._over = False
         self._alone = trainer.world_size == 1
-        # only the main thread may
+        # Python allows this in the main thread only
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, *SCHEDULERS):
                 signal.signal(number, self._handle)
@@ -64,14 +64,12 @@ class GracefulInterrupt(Callback):
         if self.requeued:
             return
         self.requeued = True
-        _log.warning("%s: stopping, to be started again", signal.Signals(number).name)
+        _log.warning("%s: stopping, to be requeued", signal.Signals(number).name)
         if self._alone and not self._in_batches:
             raise Requeue
 
-    # -- within the batches -----------------------------------------------------------------------
-
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop if asked to during the tick before."""
+        """Stop if a signal came after the last batch of the previous tick."""
         device = as_gan(pl_module).device
         if any_rank(self.interrupted or self.requeued, device):
             self._stop(trainer, pl_module)
@@ -85,20 +83,20 @@ class GracefulInterrupt(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save and stop if asked to; at the end of a tick only a scheduler is obeyed at once."""
+        """Save and stop if requested; Ctrl-C in the last batch of a tick waits for its end."""
         module = as_gan(pl_module)
         ends_tick = self.schedule.ends_tick(module.images_shown)
         if ends_tick:
             self._in_batches = False
         elif not ranks_may_agree(module, batch_idx):
             return
-        asked = self.requeued or (self.interrupted and not ends_tick)
-        if any_rank(asked, module.device):
+        requested = self.requeued or (self.interrupted and not ends_tick)
+        if any_rank(requested, module.device):
             save_last(trainer)
             self._stop(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if asked to stop; the callbacks after this one are still to have their turn."""
+        """Save if a stop is requested; the next tick's start stops, after all other callbacks."""
         if any_rank(self.interrupted or self.requeued, as_gan(pl_module).device):
             save_last(trainer)
 
@@ -112,16 +110,14 @@ class GracefulInterrupt(Callback):
         _log.warning("stopped at %.3f kimg; to go on, add --ckpt_path %s", kimg, path)
         raise KeyboardInterrupt
 
-    # -- afterwards -------------------------------------------------------------------------------
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let a run that has ended end."""
+        """Ignore signals from here on."""
         self._over = True
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Save what a scheduler has cut short between two batches."""
+        """Save if a scheduler interrupted the run between two batches."""
         self.interrupted = self.interrupted or isinstance(exception, KeyboardInterrupt)
         cut_short = isinstance(exception, Requeue) and not self._over
         self._over = True

@@ -1,4 +1,4 @@
-"""How CUDA multiplies float32 numbers."""
+"""Precision of float32 products on CUDA."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _log = logging.getLogger(__name__)
 
 
 class TF32(Callback):
-    """Choose whether CUDA multiplies float32 numbers in TF32, for convolutions and matrices alike.
+    """Choose whether CUDA computes float32 convolutions and matrix products in TF32.
 
-    PyTorch by itself does so for convolutions only. Under bfloat16 autocast, R1 and the gradient
-    penalty are what is left in float32. The process gets its own settings back at the end.
+    PyTorch's default is TF32 for convolutions only. Under bfloat16 autocast, only R1 and the
+    gradient penalty remain in float32. The previous settings are restored at the end.
 
     Args:
-        tf32: 10 bits of mantissa instead of 23, on tensor cores.
+        tf32: Use TF32: 10 bits of mantissa instead of 23, on tensor cores.
     """
 
     def __init__(self, tf32: bool = True) -> None:
@@ -25,7 +25,7 @@ class TF32(Callback):
         self._before: tuple[bool, bool] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set both, and tell what float32 means in a run on CUDA."""
+        """Set both, and log the precision in a fit on CUDA."""
         matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
         if self._before is None:
             self._before = (matrices.allow_tf32, convolutions.allow_tf32)
@@ -34,7 +34,7 @@ class TF32(Callback):
             _log.info("float32 products in %s", "TF32" if self.tf32 else "full precision")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set both as they were."""
+        """Restore the previous settings."""
         if self._before is not None:
             matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
             matrices.allow_tf32, convolutions.allow_tf32 = self._before

@@ -1,4 +1,4 @@
-"""Losses and metrics against thousands of images shown, for every logger."""
+"""Logs losses and metrics against thousands of images shown (kimg)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from blastogan.runs.loggers import CSVLog
 
 
 class TrainingLog(Callback):
-    """Send the mean losses of every span of images to the loggers, one call per event.
+    """Log the mean losses of each span of images, and the metrics of each validation.
 
-    The step of a logger is the number of images shown, not Lightning's ``global_step``, which
-    counts both optimisers.
+    The step is the number of images shown, not Lightning's ``global_step``, which counts the steps
+    of both optimisers.
 
     Args:
-        schedule: Gives phase, resolution and alpha.
+        schedule: Growth schedule, for phase, resolution and alpha.
         every_kimg: Length of a span in thousands of images.
     """
 
@@ -39,25 +39,25 @@ class TrainingLog(Callback):
         self._before: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the first span, in tables that end where the run goes on."""
+        """Start the first span, and cut CSV logs to where the run resumes."""
         shown = as_gan(pl_module).images_shown
         for logger in trainer.loggers:
             if isinstance(logger, CSVLog):
                 logger.resume_from(shown)
         self._paused = time.perf_counter()
-        self._begin(shown)
+        self._start_span(shown)
 
-    def _begin(self, images_shown: int) -> None:
+    def _start_span(self, images_shown: int) -> None:
         self._sums, self._counts = {}, {}
         self._since = (time.perf_counter(), images_shown)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Take out of the span what a validation or an evaluation between two ticks took."""
+        """Exclude the time of validation and evaluation between ticks from the span."""
         if batch_idx == 0:
-            began, first = self._since
-            self._since = (began + time.perf_counter() - self._paused, first)
+            started, first = self._since
+            self._since = (started + time.perf_counter() - self._paused, first)
 
     def on_train_batch_end(
         self,
@@ -67,26 +67,26 @@ class TrainingLog(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Add the losses of the step; log them when the span is over."""
+        """Add the losses of the step; log their means at the end of the span."""
         for name, value in outputs.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
             self._counts[name] = self._counts.get(name, 0) + 1
         shown = as_gan(pl_module).images_shown
         self._paused = time.perf_counter()
-        began, first = self._since
+        started, first = self._since
         if shown // self.every_images == first // self.every_images:
             return
         names = sorted(self._sums)
         means = torch.stack([self._sums[name].float() / self._counts[name] for name in names])
         mean_over_ranks([means])
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         row = self.schedule.log_columns(shown) | dict(zip(names, means.tolist(), strict=True))
         row["images_per_second"] = (shown - first) / seconds
         self._send(trainer, row, shown)
-        self._begin(shown)
+        self._start_span(shown)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the metrics of before, which Lightning keeps among those to come."""
+        """Remember the previous metrics, which Lightning keeps in the same dictionary."""
         self._before = dict(trainer.callback_metrics)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -15,12 +15,12 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.trainer.states import TrainerFn
 
 from blastogan.callbacks import RandomState, SplitRecord
-from blastogan.callbacks.checkpoints import write_checkpoints_atomically
 from blastogan.cli import base as run_cli
 from blastogan.cli.base import RunCLI, RunConfig
 from blastogan.data import GradeDataModule
 from blastogan.errors import UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
+from blastogan.runs.checkpoint_io import write_checkpoints_atomically
 from blastogan.runs.folder import newest_config, run_of_checkpoint
 from blastogan.runs.resume import config_to_resume, read_to_resume
 from blastogan.utils.terminal import track

@@ -1,4 +1,4 @@
-"""Curves of a run against thousands of images shown."""
+"""Plots of metrics of a run against thousands of images shown (kimg)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from blastogan.growth import GrowthSchedule
 
 @dataclass(frozen=True)
 class Panel:
-    """A metric to draw.
+    """A metric to plot.
 
     Attributes:
-        name: Column of its values; its deviations are in ``<name>_std``.
-        title: Above the panel.
-        unit: Values are multiplied by it.
-        reference: Column of a value to compare with, drawn as a line; empty for none.
-        reference_title: What that is.
-        logarithmic: Whether values span orders of magnitude.
+        name: Column of the values; their deviations are in ``<name>_std``.
+        title: Title of the panel.
+        unit: Factor for the values.
+        reference: Column of a reference value, drawn as a horizontal line; empty for none.
+        reference_title: Label of that line.
+        logarithmic: Use a symmetric logarithmic axis.
     """
 
     name: str
@@ -40,13 +40,13 @@ def plot_curves(
     schedule: GrowthSchedule,
     caption: str,
 ) -> Image.Image:
-    """Panels of metrics against kimg, with the stages of growth marked.
+    """Plot metrics against kimg in panels, with the stages of growth marked.
 
     Args:
-        rows: With ``kimg`` and the columns of the panels; what is empty is left out.
-        panels: What to draw; one without any value is left out.
-        schedule: Gives the stages; fades are shaded.
-        caption: Title of the whole.
+        rows: Rows with ``kimg`` and the columns of the panels; empty values are skipped.
+        panels: Metrics to plot; panels without values are skipped.
+        schedule: Growth schedule; fades are shaded.
+        caption: Title of the figure.
 
     Returns:
         RGB picture.
@@ -87,7 +87,7 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
             color="tab:green",
         )
     if panel.logarithmic:
-        # the scatter about zero is linear: an unbiased estimate may be negative
+        # linear near zero, because unbiased estimates can be negative
         scatter = [abs(value) for value in [*references, *errors] if value] or [1.0]
         axes.set_yscale("symlog", linthresh=max(min(scatter), 1e-6))
         lowest, highest = min(0.0, *values, *references), max(0.0, *values, *references)
@@ -99,7 +99,7 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
 def _curve(
     rows: Sequence[Mapping[str, Any]], name: str, unit: float
 ) -> tuple[list[float], list[float], list[float]]:
-    """Places, values and deviations of a metric, in order."""
+    """kimg, values and deviations of a metric, sorted by kimg."""
     found = sorted(
         (_number(row["kimg"]), _number(row[name]) * unit, _number(row.get(f"{name}_std")) * unit)
         for row in rows

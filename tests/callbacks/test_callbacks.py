@@ -36,7 +36,7 @@ def read_table(path):
 
 
 class Watch(pl.Callback):
-    """Notes what each step worked on."""
+    """Records the input of each step."""
 
     def __init__(self):
         self.steps = []
@@ -99,23 +99,23 @@ def test_the_learning_rate_of_the_schedule_reaches_both_optimisers(
     assert seen[-1] == [0.125, 0.125]
 
 
-def test_schedule_and_module_must_fit(make_module, make_data, make_trainer, schedule):
-    with pytest.raises(UserError, match=r"grows from 8 to 16 pixels, the networks from 8 to 32"):
+def test_schedule_and_module_must_match(make_module, make_data, make_trainer, schedule):
+    with pytest.raises(UserError, match="the networks from 8 to 32"):
         make_trainer().fit(make_module(resolution=32), make_data())
-    with pytest.raises(UserError, match="multiple of the minibatch-stddev group of 3"):
+    with pytest.raises(UserError, match="stddev"):
         make_trainer().fit(make_module(stddev_group=3), make_data())
     growing = ProgressiveGrowing(GrowthSchedule(**{**TINY, "batch_size": 9, "hold_kimg": 0.072}))
-    with pytest.raises(UserError, match="is 9, which does not divide among 2 devices"):
+    with pytest.raises(UserError, match="batch_size at 8 is 9"):
         growing._check_batches(make_module(), 2)
     growing = ProgressiveGrowing(GrowthSchedule(**{**TINY, "batch_size": 12, "hold_kimg": 0.072}))
-    with pytest.raises(UserError, match="share of 6 images cannot go through in equal passes"):
+    with pytest.raises(UserError, match="6 images"):
         growing._check_batches(make_module(), 2)
     with pytest.raises(UserError, match="FadeIn needs ProgressiveGrowing"):
         make_trainer(callbacks=[FadeIn(schedule)]).fit(make_module(), make_data())
 
 
 @pytest.mark.parametrize("name", ["progan", "stylegan"])
-def test_samples_and_logs_leave_the_weights_alone(
+def test_samples_and_logs_do_not_change_the_weights(
     name, make_module, make_data, make_trainer, schedule, tmp_path
 ):
     modules = []
@@ -133,7 +133,7 @@ def test_samples_and_logs_leave_the_weights_alone(
     assert same_weights(*modules)
 
 
-def test_sample_sheets_have_a_column_per_class_and_say_what_they_show(
+def test_sample_sheets_have_a_column_per_class_and_a_caption(
     make_module, make_data, make_trainer, tmp_path
 ):
     data = make_data(num_phantoms=None, phantom_counts="AA:20,BB:20,DD:20")
@@ -160,19 +160,17 @@ def test_sample_sheets_have_a_column_per_class_and_say_what_they_show(
     assert not np.array_equal(columns[0], columns[-1])
 
 
-def test_a_sheet_is_as_wide_as_what_is_said_of_it():
+def test_a_sheet_is_as_wide_as_its_caption():
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-    said = "Generated: a caption of many words, as long as a sheet of one column is not"
-    narrow, wide = (image_sheet(images, 1, caption=text) for text in ("X", said))
+    caption = "Generated: a caption of many words, longer than a sheet of one column"
+    narrow, wide = (image_sheet(images, 1, caption=text) for text in ("X", caption))
     assert narrow.width == 96 + 2 * 3
     assert wide.width > 400
-    # the last letter is there
+    # the last letter is visible
     assert (np.asarray(wide)[:20, -12:] < 128).any()
 
 
-def test_the_end_of_a_schedule_is_validated_whichever_ticks_are(
-    make_module, make_data, make_trainer, schedule
-):
+def test_the_end_of_a_schedule_is_always_validated(make_module, make_data, make_trainer, schedule):
     seen = []
 
     class Seen(pl.Callback):
@@ -184,7 +182,7 @@ def test_the_end_of_a_schedule_is_validated_whichever_ticks_are(
     assert seen == [96, schedule.total_images]
 
 
-def test_sheets_go_to_loggers_that_take_images(make_module, make_data, make_trainer, tmp_path):
+def test_sheets_go_to_loggers_with_images(make_module, make_data, make_trainer, tmp_path):
     seen = []
 
     class Writer:
@@ -219,7 +217,7 @@ def test_training_log_writes_means_against_kimg(
     assert any(row["swd"] for row in rows)
 
 
-def test_what_happens_between_ticks_is_no_time_of_training(
+def test_time_between_ticks_does_not_count_as_training(
     make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch
 ):
     clock = SimpleNamespace(now=0.0)
@@ -242,7 +240,7 @@ def test_what_happens_between_ticks_is_no_time_of_training(
     assert {float(row["images_per_second"]) for row in rows} == {8.0, 6.0, 4.0}
 
 
-def test_row_that_a_crash_cut_within_its_last_number_is_left_out(tmp_path):
+def test_a_row_cut_by_a_crash_is_left_out(tmp_path):
     table = RunTable(tmp_path / "table.csv")
     for kimg in (1.0, 2.0):
         table.append({"kimg": kimg, "fid": 12.345})
@@ -254,7 +252,7 @@ def test_row_that_a_crash_cut_within_its_last_number_is_left_out(tmp_path):
     assert table.path.read_bytes() == whole
 
 
-def test_csv_log_goes_on_where_a_run_resumes(tmp_path):
+def test_csv_log_continues_where_a_run_resumes(tmp_path):
     log = CSVLog(tmp_path)
     for kimg in (1, 2, 3):
         log.log_metrics({"loss": kimg}, step=kimg * 1000)
@@ -269,7 +267,7 @@ def test_csv_log_goes_on_where_a_run_resumes(tmp_path):
     ]
 
 
-def test_random_states_of_all_kinds_come_back():
+def test_all_random_states_are_restored():
     callback = RandomState()
     state = callback.state_dict()
     first = (random.random(), np.random.rand(), torch.rand(1).item())  # noqa: NPY002
@@ -280,7 +278,7 @@ def test_random_states_of_all_kinds_come_back():
 
 
 @pytest.mark.parametrize("due", [True, False])
-def test_a_checkpoint_is_written_when_it_is_time(
+def test_a_checkpoint_is_written_when_it_is_due(
     due, make_module, make_data, make_trainer, schedule, tmp_path
 ):
     timed = GrowthCheckpoint(schedule, every_minutes=1e-9 if due else 60.0)
@@ -319,10 +317,10 @@ class BreakAt(pl.Callback):
             next(module.discriminator.parameters()).data.fill_(float("nan"))
 
 
-def test_a_nan_stops_the_run_names_the_place_and_keeps_the_last_checkpoint(
+def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(
     make_module, make_data, make_trainer, tmp_path
 ):
-    with pytest.raises(DivergenceError, match=r"step 11 \(0.060 kimg, fade 16x16.*r1_gamma"):
+    with pytest.raises(DivergenceError, match=r"step 11 \(0\.060 kimg, fade 16x16"):
         make_trainer(BreakAt(56)).fit(make_module(), make_data())
     folder = tmp_path / "run/checkpoints"
     assert (folder / "diverged.ckpt").exists()
@@ -340,7 +338,7 @@ class PressCtrlC(pl.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_an_interrupt_finishes_the_batch_saves_and_says_how_to_go_on(
+def test_an_interrupt_finishes_the_batch_saves_and_reports_how_to_resume(
     make_module, make_data, make_trainer, schedule, tmp_path, caplog
 ):
     graceful = GracefulInterrupt(schedule)
@@ -393,13 +391,13 @@ def test_times_are_readable():
     ]
 
 
-def test_progress_says_where_the_run_stands(schedule):
+def test_progress_reports_the_position_of_the_run(schedule):
     progress = GrowthProgress(schedule)
     progress.pace.add(16, images=100, seconds=1.0)
     text = progress.describe(80, "D 1.000 G 0.500")
     assert "0.1/0.2 kimg  fade 16x16  alpha 0.75  D 1.000 G 0.500  100 img/s" in text
 
 
-def test_files_are_never_left_half_written(make_module, make_data, make_trainer, tmp_path):
+def test_no_partial_files_are_left(make_module, make_data, make_trainer, tmp_path):
     make_trainer(SampleGrid(rows=1)).fit(make_module(), make_data())
     assert not list(Path(tmp_path).rglob("*.part"))

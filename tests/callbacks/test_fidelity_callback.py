@@ -1,4 +1,4 @@
-"""Evaluation within runs: when, against what, and without a trace in the weights."""
+"""Evaluation within runs: when, against which images, and without effect on the weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helpers.stand_in import Pixels
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from blastogan.callbacks import FidelityCallback
-from blastogan.callbacks.fidelity.sides import FidelitySides
+from blastogan.callbacks.fidelity.statistics import RunStatistics
 from blastogan.errors import UserError
 from blastogan.evaluation.fakes import evaluation_fakes, sample_labels
 from blastogan.metrics import fidelity
@@ -86,7 +86,7 @@ def test_every_phase_end_has_a_row_with_every_metric_and_a_plot(
     assert (tmp_path / "run" / "fidelity.png").stat().st_size > 10_000
 
 
-def test_long_phases_are_looked_at_in_between(schedule):
+def test_long_phases_are_evaluated_at_intervals(schedule):
     due = callback(schedule, every_kimg=0.064)._is_due
     # ticks of 32; hold 8 to 32, fade 16 to 96, hold 16 to 160
     assert [due(shown) for shown in (32, 64, 96, 128, 160)] == [True, False, True, False, True]
@@ -94,12 +94,12 @@ def test_long_phases_are_looked_at_in_between(schedule):
     assert all(often(shown) for shown in (32, 64, 96, 128, 160))
 
 
-def test_model_checkpoint_can_watch_it(
+def test_model_checkpoint_can_monitor_it(
     schedule, make_module, make_data, make_trainer, pixels, tmp_path
 ):
     best = ModelCheckpoint(monitor="fid", save_top_k=3, save_on_train_epoch_end=True)
     fit(make_module, make_data, make_trainer(callback(schedule), best))
-    # ticks without an evaluation have no value, not that of the one before
+    # ticks without an evaluation have no value, not the previous one
     values = [float(row["fid"]) for row in rows(tmp_path)]
     assert sorted(best.best_k_models.values()) == pytest.approx(sorted(values), rel=1e-6)
     assert best.best_model_score == pytest.approx(min(values), rel=1e-6)
@@ -137,7 +137,7 @@ def test_stage_whose_evaluation_was_cut_off_is_evaluated_at_the_next_start(
     assert rows(tmp_path) == rows(tmp_path, "whole")
 
 
-def test_rows_of_steps_that_come_again_are_replaced(
+def test_rows_of_repeated_steps_are_replaced(
     schedule, make_module, make_data, make_trainer, pixels, tmp_path
 ):
     fit(make_module, make_data, make_trainer(callback(schedule)))
@@ -148,7 +148,7 @@ def test_rows_of_steps_that_come_again_are_replaced(
     assert rows(tmp_path) == first
 
 
-def test_fakes_have_the_law_of_the_reference_to_the_last_image(make_module):
+def test_fakes_have_exactly_the_class_distribution_of_the_reference(make_module):
     counts = {"AA": 7, "BC": 2, "DD": 1}
     labels = sample_labels(40, counts, seed=3)
     found = {tuple(pair): n for pair, n in zip(*torch.unique(labels, dim=0, return_counts=True))}  # noqa: B905
@@ -171,7 +171,7 @@ def test_fakes_have_the_law_of_the_reference_to_the_last_image(make_module):
     assert torch.equal(torch.cat([batch["labels"] for batch in batches]), labels[:10])
 
 
-def test_fakes_of_a_module_that_knows_no_grades_have_none(make_module):
+def test_fakes_of_an_unconditional_module_have_no_grades(make_module):
     module, labels = make_module(conditional=False), torch.zeros(4, 2, dtype=torch.int64)
     (batch,) = evaluation_fakes(module, labels, seed=0, batch_size=4)
     assert batch.keys() == {"image", "index"}
@@ -191,16 +191,16 @@ def test_settings_reach_the_evaluator_and_the_cache(schedule, make_data, monkeyp
         seen = callback(schedule, weights="mine.pth", seed=seed, metrics=("kid", "swd"))
         for stage, most in (("fit", 16), ("test", 2000)):
             seen.setup(trainer, None, stage)
-            evaluator = seen._sides.evaluator
+            evaluator = seen._statistics.evaluator
             assert (evaluator.kid_subset_size, evaluator.swd_images) == (10, most)
             assert (evaluator.seed, evaluator.metrics) == (seed, ("kid", "swd"))
-        real = seen._sides.real("train")
+        real = seen._statistics.real("train")
         assert real.groups == tuple(data.records[n].embryo for n in data.split["train"])
         assert len(list((tmp_path / "cache").iterdir())) == seed + 1
     assert given[0] == (("inception-clean", "mine.pth"), {"device": "cpu"})
     uncached = callback(schedule, seed=2, cache=False)
     uncached.setup(trainer, None, "fit")
-    uncached._sides.real("train")
+    uncached._statistics.real("train")
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
@@ -209,14 +209,14 @@ def test_fewer_images_than_processes_are_refused_on_all_of_them(schedule, make_d
     data.setup("fit")
     for rank in (0, 63):
         trainer = SimpleNamespace(world_size=64, global_rank=rank, datamodule=data)
-        sides = FidelitySides(trainer, FidelityEvaluator(pixels), batch_size=8, cache=False)
-        with pytest.raises(UserError, match="48 train images for 64 processes"):
-            sides.real("train")
-        with pytest.raises(UserError, match="24 fakes for 64 processes"):
-            sides.fake(24)
+        statistics = RunStatistics(trainer, FidelityEvaluator(pixels), batch_size=8, cache=False)
+        with pytest.raises(UserError, match="48 train"):
+            statistics.real("train")
+        with pytest.raises(UserError, match="24 fakes"):
+            statistics.fake(24)
 
 
-def test_real_side_is_seen_once_and_kept_for_the_next_run(
+def test_real_images_are_processed_once_and_cached_for_the_next_run(
     schedule, make_module, make_data, make_trainer, pixels
 ):
     fit(make_module, make_data, make_trainer(callback(schedule), folder="first"))
@@ -230,7 +230,7 @@ def test_real_side_is_seen_once_and_kept_for_the_next_run(
     assert pixels.calls - first == 3 + 5
 
 
-def test_without_weights_one_message_and_the_metrics_that_need_none(
+def test_without_weights_there_is_one_message_and_metrics_of_pixels(
     schedule, make_module, make_data, make_trainer, tmp_path, caplog, monkeypatch, blank_plots
 ):
     from blastogan.metrics.weights import WeightsNotFound
@@ -253,7 +253,7 @@ def test_no_metrics_means_no_evaluation(schedule, make_module, make_data, make_t
     assert not (tmp_path / "run" / "fidelity.csv").exists()
 
 
-def test_test_compares_with_both_sides_and_writes_without_overwriting(
+def test_a_test_compares_with_both_sets_and_overwrites_no_file(
     schedule, make_module, make_data, make_trainer, pixels, tmp_path, capsys
 ):
     trainer = make_trainer(callback(schedule, metrics=METRICS))
@@ -273,9 +273,11 @@ def test_test_compares_with_both_sides_and_writes_without_overwriting(
         assert text in shown, text
 
 
-def test_wrong_settings_and_foreign_data_are_told(schedule, make_module, make_trainer, pixels):
-    with pytest.raises(UserError, match="num_fakes, num_test_fakes and batch_size must be 2"):
+def test_invalid_settings_and_other_data_modules_are_refused(
+    schedule, make_module, make_trainer, pixels
+):
+    with pytest.raises(UserError, match="num_fakes"):
         callback(schedule, num_fakes=1)
     trainer = make_trainer(callback(schedule))
-    with pytest.raises(UserError, match="against the images of a BlastocystDataModule"):
+    with pytest.raises(UserError, match="BlastocystDataModule"):
         trainer.fit(make_module(), [{"image": torch.zeros(8, 1, 8, 8, dtype=torch.uint8)}])

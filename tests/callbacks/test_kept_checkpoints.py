@@ -1,4 +1,4 @@
-"""What is kept of a run: the last checkpoints and the best."""
+"""The checkpoints that a run keeps: the last ones and the best."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import torch
 from helpers.stand_in import Pixels
 
 from blastogan.callbacks import FidelityCallback, GrowthCheckpoint
-from blastogan.callbacks.checkpoints import _move_up, save_checkpoint
-from blastogan.callbacks.fidelity import sides as fidelity_sides
+from blastogan.callbacks.checkpoints import _move_up
+from blastogan.callbacks.fidelity import statistics as fidelity_statistics
 from blastogan.errors import UserError
 from blastogan.metrics import fidelity
+from blastogan.runs.checkpoint_io import save_checkpoint
 from blastogan.utils import files
 from blastogan.utils.files import atomic_link, atomic_write
 
 
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("keep", [1, 2, 4])
-def test_as_many_as_asked_for_are_kept_and_the_last_is_always_there(
+def test_keep_last_checkpoints_are_kept_and_the_last_is_always_there(
     keep, links, tmp_path, monkeypatch
 ):
     def refuse(*args):
@@ -77,7 +78,7 @@ def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
 def test_a_tick_that_is_saved_twice_pushes_nothing_out(
     make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch
 ):
-    # a full folder of temporary files is no matter
+    # the folder of temporary files is not used
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     trainer = make_trainer(max_epochs=3)
     trainer.fit(make_module(), make_data())
@@ -102,8 +103,8 @@ def test_a_tick_that_is_saved_twice_pushes_nothing_out(
     assert shown() == [100, 96, 64]
 
 
-def judge(keeper, images, first=True, heeds=1.0, **metrics):
-    """One tick: what was logged, and the SWD of its validation, if there was one."""
+def judge(keeper, images, first=True, weight=1.0, **metrics):
+    """One tick with logged metrics, and the SWD of its validation if there was one."""
     trainer = SimpleNamespace(callback_metrics={}, is_global_zero=first, sanity_checking=False)
     before = metrics.pop("before", None)
     if before is not None:
@@ -111,16 +112,16 @@ def judge(keeper, images, first=True, heeds=1.0, **metrics):
     keeper.on_validation_start(trainer, None)
     trainer.callback_metrics |= {name: torch.tensor(value) for name, value in metrics.items()}
     keeper.on_validation_end(trainer, None)
-    return keeper._is_best(trainer, images, heeds)
+    return keeper._is_best(trainer, images, weight)
 
 
 def test_the_best_has_the_lowest_swd_at_the_highest_resolution(schedule):
     keeper = GrowthCheckpoint(schedule)
     assert judge(keeper, 32, swd=0.3)
-    # at a higher resolution, all is to be learnt again
+    # a higher resolution precedes a lower SWD
     assert judge(keeper, 64, swd=0.5)
     assert not judge(keeper, 96, swd=0.6)
-    # without a validation, the value is that of before
+    # without a validation, the value is the previous one
     assert not judge(keeper, 96, before=torch.tensor(0.1))
     assert not judge(keeper, 96, swd=float("nan"))
     assert not judge(keeper, 128, first=False, swd=0.1)
@@ -133,7 +134,7 @@ def test_the_best_has_the_lowest_swd_at_the_highest_resolution(schedule):
     assert not judge(GrowthCheckpoint(schedule, keep_best=False), 32, swd=0.3)
 
 
-def test_where_kid_is_measured_it_alone_tells_the_best(schedule):
+def test_if_kid_is_measured_it_alone_chooses_the_best(schedule):
     keeper = GrowthCheckpoint(schedule)
     assert not judge(keeper, 32, swd=0.3, kid=float("nan"))
     assert judge(keeper, 32, swd=0.3, kid=0.02)
@@ -144,7 +145,7 @@ def test_where_kid_is_measured_it_alone_tells_the_best(schedule):
                            "resolution": 0, "heeds": 1.0}  # fmt: skip
 
 
-def test_kid_to_held_out_images_goes_before_that_to_training_images(schedule):
+def test_kid_against_held_out_images_precedes_kid_against_training_images(schedule):
     keeper = GrowthCheckpoint(schedule)
     assert judge(keeper, 32, swd=0.3, kid=0.02, kid_held_out=0.05)
     assert not judge(keeper, 64, kid=0.01, kid_held_out=0.06)
@@ -153,19 +154,19 @@ def test_kid_to_held_out_images_goes_before_that_to_training_images(schedule):
     assert keeper.best["name"] == "kid_held_out"
 
 
-def test_as_long_as_grades_are_ramped_in_a_state_that_heeds_them_more_is_better(schedule):
+def test_while_grades_are_ramped_in_a_higher_condition_weight_is_better(schedule):
     keeper = GrowthCheckpoint(schedule)
-    assert judge(keeper, 32, heeds=0.0, kid=0.01)
-    assert judge(keeper, 64, heeds=0.5, kid=0.03)
-    assert not judge(keeper, 96, heeds=0.0, kid=0.001)
-    assert judge(keeper, 96, heeds=1.0, kid=0.02)
-    assert not judge(keeper, 128, heeds=1.0, kid=0.03)
-    # one of before this was known
+    assert judge(keeper, 32, weight=0.0, kid=0.01)
+    assert judge(keeper, 64, weight=0.5, kid=0.03)
+    assert not judge(keeper, 96, weight=0.0, kid=0.001)
+    assert judge(keeper, 96, weight=1.0, kid=0.02)
+    assert not judge(keeper, 128, weight=1.0, kid=0.03)
+    # early checkpoints have no condition weight
     keeper.best.pop("heeds")
-    assert judge(keeper, 128, heeds=1.0, kid=0.015)
+    assert judge(keeper, 128, weight=1.0, kid=0.015)
 
 
-def test_a_best_by_kid_is_not_given_up_where_kid_cannot_be_had(schedule):
+def test_a_best_by_kid_is_not_replaced_by_one_without_kid(schedule):
     keeper = GrowthCheckpoint(schedule)
     assert judge(keeper, 32, swd=0.3)
     assert judge(keeper, 64, swd=0.4, kid=0.02)
@@ -174,13 +175,13 @@ def test_a_best_by_kid_is_not_given_up_where_kid_cannot_be_had(schedule):
     assert not judge(keeper, 160, kid=0.01)
 
 
-# six of 60 phantoms are held out: with too few, the training images tell
+# six of 60 phantoms are held out; with fewer than `fewest`, the training images decide
 @pytest.mark.parametrize(("fewest", "name"), [(50, "kid"), (6, "kid_held_out")])
 def test_the_best_is_the_state_at_its_evaluation(
     fewest, name, make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch,
     blank_plots, caplog,
 ):  # fmt: skip
-    monkeypatch.setattr(fidelity_sides, "MIN_HELD_OUT", fewest)
+    monkeypatch.setattr(fidelity_statistics, "MIN_HELD_OUT", fewest)
     caplog.set_level("INFO", "blastogan")
     monkeypatch.setenv("BLASTOGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fidelity, "load_extractor", lambda *args, **kwargs: Pixels())
@@ -191,7 +192,7 @@ def test_the_best_is_the_state_at_its_evaluation(
     trainer.fit(make_module(), datamodule=make_data())
     keeper = next(c for c in trainer.checkpoint_callbacks if isinstance(c, GrowthCheckpoint))
     assert keeper.best["name"] == name
-    kept = f"{name} {keeper.best['value']:.4g} at {keeper.best['kimg']:g} kimg, kept in best.ckpt"
+    kept = f"{name} {keeper.best['value']:.4g} at {keeper.best['kimg']:g} kimg, saved as best.ckpt"
     assert f"best so far: {kept}" in caplog.text
     best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert best["blastogan"]["images_shown"] == keeper.best["kimg"] * 1000
@@ -204,7 +205,7 @@ def test_the_best_is_the_state_at_its_evaluation(
     assert kid[keeper.best["kimg"]] == min(kid.values())
 
 
-def test_a_branch_has_a_best_of_its_own(make_module, make_data, make_trainer, tmp_path):
+def test_a_branch_has_its_own_best(make_module, make_data, make_trainer, tmp_path):
     make_trainer(max_epochs=1).fit(make_module(), make_data())
     early = tmp_path / "early.ckpt"
     content = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
@@ -220,6 +221,6 @@ def test_a_branch_has_a_best_of_its_own(make_module, make_data, make_trainer, tm
 
 
 @pytest.mark.parametrize(("setting", "value"), [("keep_last", 0), ("every_minutes", 0.0)])
-def test_wrong_settings_are_told(setting, value, schedule):
+def test_invalid_settings_are_refused(setting, value, schedule):
     with pytest.raises(UserError, match=f"{setting} is {value}"):
         GrowthCheckpoint(schedule, **{setting: value})

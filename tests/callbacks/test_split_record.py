@@ -1,4 +1,4 @@
-"""The split that a run leaves in its folder."""
+"""The split file in the folder of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECOND = {"train": [0, 2], "val": [1], "test": [3]}
 
 @pytest.fixture
 def record(tmp_path, make_data):
-    """Begin a fit, and give the files of its folder by name."""
+    """Start a fit and return the files of its folder by name."""
 
     def begin(split, records=RECORDS, rank_zero=True):
         data = make_data()
@@ -33,13 +33,13 @@ def record(tmp_path, make_data):
     return begin
 
 
-def test_the_split_can_be_given_back(record, tmp_path):
+def test_the_split_file_can_be_read_back(record, tmp_path):
     assert list(record(FIRST)) == ["split.csv"]
     parts = {"0.png": "train", "1.png": "train", "2.png": "val", "3.png": "test"}
     assert read_split_file(tmp_path / "run/split.csv") == parts
 
 
-def test_a_resumed_run_leaves_its_file_alone(record, tmp_path, caplog):
+def test_a_resumed_run_leaves_the_file_unchanged(record, tmp_path, caplog):
     first = record(FIRST)
     written = (tmp_path / "run/split.csv").stat().st_mtime_ns
     assert record(FIRST) == first
@@ -47,14 +47,14 @@ def test_a_resumed_run_leaves_its_file_alone(record, tmp_path, caplog):
     assert not caplog.records
 
 
-def test_another_split_goes_beside_that_of_an_earlier_run(record, tmp_path, caplog):
+def test_a_different_split_does_not_replace_that_of_an_earlier_run(record, tmp_path, caplog):
     first = record(FIRST)
     second = record(SECOND)
     assert set(second) == {"split.csv", "split-2.csv"}
     assert second["split.csv"] == first["split.csv"]
     assert read_split_file(tmp_path / "run/split-2.csv")["2.png"] == "train"
-    assert "that of this one is in split-2.csv" in caplog.text
-    # either is found again, and a third gets a file of its own
+    assert "split-2.csv" in caplog.text
+    # both are recognised, and a third gets its own file
     assert record(SECOND) == record(FIRST) == second
     regraded = (RECORDS[0], *(ImageRecord(r.path, Grade("C", "C"), "x") for r in RECORDS[1:]))
     assert set(record(FIRST, regraded)) == {*second, "split-3.csv"}
@@ -65,7 +65,7 @@ def test_only_the_first_process_writes(record):
     assert record(FIRST, rank_zero=False) == {}
 
 
-def test_other_data_have_no_split(tmp_path):
+def test_other_data_modules_have_no_split(tmp_path):
     for data in ({}, {"datamodule": None}, {"datamodule": SimpleNamespace(split=FIRST)}):
         trainer = SimpleNamespace(default_root_dir=str(tmp_path), is_global_zero=True, **data)
         SplitRecord().on_fit_start(trainer, None)

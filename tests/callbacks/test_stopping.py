@@ -1,4 +1,4 @@
-"""Runs that a scheduler stops, or that lose a process which loads images, go on from there."""
+"""Runs that a scheduler stops, or that lose a loader process, continue from there."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def add_callback(name, **settings):
     [
         (("StopAt", {"images": 88, "number": int(signal.SIGTERM)}), 96),
         (("StopAt", {"images": 72, "number": int(signal.SIGUSR1)}), 80),
-        # the last batch of a tick: its validation is not waited for
+        # the last batch of a tick does not wait for its validation
         (("StopAt", {"images": 56, "number": int(signal.SIGTERM)}), 64),
         (("StopInValidation", {"number": int(signal.SIGTERM)}), 32),
         (("StopInSaving", {"images": 96}), 96),
     ],
     ids=["end of a tick", "within a tick", "end of a phase", "validation", "saving"],
 )
-def test_a_run_that_a_scheduler_stops_exits_with_75_and_goes_on(callback, reached, trained, capfd):
+def test_a_run_that_a_scheduler_stops_exits_with_75_and_resumes(callback, reached, trained, capfd):
     name, settings = callback
     handler = signal.getsignal(signal.SIGTERM)
     assert fit(*add_callback(name, **settings)) == 75
-    said = capfd.readouterr().err
-    assert "stopped by a scheduler" in said
-    assert "Traceback" not in said
+    output = capfd.readouterr().err
+    assert "stopped by a scheduler" in output
+    assert "Traceback" not in output
     assert weights(LAST)["blastogan"]["images_shown"] == reached
     assert signal.getsignal(signal.SIGTERM) == handler
     assert not list(Path("cut").rglob("*.part"))
@@ -52,7 +52,7 @@ def test_a_run_that_a_scheduler_stops_exits_with_75_and_goes_on(callback, reache
     assert cut == whole
 
 
-def test_a_run_that_is_stopped_before_it_trains_can_begin_anew(trained):
+def test_a_run_stopped_before_training_can_start_again(trained):
     handler = signal.getsignal(signal.SIGINT)
     assert fit(*add_callback("StopInSetup")) == 75
     assert signal.getsignal(signal.SIGINT) == handler
@@ -61,14 +61,14 @@ def test_a_run_that_is_stopped_before_it_trains_can_begin_anew(trained):
     assert_same_run(LAST, "runs/tiny/checkpoints/last.ckpt")
 
 
-def test_a_killed_loader_ends_the_run_with_a_message_and_it_goes_on(trained, capfd):
+def test_a_killed_loader_ends_the_run_with_a_message_and_the_run_resumes(trained, capfd):
     workers = ("--data.num_workers", 1)
     assert fit(*workers, *add_callback("KillWorkerAt", images=72)) == 1
-    said = capfd.readouterr().err
-    assert "DataLoader worker (pid" in said
-    assert "perhaps for lack of memory. The run in cut stopped" in said
-    assert f"its last whole checkpoint is {LAST}, at 0.064 kimg" in said
-    assert "set fewer --data.num_workers and add --resume" in said
-    assert "Traceback" not in said
+    output = capfd.readouterr().err
+    assert "DataLoader worker (pid" in output
+    assert "perhaps for lack of memory. The run in cut stopped" in output
+    assert f"its last whole checkpoint is {LAST}, at 0.064 kimg" in output
+    assert "set fewer --data.num_workers and add --resume" in output
+    assert "Traceback" not in output
     assert fit(*workers) == 0
     assert_same_run(LAST, "runs/tiny/checkpoints/last.ckpt")

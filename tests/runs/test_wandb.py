@@ -1,4 +1,4 @@
-"""Weights & Biases, offline; the run is read back from its own file."""
+"""Offline runs of Weights & Biases, read back from their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blastogan.runs.loggers import WandbLog
 
 
 def records(file):
-    """Records of an offline run: a LevelDB log with a header of its own."""
+    """Records of an offline run: a LevelDB log with its own header."""
     data, place, parts = file.read_bytes(), 7, b""
     while place + 7 <= len(data):
         left = 32768 - place % 32768
@@ -33,7 +33,7 @@ def records(file):
 
 
 def whole_log(file):
-    """Records of a run that has ended: its service may still be writing when `finish` returns."""
+    """Records of a finished run; its service may still be writing when `finish` returns."""
     from wandb.proto import wandb_internal_pb2
 
     for _ in range(300):
@@ -45,7 +45,7 @@ def whole_log(file):
 
 
 def read_back(folder):
-    """History rows and run ids of all offline runs below a folder."""
+    """History rows and run ids of all offline runs in a folder."""
     rows, ids = [], []
     for file in sorted(folder.rglob("*.wandb")):
         for record in whole_log(file):
@@ -94,7 +94,7 @@ def test_a_resumed_run_keeps_its_id(make_module, make_data, make_trainer, schedu
 
 
 def no_key(login):
-    """`login` as it is, but sure to have been told to ask nobody."""
+    """`login`, with a check that it is called without a prompt."""
 
     def checked(*, prompt):
         assert prompt is False
@@ -103,7 +103,7 @@ def no_key(login):
     return checked
 
 
-def test_online_without_a_login_is_refused_at_once(tmp_path, monkeypatch):
+def test_online_without_a_login_fails_early(tmp_path, monkeypatch):
     import wandb
 
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -1,4 +1,4 @@
-"""FID, KID and their kin at every stage of a run, and in full in a test."""
+"""Measures FID, KID and related metrics during a fit and in a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from blastogan.callbacks.checkpoints import save_last
-from blastogan.callbacks.fidelity.sides import MIN_HELD_OUT, FidelitySides
+from blastogan.callbacks.fidelity.statistics import MIN_HELD_OUT, RunStatistics
 from blastogan.callbacks.fidelity.table import print_held_out
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
@@ -28,7 +28,6 @@ from blastogan.utils.sheets import save_picture
 
 _log = logging.getLogger(__name__)
 
-
 _HALVES = "real half against real half"
 
 PANELS = (
@@ -42,7 +41,7 @@ PANELS = (
     Panel("swd", "SWD x 1000"),
     Panel("ms_ssim", "MS-SSIM", reference="ms_ssim_real", reference_title="real images"),
 )
-"""What ``fidelity.png`` shows."""
+"""Panels of ``fidelity.png``."""
 
 TESTED = (
     "fid_train",
@@ -57,35 +56,38 @@ TESTED = (
     "swd_train",
     "swd_held_out",
 )
-"""Values of a test that Lightning returns and shows; the file has all."""
+"""Values of a test that Lightning returns and shows; the JSON file has all."""
 
 
 class FidelityCallback(Callback):
-    """Measure the averaged generator at the end of each phase, and now and then within long ones.
+    """Evaluate the averaged generator at the end of each phase and at intervals within long ones.
 
-    In a fit, a few fakes are compared with the training images, and by KID with the validation
-    images (``kid_held_out``): values go to the loggers against kimg (``fid``, ``kid``, ...), to
-    ``fidelity.csv`` and ``fidelity.png`` of the run folder, and are there for Lightning's
-    ``ModelCheckpoint(monitor="fid", save_on_train_epoch_end=True)``. In a test, many fakes are
-    compared with the training images and with the held-out ones.
+    In a fit, a few fakes are compared with the training images and, by KID, with the validation
+    images (``kid_held_out``). Values go to the loggers against kimg (``fid``, ``kid``, ...) and to
+    ``fidelity.csv`` and ``fidelity.png`` of the run folder; Lightning's
+    ``ModelCheckpoint(monitor="fid", save_on_train_epoch_end=True)`` can monitor them. In a test,
+    many fakes are compared with the training images and the held-out images.
 
-    Fakes have the law of grades of the reference and come at the final resolution, whatever the
-    stage. Weights and random states of the run are left as they are. Processes share the work.
+    Fakes have the class distribution of the training images, and the final resolution at every
+    stage. Weights and random states of the run do not change. Processes share the work.
 
     Args:
-        schedule: Tells when a phase ends.
+        schedule: Growth schedule of the run.
         extractor: Name of a feature extractor (`blastogan.metrics.extractors`), or ``none`` for
-            sliced Wasserstein distance and MS-SSIM alone.
-        weights: File of its weights; ``None`` looks for it.
-        metrics: Any of `blastogan.metrics.fidelity.METRICS`; none for no evaluation at all.
-        num_fakes: Fakes of an evaluation within a fit.
-        num_test_fakes: Fakes of a test.
-        every_kimg: Within a phase, evaluate at the first tick after so many thousand images.
-        batch_size: Images to a batch.
-        kid_subset_size: Images in a subset for KID.
-        pixel_images: Images that the metrics of pixels look at in a fit, at most.
+            sliced Wasserstein distance and MS-SSIM only.
+        weights: File with its weights; ``None`` searches for it.
+        metrics: Some of `blastogan.metrics.fidelity.METRICS`; empty disables evaluation.
+        num_fakes: Fakes per evaluation in a fit.
+        num_test_fakes: Fakes in a test.
+        every_kimg: Interval between evaluations within a phase, rounded up to whole ticks.
+        batch_size: Images per batch.
+        kid_subset_size: Images per subset for KID.
+        pixel_images: Maximum number of images for the metrics of pixels in a fit.
         seed: Seed of latents, labels and subsets.
-        cache: Whether to keep the features of the real side in the cache folder.
+        cache: Whether to keep features of real images in the cache folder.
+
+    Raises:
+        UserError: If a value is out of range.
     """
 
     TABLE = "fidelity.csv"
@@ -123,27 +125,26 @@ class FidelityCallback(Callback):
         self.pixel_images = pixel_images
         self.seed = seed
         self.cache = cache
-        self._sides: FidelitySides | None = None
+        self._statistics: RunStatistics | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the extractor before anything else is done, so that its lack is told at once."""
-        # a row of a table has no place for classes
+        """Load the extractor and find the data first, to fail early."""
+        # fidelity.csv has no columns for classes
         metrics = [name for name in self.metrics if stage == "test" or name != "classes"]
         if stage not in ("fit", "test") or not metrics:
             return
         evaluator = self._make_evaluator(trainer, stage, metrics, self.extractor)
         if not trainer.strategy.reduce_boolean_decision(evaluator.extractor is not None, all=True):
-            # where a machine among several lacks the weights, none uses them
+            # if one of several machines lacks the weights, none uses them
             evaluator = self._make_evaluator(trainer, stage, metrics, "none")
         if evaluator.metrics:
-            self._sides = FidelitySides(trainer, evaluator, self.batch_size, self.cache)
-            # told now if they are not there
-            held_out = len(self._sides.data.split.get("val", ()))
-            if stage == "fit" and self._sides.measures_kid and held_out < MIN_HELD_OUT:
+            self._statistics = RunStatistics(trainer, evaluator, self.batch_size, self.cache)
+            held_out = len(self._statistics.data.split.get("val", ()))
+            if stage == "fit" and self._statistics.measures_kid and held_out < MIN_HELD_OUT:
                 _log.warning(
-                    "%d validation images are too few for KID to them, which needs %d: the best "
-                    "checkpoint is told by KID to the training images, by which a copy of them is "
-                    "the best. Hold out more (--data.val_fraction), or audit what is generated",
+                    "%d validation images are too few for KID against them, which needs %d: the "
+                    "best checkpoint is chosen by KID against the training images, which favours "
+                    "copies of them. Hold out more images (--data.val_fraction)",
                     held_out,
                     MIN_HELD_OUT,
                 )
@@ -163,13 +164,13 @@ class FidelityCallback(Callback):
         )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let go of features and networks."""
-        self._sides = None
+        """Release features and networks."""
+        self._statistics = None
 
     # -- in a fit ---------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate a finished stage of which an interruption has left no row."""
+        """Evaluate a finished stage whose row is missing because of an interruption."""
         shown = as_gan(pl_module).images_shown
         table = self._table(trainer)
         if trainer.is_global_zero:
@@ -178,31 +179,31 @@ class FidelityCallback(Callback):
         if trainer.world_size > 1:
             missing = bool(trainer.strategy.broadcast(missing))
         at_tick = shown > 0 and self.schedule.ends_tick(shown)
-        if self._sides and missing and at_tick and self._is_due(shown):
+        if self._statistics and missing and at_tick and self._is_due(shown):
             _log.info(
-                "evaluating the stage that ended at %g kimg, of which no row is left", shown / 1000
+                "evaluating the stage that ended at %g kimg: its row is missing", shown / 1000
             )
             self._evaluate(trainer, as_gan(pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate, if a phase has ended or its time has come."""
+        """Evaluate at the end of a phase or if `every_kimg` has passed."""
         module = as_gan(pl_module)
-        if not self._sides:
+        if not self._statistics:
             return
         if not self._is_due(module.images_shown):
-            # a ModelCheckpoint that found no value would stop the run, or take the one before
+            # without a value, a ModelCheckpoint would stop the run or use the previous one
             pl_module.log_dict(dict.fromkeys(self._monitored(), math.nan), logger=False)
             return
-        # whatever happens in an evaluation, no tick of training is lost
+        # so that no tick of training is lost if the evaluation fails
         save_last(trainer)
         values = self._evaluate(trainer, module)
-        pl_module.log_dict(_of_features(values), logger=False)
+        pl_module.log_dict(_without_pixel_metrics(values), logger=False)
 
     def _monitored(self) -> list[str]:
-        assert self._sides is not None
-        apart = {"classes", *PIXEL_METRICS}
-        names = [name for name in self._sides.evaluator.metrics if name not in apart]
-        return [*names, "kid_held_out"] if self._sides.measures_held_out else names
+        assert self._statistics is not None
+        excluded = {"classes", *PIXEL_METRICS}
+        names = [name for name in self._statistics.evaluator.metrics if name not in excluded]
+        return [*names, "kid_held_out"] if self._statistics.measures_held_out else names
 
     def _is_due(self, images_shown: int) -> bool:
         if self.schedule.finished_phase(images_shown) is not None:
@@ -212,14 +213,14 @@ class FidelityCallback(Callback):
         return within // every > (within - self.schedule.tick_images) // every
 
     def _evaluate(self, trainer: Trainer, module: BaseGANModule) -> dict[str, float]:
-        """Measure, and write row, plot and log; gives the values on every process."""
-        assert self._sides is not None
-        real, fake = self._sides.real("train"), self._sides.fake(self.num_fakes)
-        # every process looks at its share of the validation images
-        held_out = self._sides.held_out_kid(fake)
+        """Measure, and write row, plot and log; returns the values on every process."""
+        assert self._statistics is not None
+        real, fake = self._statistics.real("train"), self._statistics.fake(self.num_fakes)
+        # called on every process: each takes its part of the validation images
+        held_out = self._statistics.held_out_kid(fake)
         values: dict[str, float] = {}
         if trainer.is_global_zero:
-            report = self._sides.evaluator.compare(real, fake)
+            report = self._statistics.evaluator.compare(real, fake)
             report.values |= held_out
             values = report.values
             self._record(trainer, module, report)
@@ -245,12 +246,12 @@ class FidelityCallback(Callback):
             table.rows(),
             PANELS,
             self.schedule,
-            f"{type(module).__name__.removesuffix('Module')}: generated against "
+            f"{type(module).__name__.removesuffix('Module')}: generated images against "
             f"{self._source()} trained on; extractor {report.extractor}, {report.n_fake} fakes, "
             f"{report.n_real} reals",
         )
         save_picture(picture, Path(trainer.default_root_dir) / self.PLOT)
-        logged = _of_features(report.values)
+        logged = _without_pixel_metrics(report.values)
         for logger in trainer.loggers:
             if logged:
                 logger.log_metrics(self.schedule.log_columns(shown) | logged, step=shown)
@@ -265,51 +266,51 @@ class FidelityCallback(Callback):
         return RunTable(Path(trainer.default_root_dir) / self.TABLE)
 
     def _source(self) -> str:
-        assert self._sides is not None
-        return self._sides.data.source
+        assert self._statistics is not None
+        return self._statistics.data.source
 
     # -- in a test --------------------------------------------------------------------------------
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure in full, against training and held-out images, and say what the gap means."""
-        if not self._sides:
+        """Compare many fakes with training and held-out images, and report the gap."""
+        if not self._statistics:
             return
-        if len(self._sides.data.split["test"]) < 2:
+        if len(self._statistics.data.split["test"]) < 2:
             _log.warning(
-                "fidelity is not measured: it needs two or more held-out images, got %d; set "
+                "fidelity is not measured: it needs at least two held-out images, got %d; set "
                 "--data.test_fraction as in training",
-                len(self._sides.data.split["test"]),
+                len(self._statistics.data.split["test"]),
             )
             return
-        sides, module = self._sides, as_gan(pl_module)
-        train, held_out = sides.real("train"), sides.real("test")
-        fake = sides.fake(self.num_test_fakes, "fidelity: generating and measuring")
+        statistics, module = self._statistics, as_gan(pl_module)
+        train, held_out = statistics.real("train"), statistics.real("test")
+        fake = statistics.fake(self.num_test_fakes, "fidelity: generating and measuring")
         values: dict[str, float] = {}
         if trainer.is_global_zero:
-            found = compare_held_out(sides.evaluator, train, held_out, fake)
-            values = {f"{name}_train": value for name, value in found.train.values.items()}
-            values |= {f"{name}_held_out": value for name, value in found.held_out.values.items()}
-            if found.gap is not None:
+            report = compare_held_out(statistics.evaluator, train, held_out, fake)
+            values = {f"{name}_train": value for name, value in report.train.values.items()}
+            values |= {f"{name}_held_out": value for name, value in report.held_out.values.items()}
+            if report.gap is not None:
                 values |= {
-                    "gap_kid": found.gap.kid,
-                    "gap_kid_p": found.gap.kid_p,
-                    "gap_nearest_p": found.gap.nearest_p,
+                    "gap_kid": report.gap.kid,
+                    "gap_kid_p": report.gap.kid_p,
+                    "gap_nearest_p": report.gap.nearest_p,
                 }
-            self._write_test(trainer, module, found)
-            print_held_out(found, sides.data.source)
+            self._write_test(trainer, module, report)
+            print_held_out(report, statistics.data.source)
         if trainer.world_size > 1:
             values = trainer.strategy.broadcast(values)
         main = {name: values[name] for name in TESTED if name in values}
         pl_module.log_dict(main)
 
-    def _write_test(self, trainer: Trainer, module: BaseGANModule, found: HeldOutReport) -> None:
+    def _write_test(self, trainer: Trainer, module: BaseGANModule, report: HeldOutReport) -> None:
         folder, kimg = Path(trainer.default_root_dir), module.images_shown / 1000
         content = {"kimg": kimg, "resolution": module.resolution, "seed": self.seed}
         path = unused_file(folder / f"fidelity-test-{kimg:g}.json")
-        write_json({**content, **found.to_json()}, path)
+        write_json({**content, **report.to_json()}, path)
         _log.info("written: %s", path)
 
 
-def _of_features(values: Mapping[str, float]) -> dict[str, float]:
-    """Without the metrics of pixels, whose names are those of the validation in a log."""
+def _without_pixel_metrics(values: Mapping[str, float]) -> dict[str, float]:
+    """Drop metrics of pixels, whose names in a log belong to the validation."""
     return {name: value for name, value in values.items() if not name.startswith(PIXEL_METRICS)}

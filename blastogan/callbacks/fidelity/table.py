@@ -1,4 +1,4 @@
-"""What a test of fidelity prints."""
+"""Printed results of a fidelity test."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from blastogan.metrics.held_out import HeldOutReport
 from blastogan.utils.terminal import show_tables
 
 
-def print_held_out(found: HeldOutReport, source: str) -> None:
-    """Print fakes against training and held-out images, the floor, the gap, and the notes.
+def print_held_out(report: HeldOutReport, source: str) -> None:
+    """Print fakes against training and held-out images, the floor, the gap and notes.
 
     Args:
-        found: The numbers.
-        source: What the real images are, such as ``phantoms``.
+        report: Results of the test.
+        source: Name of the real images, such as ``phantoms``.
     """
-    train, held_out = found.train, found.held_out
+    train, held_out = report.train, report.held_out
     size = "x".join(map(str, train.shape[1:]))
     title = f"{train.n_fake} generated images against {source}, {size} pixels, {train.extractor}"
     others = {name: value for name, value, _ in held_out.lines()}
     rows = [(name, value, others.get(name, ""), floor) for name, value, floor in train.lines()]
-    if found.fid_train_matched is not None:
+    if report.fid_train_matched is not None:
         matched = f"FID, {held_out.n_real} of the images"
-        rows.insert(1, (matched, f"{found.fid_train_matched:.4g}", others.get("FID", ""), ""))
+        rows.insert(1, (matched, f"{report.fid_train_matched:.4g}", others.get("FID", ""), ""))
     halves = " and ".join(map(str, train.floor["n"])) if train.floor else ""
     header = (
         "metric",
@@ -36,5 +36,5 @@ def print_held_out(found: HeldOutReport, source: str) -> None:
             (name, text, held_out.class_text(name)) for name, text in train.class_texts().items()
         ]
         tables.append((("KID x 1000 with 95 % interval", *header[1:3]), by_class))
-    notes = [*dict.fromkeys([*train.notes, *held_out.notes]), found.verdict()]
+    notes = [*dict.fromkeys([*train.notes, *held_out.notes]), report.verdict()]
     show_tables(title, tables, notes)

@@ -1,1 +1,5 @@
-"""Divergence and collapse during a fit."""
+"""Watches a fit for divergence, mode collapse and overfitting."""
+
+from blastogan.callbacks.watch.callback import DivergenceWatch
+
+__all__ = ["DivergenceWatch"]

@@ -1,4 +1,4 @@
-"""The two sides of an evaluation within a run: its data and its fakes, shared among processes."""
+"""Statistics of the real and generated images of a run, computed by all processes together."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ from blastogan.utils.terminal import track
 _log = logging.getLogger(__name__)
 
 MIN_HELD_OUT = 20
-"""With fewer validation images, KID to them says little. It has no bias, and states of a run are
-compared by the same images, so that few are enough: a tenth of 200."""
+"""Validation images below which KID against them means little. Few are enough (a tenth of 200),
+since the estimate is unbiased and all states of a run are compared with the same images."""
 
 
-class FidelitySides:
-    """Gathers what an evaluator compares; every process calls, and every one gets the whole.
+class RunStatistics:
+    """Gathers the statistics that an evaluator compares.
+
+    Methods are called on all processes, which share the images; each gets the complete result.
 
     Args:
-        trainer: With a `BlastocystDataModule`.
-        evaluator: Looks at the images.
-        batch_size: Images to a batch.
-        cache: Whether the real side is kept in the cache folder.
+        trainer: Trainer with a `BlastocystDataModule`.
+        evaluator: Computes features and statistics.
+        batch_size: Images per batch.
+        cache: Whether to keep features of real images in the cache folder.
     """
 
     def __init__(
@@ -49,21 +51,21 @@ class FidelitySides:
 
     @property
     def data(self) -> BlastocystDataModule:
-        """The data of the run.
+        """The data module of the run.
 
         Raises:
-            UserError: If they come from elsewhere.
+            UserError: If the trainer has none of class `BlastocystDataModule`.
         """
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, BlastocystDataModule):
             raise UserError(
-                "fidelity is measured against the images of a BlastocystDataModule: give one to "
-                "the trainer (datamodule=...), or use FidelityEvaluator on your own loader"
+                "fidelity is measured against the images of a BlastocystDataModule: give the "
+                "trainer one (datamodule=...), or use FidelityEvaluator with your own loader"
             )
         return data
 
     def real(self, part: str) -> SetStatistics:
-        """Statistics of ``train``, ``val`` or ``test``, gathered once."""
+        """Statistics of the real images of ``train``, ``val`` or ``test``, gathered once."""
         if part not in self._real:
             self._real[part] = self._gather_real(part)
         return self._real[part]
@@ -72,38 +74,39 @@ class FidelitySides:
         data = self.data
         groups = [data.records[n].embryo for n in data.split[part]]
         if not self.cache or self.trainer.world_size > 1:
-            return self._look_at(part, groups)
+            return self._gather_part(part, groups)
         parts = torch.split(torch.arange(len(groups)), self.batch_size)
         images = (data.images(part, some) for some in parts)
         key = fingerprint(images, data.labels(part), groups)
         return self.evaluator.gather_cached(
-            key, lambda extract: self._look_at(part, groups, extract)
+            key, lambda extract: self._gather_part(part, groups, extract)
         )
 
-    def _look_at(self, part: str, groups: list[str], extract: bool = True) -> SetStatistics:
+    def _gather_part(self, part: str, groups: list[str], extract: bool = True) -> SetStatistics:
         labels = self.data.labels(part)
-        self._check_share(len(labels), f"{part} images")
+        self._check_count(len(labels), f"{part} images")
         index = torch.arange(self.trainer.global_rank, len(labels), self.trainer.world_size)
         batches = (
             {"image": self.data.images(part, some), "labels": labels[some], "index": some}
             for some in torch.split(index, self.batch_size)
         )
-        return self._whole(
+        return self._merge(
             self.evaluator.gather(batches, groups=groups, real=True, extract=extract)
         )
 
     def fake(self, count: int, description: str = "") -> SetStatistics:
-        """Statistics of samples of the averaged generator, graded by the law of the training data.
+        """Statistics of samples of the averaged generator.
 
-        Without an extractor no more are made than are looked at.
+        Samples have the class distribution of the training data. Without an extractor only as many
+        are generated as the metrics of pixels use.
 
         Args:
             count: Number of samples.
-            description: What to say of it; nothing if empty.
+            description: Text of the progress bar; empty for no bar.
         """
         if self.evaluator.extractor is None:
             count = min(count, self.evaluator.swd_images)
-        self._check_share(count, "fakes")
+        self._check_count(count, "fakes")
         batches: Iterable[Batch] = evaluation_fakes(
             as_gan(self.trainer.lightning_module),
             sample_labels(count, self.data.class_counts("train"), self.evaluator.seed),
@@ -114,30 +117,29 @@ class FidelitySides:
         )
         if description and self.trainer.is_global_zero:
             _log.info("%s: %d images", description, count)
-            share = math.ceil(count / self.trainer.world_size / self.batch_size)
-            batches = track(batches, share, description)
-        return self._whole(self.evaluator.gather(batches))
+            steps = math.ceil(count / self.trainer.world_size / self.batch_size)
+            batches = track(batches, steps, description)
+        return self._merge(self.evaluator.gather(batches))
 
     @property
     def measures_kid(self) -> bool:
-        """Whether KID is asked for, and there are features for it."""
+        """Whether KID is requested and can be computed from features."""
         return "kid" in self.evaluator.metrics and self.evaluator.extractor is not None
 
     @property
     def measures_held_out(self) -> bool:
-        """Whether there are features for KID, and enough validation images."""
+        """Whether KID is measured and there are enough validation images."""
         return self.measures_kid and len(self.data.split.get("val", ())) >= MIN_HELD_OUT
 
     def held_out_kid(self, fake: SetStatistics) -> dict[str, float]:
-        """KID of samples to the validation images, if it can be measured.
-
-        Of the whole sets, without bias, which a few images allow (`unbiased_kid`).
+        """Unbiased KID of samples against the validation images (`unbiased_kid`).
 
         Args:
-            fake: As of `fake`.
+            fake: Statistics from `fake`.
 
         Returns:
-            ``kid_held_out`` and ``kid_held_out_std``, its standard error; or nothing.
+            ``kid_held_out`` and its standard error ``kid_held_out_std``; empty if it cannot be
+            measured.
         """
         if not self.measures_held_out:
             return {}
@@ -151,17 +153,17 @@ class FidelitySides:
         )
         return {"kid_held_out": value, "kid_held_out_std": error}
 
-    def _check_share(self, count: int, what: str) -> None:
-        """Refuse on all processes what would leave one without an image, and the others waiting."""
+    def _check_count(self, count: int, what: str) -> None:
+        """Refuse, on all processes, fewer images than processes: one without images would hang."""
         if count < self.trainer.world_size:
             raise UserError(
-                f"{count} {what} for {self.trainer.world_size} processes: each needs one at least; "
-                "evaluate on fewer devices or more images"
+                f"{count} {what} for {self.trainer.world_size} processes: each needs at least one; "
+                "use fewer devices or more images"
             )
 
-    def _whole(self, share: SetStatistics) -> SetStatistics:
+    def _merge(self, part: SetStatistics) -> SetStatistics:
         if self.trainer.world_size == 1:
-            return share
-        shares: list[Any] = [None] * self.trainer.world_size
-        dist.all_gather_object(shares, share)
-        return SetStatistics.merge(shares, self.evaluator.swd_images, self.evaluator.seed)
+            return part
+        parts: list[Any] = [None] * self.trainer.world_size
+        dist.all_gather_object(parts, part)
+        return SetStatistics.merge(parts, self.evaluator.swd_images, self.evaluator.seed)

@@ -8,16 +8,13 @@ from helpers.small_modules import blank
 from torch.nn.functional import avg_pool2d, softplus
 
 from blastogan.callbacks.watch.probe import (
+    choose_images,
     diversity,
-    draw_sides,
-    grids_as_shown,
     overfitting,
     probe_discriminator,
     score,
 )
-from blastogan.data.stream import apply_symmetry
-from blastogan.metrics import to_float, to_uint8
-from blastogan.metrics.augmentation_leaks import KINDS
+from blastogan.metrics import to_uint8
 
 # -- r_v ------------------------------------------------------------------------------------------
 
@@ -25,7 +22,7 @@ from blastogan.metrics.augmentation_leaks import KINDS
 @pytest.mark.parametrize(
     ("held_out", "expected"), [(3.0, 0.0), (1.0, 0.5), (-1.0, 1.0), (5.0, -0.5), (-3.0, 1.5)]
 )
-def test_overfitting_is_where_held_out_images_lie_from_training_images_to_samples(
+def test_overfitting_is_the_position_of_held_out_images_between_training_images_and_samples(
     held_out, expected
 ):
     train, generated = torch.tensor([2.5, 3.5]), torch.tensor([-1.5, -0.5])
@@ -34,7 +31,7 @@ def test_overfitting_is_where_held_out_images_lie_from_training_images_to_sample
     )
 
 
-def test_overfitting_is_undefined_unless_samples_are_told_from_training_images():
+def test_overfitting_is_undefined_unless_d_separates_samples_from_training_images():
     spread = torch.linspace(-1, 1, 16)
     # the standard error of a difference of such means is 0.22
     assert overfitting(spread + 0.4, spread, spread) is None
@@ -59,7 +56,7 @@ def test_one_sample_per_grade_has_no_diversity(graded):
     images, labels = graded
     one_each = images[:3].repeat(4, 1, 1, 1)
     assert diversity(one_each, images, labels) == pytest.approx(0, abs=1e-6)
-    # where grades do not matter, three samples are three
+    # without labels, three different samples are diverse
     assert diversity(one_each, images, None) > 0.5
 
 
@@ -89,46 +86,46 @@ def test_diversity_needs_two_images_of_a_grade(graded):
     assert diversity(images[:4], images[:4], labels[:4]) == 1
 
 
-# -- sides ----------------------------------------------------------------------------------------
+# -- choice of images -----------------------------------------------------------------------------
 
 
 def labels_of(*classes):
     return torch.tensor([divmod(each, 4) for each in classes], dtype=torch.int64).view(-1, 2)
 
 
-def draw(train, held_out, count, group=4):
-    return draw_sides(train, held_out, count, group, torch.Generator().manual_seed(1))
+def choose(train, held_out, count, group=4):
+    return choose_images(train, held_out, count, group, torch.Generator().manual_seed(1))
 
 
-def test_all_sides_have_the_same_grades_and_no_image_twice():
+def test_both_sets_have_the_same_grades_and_no_image_twice():
     train, held_out = labels_of(*[0, 1, 2, 5] * 10), labels_of(*[1, 1, 1, 2, 2, 5] * 3)
-    sides = draw(train, held_out, 32)
-    assert (len(sides.train), len(sides.held_out)) == (32, 16)
-    assert torch.equal(train[sides.train[:16]], held_out[sides.held_out])
-    for side in (sides.train, sides.held_out):
-        assert len(set(side.tolist())) == len(side)
-    # in random order, such that batches are mixed
-    assert len(train[sides.train[:8]].unique(dim=0)) > 1
-    other = draw_sides(train, held_out, 32, 4, torch.Generator().manual_seed(2))
-    assert not torch.equal(other.train, sides.train)
+    chosen = choose(train, held_out, 32)
+    assert (len(chosen.train), len(chosen.held_out)) == (32, 16)
+    assert torch.equal(train[chosen.train[:16]], held_out[chosen.held_out])
+    for index in (chosen.train, chosen.held_out):
+        assert len(set(index.tolist())) == len(index)
+    # in random order, so that batches are mixed
+    assert len(train[chosen.train[:8]].unique(dim=0)) > 1
+    other = choose_images(train, held_out, 32, 4, torch.Generator().manual_seed(2))
+    assert not torch.equal(other.train, chosen.train)
 
 
-def test_sides_are_whole_groups_and_never_more_than_asked_for():
+def test_sets_are_whole_groups_and_never_more_than_requested():
     train, held_out = labels_of(*[0] * 50), labels_of(*[0] * 50)
     for count, group, expected in ((10, 4, 8), (16, 4, 16), (99, 4, 48), (99, 3, 48)):
-        sides = draw(train, held_out, count, group)
-        assert (len(sides.train), len(sides.held_out)) == (expected, expected)
+        chosen = choose(train, held_out, count, group)
+        assert (len(chosen.train), len(chosen.held_out)) == (expected, expected)
 
 
-def test_held_out_images_count_from_eight_that_have_a_counterpart():
+def test_at_least_eight_held_out_images_need_a_counterpart():
     train = labels_of(*[0] * 40)
-    assert len(draw(train, labels_of(*[0] * 7), 32).held_out) == 0
-    assert len(draw(train, labels_of(*[0] * 8), 32).held_out) == 8
-    assert len(draw(train, labels_of(*[0] * 7, *[1] * 9), 32).held_out) == 0
-    assert len(draw(train, labels_of(), 32).train) == 32
+    assert len(choose(train, labels_of(*[0] * 7), 32).held_out) == 0
+    assert len(choose(train, labels_of(*[0] * 8), 32).held_out) == 8
+    assert len(choose(train, labels_of(*[0] * 7, *[1] * 9), 32).held_out) == 0
+    assert len(choose(train, labels_of(), 32).train) == 32
 
 
-# -- looks ----------------------------------------------------------------------------------------
+# -- probes ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -146,7 +143,7 @@ def test_images_of_a_part_come_at_any_resolution_of_the_schedule(data):
 
 
 @pytest.mark.parametrize("conditional", [True, False])
-def test_a_look_scores_what_d_sees_at_the_stage_of_the_module(data, make_module, conditional):
+def test_a_probe_scores_images_at_the_stage_of_the_module(data, make_module, conditional):
     module = make_module(conditional=conditional, stddev_group=2)
     module.resolution, module.alpha = 16, 0.25
     row = probe_discriminator(module, data, count=16, batch_size=8, seed=3)
@@ -199,9 +196,7 @@ def test_a_network_whose_last_layer_is_zero_has_collapsed(data, make_module):
     assert probe_discriminator(module, data, count=24, batch_size=8, seed=0)["diversity"] == 0
 
 
-def test_a_discriminator_that_learns_its_images_by_heart_overfits(
-    make_data, make_module, monkeypatch
-):
+def test_a_discriminator_that_memorises_its_images_overfits(make_data, make_module, monkeypatch):
     """Against samples as good as images, all that D can learn is which images it is shown."""
     parts = {"val_fraction": 0.3, "test_fraction": 0.6}
     data = make_data(num_phantoms=None, phantom_counts="AA:160", **parts)
@@ -215,15 +210,15 @@ def test_a_discriminator_that_learns_its_images_by_heart_overfits(
     def logits(images):
         return module.discriminator(images[torch.randperm(len(images))[:16]], resolution=8)
 
-    def look():
+    def probe():
         return probe_discriminator(module, data, count=16, batch_size=16, seed=0)
 
-    assert look().get("overfitting", 0.0) < 0.5
+    assert probe().get("overfitting", 0.0) < 0.5
     for _ in range(120):
         optimizer.zero_grad()
         (softplus(-logits(reals)) + softplus(logits(fakes))).mean().backward()
         optimizer.step()
-    row = look()
+    row = probe()
     train, held_out, generated = (row[f"logits_{of}"] for of in ("train", "held_out", "generated"))
     assert row["overfitting"] == pytest.approx((train - held_out) / (train - generated), rel=1e-4)
     assert row["overfitting"] > 0.5
@@ -231,7 +226,7 @@ def test_a_discriminator_that_learns_its_images_by_heart_overfits(
 
 
 @pytest.mark.parametrize("name", ["progan", "stylegan"])
-def test_looks_leave_weights_gradients_and_modes_alone(name, data, make_module):
+def test_probes_leave_weights_gradients_and_modes_alone(name, data, make_module):
     module = make_module(name).train()
     module.generator.eval()
     for parameter in module.parameters():
@@ -243,75 +238,3 @@ def test_looks_leave_weights_gradients_and_modes_alone(name, data, make_module):
     assert all((p.grad == 1).all() for p in module.parameters())
     assert [m.training for m in module.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
-
-
-# -- leaks ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def lit_data(make_data):
-    def make(**settings):
-        several = {"num_phantoms": 200, "phantom_style": "dic", "test_fraction": 0.0}
-        data = make_data(val_fraction=0.25, **several, **settings)
-        data.setup("fit")
-        return data
-
-    return make
-
-
-def leaks_of(module, data, symmetry, monkeypatch, detectors=None):
-    """A look at a generator that gives held-out images under a symmetry of the square."""
-    images = apply_symmetry(data.images("val", None, module.resolution), symmetry)
-    monkeypatch.setattr(module, "sample", lambda n, labels, seed: images[n])
-    return probe_discriminator(module, data, count=48, batch_size=48, seed=0, detectors=detectors)
-
-
-def test_leaks_are_looked_for_where_d_sees_augmented_images(lit_data, make_module, monkeypatch):
-    data, detectors = lit_data(), {}
-    module = make_module(augment="bgc", augment_p=0.25)
-    upright = leaks_of(module, data, 0, monkeypatch, detectors)
-    assert upright["augment_p"] == 0.25
-    assert {f"{kind}_{of}" for kind in KINDS for of in ("real", "generated")} <= upright.keys()
-    assert upright["leak"] < 0
-    built = detectors[16]
-    turned = leaks_of(module, data, 1, monkeypatch, detectors)
-    assert turned["leak"] > 0.3
-    assert detectors == {16: built}
-    assert leaks_of(module, data, 1, monkeypatch) == turned
-    module.resolution = 8
-    small = leaks_of(module, data, 1, monkeypatch, detectors)
-    assert "augment_p" in small
-    assert "leak" not in small
-    plain = leaks_of(make_module(), data, 1, monkeypatch)
-    assert not {"augment_p", "leak"} & plain.keys()
-
-
-def test_what_the_data_augments_is_no_leak(lit_data, make_module, monkeypatch):
-    data, module = lit_data(augment="dihedral"), make_module(augment="bgc")
-    state = torch.get_rng_state()
-    row = leaks_of(module, data, 1, monkeypatch)
-    assert row["leak"] < 0
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_reals_are_compared_as_the_data_shows_them(lit_data):
-    data = lit_data(augment="dihedral")
-    index = torch.arange(100, 0, -1)
-    grids, plain = grids_as_shown(data, index, 16), to_float(data.images("train", index))
-    shown = [
-        [torch.equal(grid, apply_symmetry(image, n)) for n in range(8)].index(True)
-        for grid, image in zip(grids, plain, strict=True)
-    ]
-    assert set(shown) == set(range(8))
-    brighter = {"class_path": "albumentations.InvertImg", "init_args": {"p": 1}}
-    inverted = grids_as_shown(lit_data(augment=[brighter]), index, 16)
-    assert torch.allclose(inverted, -plain, atol=1e-6)
-
-
-@pytest.mark.parametrize(("fewest", "compared"), [(150, True), (151, False)])
-def test_few_embryos_are_not_compared(fewest, compared, lit_data, make_module, monkeypatch):
-    monkeypatch.setattr("blastogan.callbacks.watch.probe.FEWEST_OF_LEAKS", fewest)
-    data = lit_data()
-    assert len(data.split["train"]) == 150
-    row = leaks_of(make_module(augment="bgc"), data, 0, monkeypatch)
-    assert ("leak" in row) == compared

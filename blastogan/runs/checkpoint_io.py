@@ -1,0 +1,80 @@
+"""Atomic writing of checkpoints into the folder of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning import Trainer
+
+from blastogan.utils.files import atomic_write, naming, put_in_place
+
+
+def checkpoint_folder(trainer: Trainer) -> Path:
+    """Folder of a run's checkpoints."""
+    return Path(trainer.default_root_dir) / "checkpoints"
+
+
+def save_checkpoint(
+    trainer: Trainer, path: Path, before: Callable[[Path], None] | None = None
+) -> None:
+    """Write a checkpoint atomically; call it on all ranks.
+
+    Args:
+        trainer: Trainer whose state is saved.
+        path: File to write; only rank 0 writes.
+        before: Called on rank 0 with the finished new file, just before that replaces the old one.
+
+    Raises:
+        OSError: If the file cannot be written, for instance because the disk is full.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        trainer.save_checkpoint(part, weights_only=False)
+        if trainer.is_global_zero:
+            with naming(path):
+                if before is not None:
+                    before(part)
+                put_in_place(part, path)
+    except OSError as error:
+        if str(error.filename).startswith(str(part)):
+            error.filename = str(path)
+        raise
+    finally:
+        if trainer.is_global_zero:
+            part.unlink(missing_ok=True)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints atomically, within their own folder.
+
+    Lightning's default collects them in memory and then in the folder of temporary files, from
+    which it copies them if that is on another disk.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        with atomic_write(path) as part, part.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # torch raises this for a failed write, and hides the cause
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+
+
+def write_checkpoints_atomically(trainer: Trainer) -> None:
+    """Make a trainer write checkpoints atomically, unless it has a plugin of its own."""
+    strategy = trainer.strategy
+    if type(strategy.checkpoint_io) is TorchCheckpointIO:
+        strategy.checkpoint_io = AtomicCheckpointIO()
