@@ -64,6 +64,7 @@ class RunCLI(LightningCLI):
     """Lightning's command line in run folders that are new or resumed, never overwritten.
 
     Attributes:
+        offered: Names of the subcommands.
         run_name: Name of a new folder under ``runs/``.
         given: Options that are read before the parser runs; see `read_early`.
         checkpoint: Content of ``--ckpt_path``; ``None`` without one.
@@ -78,6 +79,7 @@ class RunCLI(LightningCLI):
     #   instantiate_trainer         after data module, model and callbacks, in self.config_init
     #   before_fit, after_fit       around trainer.fit; likewise for other subcommands
 
+    offered: tuple[str, ...] = ("fit", "validate", "test", "predict")
     run_name = "run"
     checkpoint: dict[str, Any] | None = None
     resumed: Path | None = None
@@ -85,6 +87,7 @@ class RunCLI(LightningCLI):
 
     def __init__(self, model: type, data: type, *, args: Sequence[str], **settings: Any) -> None:
         self.given = read_early(args)
+        self.asked = args[:1]
         super().__init__(
             model,
             data,
@@ -95,6 +98,11 @@ class RunCLI(LightningCLI):
             load_from_checkpoint_support=False,
             args=self._with_config(list(args)),
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The subcommand asked for alone, since to build the parsers of all takes a second."""
+        every = {name: LightningCLI.subcommands()[name] for name in self.offered}
+        return {name: every[name] for name in self.asked if name in every} or every
 
     def _with_config(self, args: list[str]) -> list[str]:
         """The arguments with the configuration of the run that they name, if they have none."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.trainer.states import TrainerFn
 
 from blastogan.callbacks import RandomState, SplitRecord
@@ -36,6 +36,7 @@ LINKS = {
 class GradeCLI(RunCLI):
     """Lightning's command line for `GradeClassifier`, with the run folders of the GANs."""
 
+    offered = ("fit", "validate", "test")
     run_name = "grader"
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -50,12 +51,6 @@ class GradeCLI(RunCLI):
             parser_kwargs={"prog": "blastogan grade"},
             args=args,
         )
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Lightning's subcommands without ``predict``."""
-        every = LightningCLI.subcommands()
-        return {name: every[name] for name in ("fit", "validate", "test")}
 
     def config_of_run(self) -> Path | None:
         """Configuration of the run to resume or test; its checkpoint must be a grader's."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from pytorch_lightning.cli import LightningArgumentParser
 
 from blastogan.errors import UserError
@@ -95,12 +95,10 @@ def _subcommands(parser: ArgumentParser) -> list[ArgumentParser]:
     return [each for action in actions for each in action.choices.values()]
 
 
-class ConfigFile(ActionConfigFile):  # type: ignore[misc]
+class ConfigFile(ActionConfigFile):
     """``--config``: a preset by its bare name, or a file, without retired options."""
 
-    def __call__(
-        self, parser: ArgumentParser, cfg: Namespace, values: str, option_string: str | None = None
-    ) -> None:
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
         """Add the settings of a configuration to those before it."""
         path = find_config(values)
         if not (_skip_presets.get() and path.parent == FOLDER):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.command import TINY, assert_same_run, blastogan
+from helpers.command import TINY, blastogan
 
 from blastogan.errors import ProblemList, UserError
 from blastogan.losses import GAMMA_FLOOR
@@ -198,6 +198,10 @@ def print_config(capfd, *args):
     return config
 
 
+# options of one command, which a run folder does without
+NOT_KEPT = {"resume": False, "ckpt_path": None}
+
+
 def sized(values):
     return {int(resolution): value for resolution, value in values.items()}
 
@@ -261,9 +265,7 @@ def test_the_configuration_of_the_run_does_without_the_recipe(here, caplog, capf
     assert init["augment"] == "grade-preserving"
     assert init["augment_kimg"] == 0.016
 
-    assert blastogan("fit", "--config", run / "config.yaml", "--run_dir", "again") == 0
-    last = "checkpoints/last.ckpt"
-    assert_same_run(run / last, Path("again") / last)
+    assert print_config(capfd, "--config", run / "config.yaml") == {**config, **NOT_KEPT}
 
     # a run that goes on keeps its settings, whatever the recipe would say now
     text = (run / "config.yaml").read_text().replace("r1_gamma: 0.5", "r1_gamma: 0.7")
