@@ -1,6 +1,6 @@
 """blastogan: progressively grown GANs for blastocyst images, on PyTorch Lightning.
 
-Names are loaded when they are first used, so that importing the package costs next to nothing.
+Names are imported when they are first used, so that importing the package costs almost nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from blastogan.growth import GrowthSchedule
     from blastogan.metrics import FidelityEvaluator
     from blastogan.modules import ProGANModule, StyleGANModule
+    from blastogan.phantoms import PhantomDataset
+
+    __version__: str
 
 __all__ = [
     "BlastocystDataModule",
@@ -46,6 +49,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("blastogan")
     if name not in _HOMES:
         raise AttributeError(f"module 'blastogan' has no attribute {name!r}")
     return getattr(import_module(f"blastogan.{_HOMES[name]}"), name)

@@ -6,9 +6,12 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import blastogan
+from blastogan.cli import LIGHTNING, TOOLS, list_tools, load_tool
 from blastogan.errors import DivergenceError, Requeue, UserError, printable
+from blastogan.presets import preset_names
 from blastogan.runs.lock import is_first_process
 from blastogan.utils.allocator import keep_freed_memory
 
@@ -18,18 +21,10 @@ usage: blastogan COMMAND [OPTIONS]
 Progressively grown GANs for blastocyst images.
 
 train and evaluate (Lightning CLI; `blastogan fit --help` lists every option):
-  fit         train a ProGAN or a StyleGAN, for instance: blastogan fit --config demo
-  validate    metrics of a checkpoint on the validation images
-  test        metrics of a checkpoint on the test images
-  predict     generate images, on any number of devices
-  grade       grade classifier: blastogan grade fit, grade validate, grade test
+{lightning}
 
 tools:
-  audit       look a set of graded images over before training
-  phantom     draw phantoms, procedural blastocysts, into a folder
-  recipe      settings of a run that follow from the number of images, their size and the batch
-  generate    generate images from a checkpoint into a folder
-  evaluate    FID, KID and more between real images and generated ones
+{tools}
 
 presets for --config: {presets}
 
@@ -39,95 +34,52 @@ same command again with --resume, 130 interrupted
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    Returns:
-        Exit code: 0 done, 1 failure, 2 wrong use, 75 to be started again with ``--resume``, 130
-        interrupted.
-    """
-    args = list(sys.argv[1:] if args is None else args)
-    if not args or args[0] in ("-h", "--help"):
-        from blastogan.presets import preset_names
-
-        sys.stdout.write(USAGE.format(presets=", ".join(preset_names())))
-        return 0 if args else 2
-    if args[0] == "--version":
-        from importlib.metadata import version
-
-        sys.stdout.write(f"blastogan {version('blastogan')}\n")
+    """Run a command and return its exit code; `USAGE` lists the codes."""
+    name, *rest = list(sys.argv[1:] if args is None else args) or [""]
+    if name in ("", "-h", "--help"):
+        lists = {"lightning": list_tools(LIGHTNING), "tools": list_tools(TOOLS)}
+        sys.stdout.write(USAGE.format(presets=", ".join(preset_names()), **lists))
+        return 0 if name else 2
+    if name == "--version":
+        sys.stdout.write(f"blastogan {blastogan.__version__}\n")
         return 0
-    _be_quiet()
+    _configure_messages()
     keep_freed_memory()
     try:
-        return _command(args[0])(args)
-    except (UserError, DivergenceError) as error:
+        return load_tool(name)(rest)
+    except (UserError, DivergenceError, OSError) as error:
         sys.stderr.write(f"blastogan: {printable(str(error))}\n")
         return 2 if isinstance(error, UserError) else 1
-    except OSError as error:
-        sys.stderr.write(f"blastogan: {printable(str(error))}\n")
-        return 1
     except KeyboardInterrupt as error:
         requeued = isinstance(error, Requeue)
         if is_first_process():
-            told = "stopped by a scheduler" if requeued else "interrupted"
-            sys.stderr.write(f"blastogan: {told}\n")
+            sys.stderr.write(
+                f"blastogan: {'stopped by a scheduler' if requeued else 'interrupted'}\n"
+            )
         return 75 if requeued else 130
 
 
-def _command(name: str) -> Callable[[Sequence[str]], int]:
-    if name == "phantom":
-        from blastogan.cli.phantom import phantom
-
-        return lambda args: phantom(args[1:])
-    if name == "generate":
-        from blastogan.cli.generate import generate
-
-        return lambda args: generate(args[1:])
-    if name in ("fit", "validate", "test", "predict"):
-        from blastogan.cli import gan as cli
-
-        return cli.run
-    if name == "grade":
-        from blastogan.cli import grade as grade_cli
-
-        return lambda args: grade_cli.run(args[1:])
-    if name == "evaluate":
-        from blastogan.cli.evaluate import evaluate
-
-        return lambda args: evaluate(args[1:])
-    if name == "recipe":
-        from blastogan.cli.recipe import recipe
-
-        return lambda args: recipe(args[1:])
-    if name == "audit":
-        from blastogan.cli.audit import audit
-
-        return lambda args: audit(args[1:])
-    raise UserError(f"no command {name!r}: see blastogan --help")
-
-
 class _Printable(logging.Formatter):
-    """Messages may hold names of files."""
+    """A formatter that escapes control codes, which names of files may hold."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
-def _be_quiet() -> None:
-    """Show our own messages, and of the libraries' only what a user can act on."""
+def _configure_messages() -> None:
+    """Show our own messages, and those of the libraries that a user can act on."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    # Lightning calls jsonargparse by names that are on their way out
+    # Lightning uses names of jsonargparse that are deprecated
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     handler = logging.StreamHandler()
     handler.setFormatter(_Printable("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    # of several processes the first speaks for all
+    # of several processes the first one reports
     level = logging.INFO if is_first_process() else logging.ERROR
     logging.getLogger("blastogan").setLevel(level)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=r".*but have no logger configured.*")
+    for text in ("LeafSpec", "does not have many workers", "but have no logger configured"):
+        warnings.filterwarnings("ignore", message=f".*{text}.*")
 
 
 if __name__ == "__main__":

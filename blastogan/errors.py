@@ -1,4 +1,4 @@
-"""Errors that a user can mend."""
+"""Errors that a user can fix."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def printable(text: str) -> str:
-    """A text that no terminal obeys: of each line, control codes and the like are escaped.
+    """A text without control codes and the like, which are escaped; line breaks are kept.
 
-    Names of files, and cells of tables, may hold any of them, and bytes that are no text.
+    Names of files and cells of tables may hold any of them, and bytes that are no text.
     """
     return "\n".join(map(_escaped, text.split("\n")))
 
@@ -21,14 +21,14 @@ def _escaped(line: str) -> str:
 
 
 class UserError(ValueError):
-    """Wrong input, told in full by its message: what was got, what was expected, what to do.
+    """Wrong input; the message says what was got, what was expected, and what to do.
 
     The command line prints the message without a traceback and exits with code 2.
     """
 
 
 class ProblemList(UserError):
-    """Several faults of one input, listed together so that they can be mended in one go.
+    """Several faults of one input, listed together so that they can be fixed in one go.
 
     Attributes:
         problems: One sentence per fault, in the order in which they were found.
@@ -46,7 +46,7 @@ class ProblemList(UserError):
 
 
 class DivergenceError(RuntimeError):
-    """Training has become numerically unsound; the message names where and what to try."""
+    """Training has diverged; the message says where and what to try."""
 
 
 class RollBack(DivergenceError):
@@ -71,4 +71,4 @@ class RollBack(DivergenceError):
 
 
 class Requeue(KeyboardInterrupt):
-    """A scheduler has asked the run to stop; the same command with ``--resume`` goes on with it."""
+    """A scheduler has stopped the run; the same command with ``--resume`` goes on with it."""

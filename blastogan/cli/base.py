@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional
 
+from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from blastogan.cli.parser import RunParser, config_of_run, read_early, without_retired
 from blastogan.errors import ProblemList, UserError
+from blastogan.presets import find_config
 from blastogan.runs.checkpoint_files import latest_valid_checkpoint
 from blastogan.runs.folder import (
     checkpoints_in,
@@ -26,21 +27,17 @@ from blastogan.runs.folder import (
 )
 from blastogan.runs.lock import RunInUse, claim, claimed_folder, is_first_process, release
 from blastogan.runs.loggers import CSVLog, WandbLog
-from blastogan.runs.resume import option
 from blastogan.runs.signals import requeued_by_signal
 from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write
 
 _log = logging.getLogger(__name__)
 
-MAX_SUGGESTIONS = 4
-"""Options that are named where one was given that there is not."""
-
 
 class RunConfig(SaveConfigCallback):
-    """Write the whole configuration into the run folder; an older one is kept beside it.
+    """Write the whole configuration into the run folder; a different one there is kept.
 
     Attributes:
-        needed: Whether anything is trained by it.
+        needed: Whether the run trains anything.
     """
 
     needed = True
@@ -67,23 +64,60 @@ class RunCLI(LightningCLI):
     """Lightning's command line in run folders that are new or resumed, never overwritten.
 
     Attributes:
+        offered: Names of the subcommands.
         run_name: Name of a new folder under ``runs/``.
-        checkpoint: What ``--ckpt_path`` holds, read safely; ``None`` without.
-        resumed: Folder that ``--resume`` has found; ``None`` for a new one.
-        restored: The checkpoint to go on from where ``last.ckpt`` is damaged.
+        given: Options that are read before the parser runs; see `read_early`.
+        checkpoint: Content of ``--ckpt_path``; ``None`` without one.
+        resumed: Folder found by ``--resume``; ``None`` for a new one.
+        restored: Checkpoint to resume from if ``last.ckpt`` is damaged.
     """
 
+    # Lightning calls, in this order:
+    #   add_arguments_to_parser     once per subcommand
+    #   parse_arguments             argv to self.config
+    #   before_instantiate_classes  checks and changes self.config
+    #   instantiate_trainer         after data module, model and callbacks, in self.config_init
+    #   before_fit, after_fit       around trainer.fit; likewise for other subcommands
+
+    offered: tuple[str, ...] = ("fit", "validate", "test", "predict")
     run_name = "run"
     checkpoint: dict[str, Any] | None = None
     resumed: Path | None = None
     restored: Path | None = None
 
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser that does not list its hundreds of options before each message."""
-        parser = super().init_parser(**kwargs)
-        # the first is that of all commands, whose usage begins theirs
-        parser.usage = "%(prog)s [options]" if hasattr(self, "parser") else "%(prog)s"
-        return parser
+    def __init__(self, model: type, data: type, *, args: Sequence[str], **settings: Any) -> None:
+        self.given = read_early(args)
+        self.asked = args[:1]
+        super().__init__(
+            model,
+            data,
+            **{"parser_class": RunParser, **settings},
+            save_config_callback=RunConfig,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=self._with_config(list(args)),
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The subcommand asked for alone, since to build the parsers of all takes a second."""
+        every = {name: LightningCLI.subcommands()[name] for name in self.offered}
+        return {name: every[name] for name in self.asked if name in every} or every
+
+    def _with_config(self, args: list[str]) -> list[str]:
+        """The arguments with the configuration of the run that they name, if they have none."""
+        configs = [find_config(name) for name in self.given.config]
+        if not configs and not self.given.help and (path := self.config_of_run()):
+            configs = [path]
+            args = [args[0], f"--config={path}", *args[1:]]
+        for path in configs:
+            if changes := without_retired(path)[1]:
+                _log.warning("%s has retired options: %s", path, ", ".join(changes))
+        return args
+
+    def config_of_run(self) -> Path | None:
+        """Configuration of the run to resume, test or generate from."""
+        return config_of_run(self.given)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add run folder and W&B."""
@@ -99,8 +133,8 @@ class RunCLI(LightningCLI):
             nargs="?",
             const=True,
             default=False,
-            help="With fit: go on with the run in --run_dir, or the newest of this name under "
-            "runs/, from its newest whole checkpoint; begin it if there is none.",
+            help="With fit: resume the run in --run_dir, or the newest of this name under runs/, "
+            "from its latest valid checkpoint; start it if there is none.",
         )
         parser.add_argument(
             "--wandb",
@@ -111,50 +145,27 @@ class RunCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning, which takes any use of `args` for a mistake."""
-        try:
-            self.config = parser.parse_args(args)
-        except SystemExit as error:
-            if error.code:
-                self._tell_of_similar(args)
-            raise
+        self.config = self.parse(parser, list(args))
         seed = self.config[self.config.subcommand].seed_everything
         if not 0 <= seed < 2**32:
             raise UserError(f"seed_everything is {seed}: expected 0 to {2**32 - 1}")
         if self.config.subcommand == "fit":
             self._resume(self.config.fit)
-        elif option(args, "resume") is not None:
-            raise UserError("--resume is of fit: elsewhere, give --ckpt_path")
+        elif self.given.resume is not None:
+            raise UserError("--resume works with fit only: here, give --ckpt_path")
 
-    def settings_of_classes(self) -> list[str]:
-        """Options that the parser does not know before it knows a class."""
-        return []
-
-    def _tell_of_similar(self, args: Sequence[str]) -> None:
-        """After the parser's message, say which options those that there are not may be."""
-        given = [arg[2:].partition("=")[0] for arg in args if arg.startswith("--")]
-        parsers = self._subcommand_parsers.values()
-        own = dict.fromkeys(name[2:] for each in parsers for name in each._option_string_actions)
-        settings = self.settings_of_classes()
-        # the parser takes the word between a class and its setting as read
-        taken = [*settings, *(name.replace(".init_args", "") for name in settings)]
-        # what others are handed to is not to be given
-        names = [name for name in own if ".schedule." not in name] + settings
-        for name in given:
-            # it takes beginnings of its own options, too
-            if name in taken or any(option.startswith(name) for option in own):
-                continue
-            if meant := similar(name, names):
-                told = " or ".join(f"--{option}" for option in meant)
-                sys.stderr.write(f"there is no --{name}; perhaps {told}\n")
+    def parse(self, parser: LightningArgumentParser, args: list[str]) -> Namespace:
+        """The configuration that the arguments come to."""
+        return parser.parse_args(args)
 
     def _resume(self, config: Any) -> None:
-        """Find run and checkpoint, if asked to; where there is no run, a new one is begun."""
+        """Find the run and its checkpoint for ``--resume``; without a run, a new one starts."""
         if not config.resume:
             return
         if config.ckpt_path:
             raise UserError(
                 "--resume finds the checkpoint by itself: leave out --ckpt_path, or leave out "
-                "--resume to choose it"
+                "--resume to choose one"
             )
         asked = claimed_folder() or config.run_dir or config.trainer.default_root_dir
         folder = Path(asked) if asked else newest_run(self.run_name)
@@ -168,10 +179,10 @@ class RunCLI(LightningCLI):
             raise ProblemList(
                 f"none of the checkpoints of {folder} can be read",
                 list(damaged.values()),
-                "Restore one of them, or begin anew in another --run_dir",
+                "Restore one of them, or start a new run in another --run_dir",
             )
         if newest is None:
-            _log.info("%s has no checkpoint yet: its run begins anew", folder)
+            _log.info("%s has no checkpoint yet: its run starts from the beginning", folder)
             return
         for path in damaged:
             _log.warning("%s is damaged; used instead: %s", path, newest)
@@ -184,7 +195,7 @@ class RunCLI(LightningCLI):
         """Leave the configuration alone: it is compared with the checkpoint, not replaced."""
 
     def _loggers(self, folder: Path, asked: Any) -> Any:
-        """The CSV log always, W&B by its switch, and whatever else is asked for."""
+        """The CSV log, W&B if it is switched on, and the loggers of the configuration."""
         others = [] if asked in (None, True, False) else asked
         others = others if isinstance(others, list) else [others]
         if self.subcommand != "fit":
@@ -194,7 +205,7 @@ class RunCLI(LightningCLI):
         return [CSVLog(folder), *wandb, *others]
 
     def _run_folder(self) -> Path:
-        """Folder of the run: as asked for, that of the checkpoint to resume, or a new one."""
+        """Folder of the run: the one asked for, that of the checkpoint to resume, or a new one."""
         asked = self._get(self.config_init, "run_dir")
         asked = asked or self._get(self.config_init, "trainer").get("default_root_dir")
         checkpoint = self._get(self.config_init, "ckpt_path")
@@ -210,11 +221,11 @@ class RunCLI(LightningCLI):
         return here or Path(asked or ".")
 
     def _claimed_folder(self, asked: str | None, here: Path | None) -> Path:
-        """Folder of a fit, which no other process writes meanwhile.
+        """Folder of a fit, locked against other processes.
 
         Args:
-            asked: What the user wants.
-            here: Folder of the checkpoint, if the run goes on there.
+            asked: Folder that the user gave.
+            here: Folder of the checkpoint, if the run is resumed there.
         """
         folder = self.resumed or claimed_folder() or here
         if folder is None and asked is None:
@@ -230,7 +241,7 @@ class RunCLI(LightningCLI):
             try:
                 claim(folder)
             except RunInUse:
-                # another process has just begun there
+                # another process has just taken it
                 continue
             return folder
         raise AssertionError("names do not run out")
@@ -243,7 +254,7 @@ class RunCLI(LightningCLI):
         self.datamodule.track = track
 
     def _refuse_to_rewind(self, folder: Path) -> None:
-        """Keep a run that has gone on since the checkpoint was written."""
+        """Refuse to resume from a checkpoint if its run has gone on since."""
         assert self.checkpoint is not None
         last = folder / "checkpoints" / "last.ckpt"
         if not last.exists():
@@ -260,10 +271,7 @@ class RunCLI(LightningCLI):
             self.restored = Path(self._get(self.config_init, "ckpt_path"))
 
     def before_fit(self) -> None:
-        """Put a whole checkpoint in the place of a damaged ``last.ckpt``, which is set aside.
-
-        To be called when nothing is left that might be refused.
-        """
+        """Replace a damaged ``last.ckpt``, which is set aside; call it after all checks."""
         if self.restored is None or not is_first_process():
             return
         last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
@@ -272,31 +280,17 @@ class RunCLI(LightningCLI):
         atomic_copy(self.restored, last)
 
 
-def similar(name: str, options: Sequence[str]) -> list[str]:
-    """Options that end in what was given, or are spelt nearly like it; none if there are many."""
-
-    def last(option: str) -> str:
-        return option.rpartition(".")[2]
-
-    wanted = last(name.replace("-", "_"))
-    found = [option for option in options if last(option) == wanted]
-    if not found:
-        near = get_close_matches(wanted, {last(option) for option in options}, 1, 0.8)
-        found = [option for option in options if last(option) in near]
-    return found if len(found) <= MAX_SUGGESTIONS else []
-
-
-def run(command_line: type[RunCLI], args: Sequence[str]) -> int:
+def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) -> int:
     """Run a command line and return its exit code.
 
     Raises:
         UserError: For wrong use, Lightning's own complaints included.
-        OSError: If a file cannot be written, with what is left of the run.
+        OSError: If a file cannot be read or written; the message says what is left of the run.
         KeyboardInterrupt: If the run was interrupted; `Requeue` if by a scheduler.
     """
     try:
         with requeued_by_signal():
-            command_line(args)  # type: ignore[arg-type]
+            command_line(args)
     except SystemExit as error:
         # Lightning ends an interrupted run with exit code 1, out of the KeyboardInterrupt
         if isinstance(error.__context__, KeyboardInterrupt):
@@ -305,52 +299,39 @@ def run(command_line: type[RunCLI], args: Sequence[str]) -> int:
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except ValueError as error:
-        told = _told_by_user_error(error)
-        if told is None:
+        if (found := _user_error(error)) is None:
             raise
-        raise told from None
+        raise found from None
     except OSError as error:
         folder = claimed_folder()
         if folder is None:
             raise
-        raise OSError(_of_stopped_run(folder, error)) from error
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "make room" if error.errno in DISK_FULL else "fix that"
+        cause = f"{where}{error.strerror or error}"
+        raise OSError(_stopped(folder, cause, f"{remedy} and add --resume")) from error
     except RuntimeError as error:
-        # torch has no class for it
+        # torch has no class of its own for it
         folder = claimed_folder()
         if folder is None or not str(error).startswith("DataLoader worker"):
             raise
-        raise ChildProcessError(_of_killed_worker(folder, error)) from error
+        cause = f"{str(error).splitlines()[0].rstrip('. ')}: perhaps for lack of memory"
+        remedy = "set fewer --data.num_workers and add --resume"
+        raise ChildProcessError(_stopped(folder, cause, remedy)) from error
     finally:
         release()
     return 0
 
 
-def _told_by_user_error(error: BaseException) -> UserError | None:
-    """The error that another was raised for: a parser wraps what a class says of its arguments."""
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, UserError):
-        found = found.__cause__ or found.__context__
-    return found
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The `UserError` behind an error: a parser wraps what a class says about its arguments."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
-def _of_stopped_run(folder: Path, error: OSError) -> str:
-    """What a run says that could not write, or read, a file."""
-    where = f"{error.filename}: " if error.filename else ""
-    remedy = "make room" if error.errno in DISK_FULL else "mend that"
-    return (
-        f"{where}{error.strerror or error}. {_left_of(folder)}. To go on, {remedy} and add --resume"
-    )
-
-
-def _of_killed_worker(folder: Path, error: RuntimeError) -> str:
-    """What a run says one of whose processes for loading images has died."""
-    return (
-        f"{str(error).splitlines()[0].rstrip('. ')}: perhaps for lack of memory. "
-        f"{_left_of(folder)}. To go on, set fewer --data.num_workers and add --resume"
-    )
-
-
-def _left_of(folder: Path) -> str:
+def _stopped(folder: Path, cause: str, remedy: str) -> str:
+    """Message of a run that cannot go on: why, what is left of it, and what to do."""
     newest, _ = latest_valid_checkpoint(checkpoints_in(folder / "checkpoints"))
-    kept = f"its last whole checkpoint is {newest}" if newest else "it has no checkpoint yet"
-    return f"The run in {folder} stopped; {kept}"
+    left = f"its latest valid checkpoint is {newest}" if newest else "it has no checkpoint yet"
+    return f"{cause}. The run in {folder} stopped; {left}. To go on, {remedy}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from inspect import signature
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,20 @@ from blastogan.callbacks import (
     TrainingLog,
 )
 from blastogan.callbacks.image_writer import ImageWriter
-from blastogan.cli import base as run_cli
+from blastogan.cli import base
 from blastogan.cli.base import RunCLI, RunConfig
+from blastogan.cli.parser import RunParser
 from blastogan.cli.recipe import follow_recipe
 from blastogan.data import BlastocystDataModule
-from blastogan.errors import Requeue, RollBack, UserError
+from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import BaseGANModule, GrowingDDPStrategy, ProGANModule, StyleGANModule
 from blastogan.modules.step.optimizers import DEFAULT
 from blastogan.modules.transfer import TransferOptions, begin_with, check_begun
 from blastogan.modules.transfer_source import read_origin
-from blastogan.presets import find_config
 from blastogan.runs.checkpoint_files import check_checkpoint, check_place
-from blastogan.runs.folder import newest_config, run_of_checkpoint
-from blastogan.runs.lock import is_first_process
-from blastogan.runs.resume import config_to_resume, read_to_resume
-from blastogan.runs.rollback import roll_back
+from blastogan.runs.folder import run_of_checkpoint
+from blastogan.runs.resume import read_to_resume
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +64,7 @@ LINKS = {
     "data.img_channels": "model.init_args.img_channels",
     "seed_everything": "data.seed",
 }
-"""Settings that stand once and are handed on."""
-
+"""Settings that are given once, and what takes them."""
 
 CONTRADICTIONS: dict[str, Any] = {
     "max_epochs": None,
@@ -78,7 +75,7 @@ CONTRADICTIONS: dict[str, Any] = {
     "overfit_batches": 0.0,
     "fast_dev_run": False,
 }
-"""Options of the trainer that would cut growth short, with their values when unset."""
+"""Options of the trainer that would end growth early: their values when unset."""
 
 REPLACED: dict[str, tuple[Any, str]] = {
     "accumulate_grad_batches": (1, "--model.init_args.micro_batch"),
@@ -87,14 +84,20 @@ REPLACED: dict[str, tuple[Any, str]] = {
         "--model.init_args.generator_clip and --model.init_args.discriminator_clip",
     ),
 }
-"""Options that Lightning has not for two networks: their values when unset, and what to use."""
+"""Options that Lightning has for one network only: their values when unset, what to use."""
+
+
+class GANParser(RunParser):
+    """A parser whose hints know the settings of the networks."""
+
+    classes = {"model.init_args": (ProGANModule, StyleGANModule)}  # noqa: RUF012
 
 
 class BlastoganCLI(RunCLI):
-    """Lightning's command line with a schedule that stands once, and presets.
+    """Lightning's command line with one schedule for all, and presets.
 
     Attributes:
-        origin: What ``--transfer.checkpoint`` holds; ``None`` where a run does not begin with it.
+        origin: Content of ``--transfer.checkpoint``; ``None`` for a run that starts without one.
     """
 
     origin: dict[str, Any] | None = None
@@ -103,49 +106,26 @@ class BlastoganCLI(RunCLI):
         super().__init__(
             BaseGANModule,
             BlastocystDataModule,
-            save_config_callback=RunConfig,
-            seed_everything_default=0,
+            parser_class=GANParser,
             trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
             subclass_mode_model=True,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=self._resolve_configs(list(args)),
+            args=args,
         )
 
-    def settings_of_classes(self) -> list[str]:
-        """Those of the networks."""
-        kinds = ProGANModule, StyleGANModule
-        names = dict.fromkeys(name for kind in kinds for name in signature(kind).parameters)
-        return [f"model.init_args.{name}" for name in names]
+    def config_of_run(self) -> Path:
+        """Configuration of the run to resume, test or generate from.
 
-    def _resolve_configs(self, args: list[str]) -> list[str]:
-        """Replace names of presets by their files; without any, take that of the checkpoint."""
-        resolved: list[str] = []
-        checkpoint = None
-        for n, arg in enumerate(args):
-            before = args[n - 1] if n else ""
-            option, _, value = arg.partition("=")
-            if before in ("--config", "-c"):
-                arg = str(find_config(arg))
-                self.run_name = Path(arg).stem
-            elif option in ("--config", "-c") and value:
-                arg = f"--config={find_config(value)}"
-                self.run_name = find_config(value).stem
-            elif before == "--ckpt_path" or (option == "--ckpt_path" and value):
-                checkpoint = value or arg
-            resolved.append(arg)
-        if any(arg.partition("=")[0] in ("--config", "-c", "--help", "-h") for arg in args):
-            return resolved
-        config = newest_config(run_of_checkpoint(checkpoint)) if checkpoint else None
-        config = config or config_to_resume(args)
-        if config is None:
-            if checkpoint:
-                check_place(Path(checkpoint))
-            raise UserError(
-                "no configuration given: add --config NAME, for instance --config demo, the "
-                "--ckpt_path of a checkpoint in its run folder, or --resume and its --run_dir"
-            )
-        return [resolved[0], f"--config={config}", *resolved[1:]]
+        Raises:
+            UserError: If there is none.
+        """
+        if found := super().config_of_run():
+            return found
+        if self.given.ckpt_path:
+            check_place(Path(self.given.ckpt_path))
+        raise UserError(
+            "no configuration given: add --config NAME, for instance --config demo, the "
+            "--ckpt_path of a checkpoint in its run folder, or --resume and its --run_dir"
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add schedule, optimisers and callbacks, and link what belongs together."""
@@ -154,8 +134,8 @@ class BlastoganCLI(RunCLI):
             "--scale_batch",
             type=bool,
             default=False,
-            help="Take schedule.batch_size for that of one device, and multiply it by their "
-            "number; else it is that of all devices together.",
+            help="Take schedule.batch_size as the batch of one device and multiply it by their "
+            "number; otherwise it is the batch of all devices together.",
         )
         parser.add_argument(
             "--recipe",
@@ -163,8 +143,8 @@ class BlastoganCLI(RunCLI):
             nargs="?",
             const=True,
             default=False,
-            help="With fit: choose gamma, half-life, augmentation, conditioning and schedule by "
-            "the training images, and say why; what is given by hand wins over it.",
+            help="With fit: choose gamma, half-life, augmentation, conditioning and schedule from "
+            "the training images, and print the reasons; options given by hand win.",
         )
         parser.add_class_arguments(TransferOptions, "transfer")
         parser.add_class_arguments(GrowthSchedule, "schedule")
@@ -185,19 +165,28 @@ class BlastoganCLI(RunCLI):
             parser.link_arguments(key, f"model.init_args.{key}", compute_fn=_plain)
             parser.set_defaults({key: DEFAULT})
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse with the recipe, if one is asked for, between presets and what is given by hand."""
-        args = follow_recipe(parser, args, self.run_name, _device_count)
-        super().parse_arguments(parser, args)
+    def parse(self, parser: LightningArgumentParser, args: list[str]) -> Namespace:
+        """Parse with a recipe, if one is asked for, between presets and what is given by hand."""
+        if self.given.config:
+            self.run_name = Path(self.given.config[-1]).stem
+        # the configuration is printed when it is complete
+        silent = [arg for arg in args if not arg.startswith("--print_config")]
+        config = parser.parse_args(silent)
+        if config.subcommand != "fit" and self.given.recipe is not None:
+            raise UserError("--recipe is of fit: elsewhere, give the config.yaml of the run")
+        if config.subcommand == "fit" and config.fit.recipe:
+            chosen = follow_recipe(parser, silent, config, self.run_name, _device_count)
+            return parser.parse_args([*args, *chosen])
+        return config if args == silent else parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
         """Refuse settings that contradict the schedule, and checkpoints that do not fit."""
         self._check_trainer()
         self._scale_batch()
-        # what lies in a checkpoint is never run
+        # never run code from a checkpoint
         self.config[self.subcommand].weights_only = True
         if self.subcommand == "predict":
-            # they are written as they come, not gathered
+            # they are written one by one, not collected
             self.config[self.subcommand].return_predictions = False
         path = self._get(self.config, "ckpt_path")
         if not path and self.subcommand == "predict":
@@ -213,7 +202,7 @@ class BlastoganCLI(RunCLI):
             self._read_transfer(path)
 
     def _read_transfer(self, path: str | None) -> None:
-        """Read the checkpoint that a new run is to begin with."""
+        """Read the source checkpoint of a new run."""
         options = TransferOptions(**self._get(self.config, "transfer").as_dict())
         if path:
             check_begun(options, self.checkpoint or {})
@@ -225,7 +214,7 @@ class BlastoganCLI(RunCLI):
         for name, unset in CONTRADICTIONS.items():
             if self.subcommand == "fit" and trainer.get(name, unset) != unset:
                 raise UserError(
-                    f"trainer.{name} contradicts the schedule, which alone says how long a run is: "
+                    f"trainer.{name} contradicts the schedule, which sets the length of a run: "
                     "change --schedule.hold_kimg and --schedule.fade_kimg instead"
                 )
         for name, (unset, instead) in REPLACED.items():
@@ -233,7 +222,7 @@ class BlastoganCLI(RunCLI):
                 raise UserError(f"trainer.{name} does not work for a GAN: use {instead} instead")
 
     def _scale_batch(self) -> None:
-        """Multiply the batches of the configuration, so that a resumed run finds the product."""
+        """Multiply the batches in the configuration, where a resumed run finds the product."""
         config = self.config[self.subcommand]
         if not config.scale_batch:
             return
@@ -272,7 +261,7 @@ class BlastoganCLI(RunCLI):
         return super().instantiate_trainer(**{**own, **kwargs})
 
     def before_fit(self) -> None:
-        """Read the data before anything is written, and say where everything goes."""
+        """Read the data before anything is written, and log the run folder."""
         if self.origin is not None:
             begin_with(self.model, self.origin, self._get(self.config_init, "transfer"))
             self.origin = None
@@ -282,37 +271,25 @@ class BlastoganCLI(RunCLI):
         _log.info("run folder: %s", self.trainer.default_root_dir)
         shown = (self.checkpoint or {}).get("blastogan", {}).get("images_shown", 0)
         if shown >= self.datamodule.schedule.total_images:
-            self._end_at_once(shown)
+            self._warn_of_end(shown)
         super().before_fit()
 
-    def _end_at_once(self, shown: int) -> None:
-        """Of a run that has ended, keep the configuration it was trained by; branch off nothing."""
-        told = (
+    def _warn_of_end(self, shown: int) -> None:
+        """Keep the configuration of a run that has ended; refuse to branch off from it."""
+        message = (
             f"this run has shown all {shown} images of its schedule: nothing is left. To train it "
             "longer, raise --schedule.hold_kimg of the last resolution"
         )
         path = Path(self._get(self.config_init, "ckpt_path"))
         if run_of_checkpoint(path).resolve() != Path(self.trainer.default_root_dir).resolve():
-            raise UserError(f"{path}: {told}")
-        _log.info("%s", told)
+            raise UserError(f"{path}: {message}")
+        _log.info("%s", message)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunConfig):
                 callback.needed = False
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Set a run back that has gone wrong, if that is asked for."""
-        try:
-            super()._run_subcommand(subcommand)
-        except RollBack as error:
-            error.folder = Path(self.trainer.default_root_dir)
-            error.several = self.trainer.world_size > 1
-            if is_first_process():
-                watch: DivergenceWatch = self._get(self.config_init, "watch")
-                roll_back(error.folder, error, watch.max_rollbacks)
-            raise
-
     def after_fit(self) -> None:
-        """Say what there is to look at."""
+        """Log where the samples are, and how to generate more."""
         folder = Path(self.trainer.default_root_dir)
         sheets = sorted((folder / "samples").glob("kimg-*.png"))
         if sheets:
@@ -337,31 +314,11 @@ def _device_count(settings: Any) -> int:
     return int(devices) * nodes
 
 
-def run(args: Sequence[str]) -> int:
-    """Run ``fit``, ``validate``, ``test`` or ``predict`` and return the exit code.
-
-    A run that was set back goes on in this process; one on several devices is to be started again.
-
-    Raises:
-        Requeue: If the run is to be started again.
-    """
-    while True:
-        try:
-            return run_cli.run(BlastoganCLI, args)
-        except RollBack as error:
-            if error.several:
-                raise Requeue from error
-            args = [*_without(args, ("--run_dir", "--ckpt_path", "--resume"))]
-            args += ["--run_dir", str(error.folder), "--resume", "true"]
+def run(subcommand: str, args: Sequence[str]) -> int:
+    """Run a subcommand and return the exit code."""
+    return base.run(BlastoganCLI, [subcommand, *args])
 
 
-def _without(args: Sequence[str], options: tuple[str, ...]) -> list[str]:
-    """A command line without some options and their values."""
-    kept: list[str] = []
-    dropped = False
-    for arg in args:
-        is_value = dropped and not arg.startswith("-")
-        dropped = arg.partition("=")[0] in options and "=" not in arg
-        if not (is_value or arg.partition("=")[0] in options):
-            kept.append(arg)
-    return kept
+fit, validate, test, predict = (
+    partial(run, subcommand) for subcommand in ("fit", "validate", "test", "predict")
+)

@@ -11,18 +11,17 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.trainer.states import TrainerFn
 
 from blastogan.callbacks import RandomState, SplitRecord
-from blastogan.cli import base as run_cli
-from blastogan.cli.base import RunCLI, RunConfig
+from blastogan.cli import base
+from blastogan.cli.base import RunCLI
 from blastogan.data import GradeDataModule
 from blastogan.errors import UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
 from blastogan.runs.checkpoint_io import write_checkpoints_atomically
-from blastogan.runs.folder import newest_config, run_of_checkpoint
-from blastogan.runs.resume import config_to_resume, read_to_resume
+from blastogan.runs.resume import read_to_resume
 from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
@@ -32,60 +31,43 @@ LINKS = {
     "data.img_channels": "model.img_channels",
     "seed_everything": "data.seed",
 }
-"""Settings that stand once and are handed on."""
+"""Settings that are given once, and what takes them."""
 
 
 class GradeCLI(RunCLI):
     """Lightning's command line for `GradeClassifier`, with the run folders of the GANs."""
 
+    offered = ("fit", "validate", "test")
     run_name = "grader"
 
     def __init__(self, args: Sequence[str]) -> None:
         super().__init__(
             GradeClassifier,
             GradeDataModule,
-            save_config_callback=RunConfig,
-            seed_everything_default=0,
             trainer_defaults={
                 "max_epochs": 10,
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
             },
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
             parser_kwargs={"prog": "blastogan grade"},
-            args=self._resolve_configs(list(args)),
+            args=args,
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """What a grader can be asked for."""
-        every = LightningCLI.subcommands()
-        return {name: every[name] for name in ("fit", "validate", "test")}
-
-    def _resolve_configs(self, args: list[str]) -> list[str]:
-        """With a checkpoint or a run to resume and no configuration, take that of the run."""
-        values = [arg.partition("=") for arg in args]
-        if any(option in ("--config", "-c") for option, _, _ in values):
-            return args
-        for n, (option, _, value) in enumerate(values):
-            path = value or "".join(args[n + 1 : n + 2])
-            if option == "--ckpt_path" and path:
-                check_grader(read_to_resume(path), {})
-                config = newest_config(run_of_checkpoint(path))
-                return args if config is None else [args[0], f"--config={config}", *args[1:]]
-        config = config_to_resume(args)
-        return args if config is None else [args[0], f"--config={config}", *args[1:]]
+    def config_of_run(self) -> Path | None:
+        """Configuration of the run to resume or test; its checkpoint must be a grader's."""
+        if self.given.ckpt_path:
+            check_grader(read_to_resume(self.given.ckpt_path), {})
+        return super().config_of_run()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link what belongs together."""
+        """Link the settings that the network shares with the data."""
         super().add_arguments_to_parser(parser)
         for source, target in LINKS.items():
             parser.link_arguments(source, target)
 
     def before_instantiate_classes(self) -> None:
         """Refuse checkpoints that do not fit, and metrics of an untrained grader."""
-        # what lies in a checkpoint is never run
+        # never run code from a checkpoint
         self.config[self.subcommand].weights_only = True
         path = self._get(self.config, "ckpt_path")
         if not path and self.subcommand != "fit":
@@ -99,7 +81,7 @@ class GradeCLI(RunCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer in the run's folder, with checkpoints, loggers and random state."""
         folder = self._run_folder()
-        # what is wrong with the data is told before anything is written
+        # fail on bad data before anything is written
         data: GradeDataModule = self._get(self.config_init, "data")
         if self.subcommand == "fit":
             data.track = track
@@ -122,7 +104,7 @@ class GradeCLI(RunCLI):
         return super().instantiate_trainer(**{**own, **kwargs})
 
     def before_fit(self) -> None:
-        """Refuse a checkpoint of other data, and say where everything goes."""
+        """Refuse a checkpoint of other data, and log the run folder."""
         saved = self.checkpoint or {}
         if GradeDataModule.__name__ in saved:
             self.datamodule.load_state_dict(saved[GradeDataModule.__name__])
@@ -138,7 +120,7 @@ class GradeCLI(RunCLI):
         super().before_fit()
 
     def after_fit(self) -> None:
-        """Say where the grader is and what it is good for."""
+        """Log where the grader is and how to use it."""
         folder = Path(self.trainer.default_root_dir) / "checkpoints"
         best = next((path for path in _paths(folder) if path.exists()), None)
         if best is not None:
@@ -151,7 +133,7 @@ class GradeCLI(RunCLI):
 
 
 class _Interrupted(Callback):
-    """On Ctrl-C, say how to go on; what was trained since the last epoch is lost."""
+    """On Ctrl-C, log how to go on; training since the last epoch is lost."""
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -170,8 +152,8 @@ def kept_checkpoints(folder: Path, best: bool) -> list[Callback]:
     """Callbacks that keep ``last.ckpt`` and, by kappa, ``best.ckpt``.
 
     Args:
-        folder: Where.
-        best: Whether there are validation images to tell the best by.
+        folder: Folder of the checkpoints.
+        best: Whether there are validation images to choose the best by.
     """
     settings: dict[str, Any] = {
         "dirpath": folder,
@@ -183,12 +165,8 @@ def kept_checkpoints(folder: Path, best: bool) -> list[Callback]:
     return [*(by_kappa if best else []), ModelCheckpoint(filename="last", **settings)]
 
 
-def run(args: Sequence[str]) -> int:
-    """Run ``fit``, ``validate`` or ``test`` and return the exit code.
-
-    Raises:
-        UserError: For wrong use, Lightning's own complaints included.
-    """
-    # a run that is resumed goes on in its folder
+def grade(args: Sequence[str]) -> int:
+    """Run ``fit``, ``validate`` or ``test`` and return the exit code."""
+    # a resumed run writes to its own folder
     warnings.filterwarnings("ignore", message=r".*checkpoints exists and is not empty.*")
-    return run_cli.run(GradeCLI, args)
+    return base.run(GradeCLI, args)

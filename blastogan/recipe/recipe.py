@@ -1,18 +1,17 @@
 """Settings that follow from the number of images, their size and the batch, each with its reason.
 
-How each is chosen, and the constants of it, stand in `blastogan.recipe.rules`.
+The rules and their constants are in `blastogan.recipe.rules`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from typing import Any
+
+import yaml
 
 from blastogan.errors import ProblemList
 from blastogan.growth import GrowthSchedule
@@ -38,10 +37,10 @@ class Recipe:
     """What was chosen for a set of images; see `make_recipe`.
 
     Attributes:
-        subject: What it was chosen for, in words.
-        choices: In the order in which they are told.
-        schedule: What the choices of growth come to.
-        notes: What to mind, a sentence each; often empty.
+        subject: The images and the batch, in words.
+        choices: Settings in the order in which they are printed.
+        schedule: The schedule that they make.
+        notes: Advice, a sentence each; often empty.
     """
 
     subject: str
@@ -51,29 +50,22 @@ class Recipe:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """Value of each setting, by its whole name."""
+        """Value of each setting, by its full name."""
         return {choice.setting: choice.value for choice in self.choices}
-
-    @cached_property
-    def reasons(self) -> dict[str, str]:
-        """Why each value was chosen, by the setting's whole name."""
-        return {choice.setting: choice.why for choice in self.choices}
-
-    def settings(self) -> dict[str, Any]:
-        """Values as a configuration of ``blastogan fit`` nests them."""
-        nested: dict[str, Any] = {}
-        for setting, value in self.values.items():
-            *groups, name = setting.split(".")
-            group = nested
-            for each in groups:
-                group = group.setdefault(each, {})
-            group[name] = value
-        return nested
 
     def to_yaml(self) -> str:
         """A configuration for ``blastogan fit --config``, with the reasons as comments."""
-        notes = "".join(f"# note: {note}\n" for note in self.notes)
-        return f"# recipe for {self.subject}\n{write_yaml(self.choices)}{notes}"
+        lines = [f"# recipe for {self.subject}"]
+        opened: list[str] = []
+        for choice in self.choices:
+            *groups, name = choice.setting.split(".")
+            for depth, group in enumerate(groups):
+                if opened[: depth + 1] != groups[: depth + 1]:
+                    lines.append(f"{'  ' * depth}{group}:")
+            opened = groups
+            indent = "  " * len(groups)
+            lines += [f"{indent}# {choice.why}", f"{indent}{name}: {in_yaml(choice.value)}"]
+        return "\n".join([*lines, *(f"# note: {note}" for note in self.notes)]) + "\n"
 
     def describe(self) -> str:
         """A table of setting, value and reason, then the notes: for logs and consoles."""
@@ -82,42 +74,18 @@ class Recipe:
             for choice in self.choices
         ]
         width = max(len(setting) for setting, _, _ in rows)
-        # mappings are long, and are not to push all reasons to the right
+        # long mappings are not to push all reasons to the right
         room = max((len(value) for _, value, _ in rows if len(value) <= 20), default=0)
         lines = [f"recipe for {self.subject}"]
         lines += [f"  {setting:<{width}}  {value:<{room}}  {why}" for setting, value, why in rows]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
-def write_yaml(choices: Sequence[Choice]) -> str:
-    """Settings as nested YAML; those of a group follow one another."""
-    lines: list[str] = []
-    opened: list[str] = []
-    for choice in choices:
-        *groups, name = choice.setting.split(".")
-        for depth, group in enumerate(groups):
-            if opened[: depth + 1] != groups[: depth + 1]:
-                lines.append(f"{'  ' * depth}{group}:")
-                opened = groups[: depth + 1]
-        indent = "  " * len(groups)
-        lines += [f"{indent}# {choice.why}", f"{indent}{name}: {in_yaml(choice.value)}"]
-    return "\n".join(lines) + "\n"
-
-
 def in_yaml(value: Any) -> str:
-    """A value as YAML on one line, integers where they are whole."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {in_yaml(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(in_yaml, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float) and math.isfinite(value):
-        # YAML takes 1e-05 for text
-        return str(int(value)) if value == int(value) else f"{Decimal(repr(value)):f}"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z][\w.-]*", value):
-        return json.dumps(value)
-    return str(value)
+    """A value as YAML on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
+    # which ends a document after a lone scalar
+    return text.removesuffix("...\n").strip()
 
 
 def make_recipe(
@@ -141,21 +109,21 @@ def make_recipe(
         resolution: Final resolution in pixels.
         batch_size: Batch at the final resolution; smaller ones get the same or a larger one.
         img_channels: 1 (grey) or 3 (RGB).
-        conditional: Whether the model is told grades, and there are at least two of them.
-        smallest_class: Images of the smallest class; ``None`` if that is not known.
+        conditional: Whether the model is conditioned on the grade, and there are two or more.
+        smallest_class: Images of the smallest class; ``None`` if unknown.
         start_resolution: First resolution in pixels.
-        loss: Of the model.
-        regularizer: Of the model; without R1 there is no weight of it.
-        devices: By which the batches are multiplied later, as ``scale_batch`` does.
-        given: Values by whole name that are chosen already, by hand; the others follow from them.
+        loss: Loss of the model.
+        regularizer: Regularizer of the model; R1's gamma is chosen for ``r1`` only.
+        devices: Factor by which ``scale_batch`` will multiply the batches.
+        given: Values given by hand, by full name; the others follow from them.
 
     Raises:
-        ProblemList: If a number cannot be; all are listed.
-        UserError: If resolutions, or what is given by hand, cannot be.
+        ProblemList: If numbers are out of range; all are listed.
+        UserError: If resolutions, or values given by hand, are invalid.
     """
     _check(num_images, batch_size, img_channels, smallest_class, devices)
     given = given or {}
-    # refuses resolutions and batches that cannot be, before they are reckoned with
+    # refuse invalid resolutions and batches first
     GrowthSchedule(start_resolution, resolution, batch_size=given.get(BATCH, batch_size))
     growth = choose_growth(start_resolution, resolution, batch_size, devices, given)
     values = {choice.setting.partition(".")[2]: choice.value for choice in growth}
@@ -185,19 +153,14 @@ def make_recipe(
     )
 
 
-def _check(
-    num_images: int, batch_size: int, img_channels: int, smallest_class: int | None, devices: int
-) -> None:
-    numbers = {"images": num_images, "batch_size": batch_size, "devices": devices}
-    if smallest_class is not None:
-        numbers["images of the smallest class"] = smallest_class
-    problems = [f"{name}: {n}, expected 1 or more" for name, n in numbers.items() if n < 1]
-    if img_channels not in (1, 3):
-        problems.append(f"channels: {img_channels}, expected 1 (grey) or 3 (RGB)")
-    if smallest_class is not None and smallest_class > num_images:
-        problems.append(
-            f"images of the smallest class: {smallest_class}, expected at most the {num_images} of "
-            "all classes"
-        )
+def _check(images: int, batch: int, channels: int, smallest: int | None, devices: int) -> None:
+    counts = {"images": images, "batch_size": batch, "devices": devices}
+    if smallest is not None:
+        counts["images of the smallest class"] = smallest
+    problems = [f"{name}: {n}, expected 1 or more" for name, n in counts.items() if n < 1]
+    if channels not in (1, 3):
+        problems.append(f"channels: {channels}, expected 1 (grey) or 3 (RGB)")
+    if smallest is not None and smallest > images:
+        problems.append(f"images of the smallest class: {smallest}, expected at most {images}")
     if problems:
-        raise ProblemList("there is no recipe for this", problems, "Correct these numbers.")
+        raise ProblemList("no recipe for these numbers", problems, "Correct them.")

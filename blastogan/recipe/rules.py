@@ -1,7 +1,7 @@
-"""The rules of a recipe: what follows from the data, value by value, each with its reason.
+"""The rules of a recipe: a value for each setting, with its reason.
 
-Most are those of Karras et al. 2020, "Training generative adversarial networks with limited data"
-(ADA below); what is ours says so.
+Most are from Karras et al. 2020, "Training generative adversarial networks with limited data" (ADA
+below); ours are marked. Change the constants where measurements say so.
 """
 
 from __future__ import annotations
@@ -13,52 +13,50 @@ from typing import Any
 from blastogan.growth import GrowthSchedule, resolutions_between
 from blastogan.losses import GAMMA_FACTOR, GAMMA_FLOOR, r1_gamma_rule
 
-# What follows is meant to be changed where measurements say so.
-
 EMA_KIMG_PER_IMAGE = 10 / 32
-"""Half-life of the average, by images of a batch (ADA, configuration ``auto``)."""
+"""Half-life of the averaged generator per image of the batch (ADA, configuration ``auto``)."""
 
 AUGMENT_BELOW = 100_000
-"""Images from which augmentation gains nothing (ADA: on FFHQ it does at 70,000, not at 140,000)."""
+"""Images from which augmentation does not help (ADA: on FFHQ it helps at 70,000, not 140,000)."""
 AUGMENT_SETS = {True: "grade-preserving", False: "bgc"}
-"""Ours: what a model is augmented with that is told the grades, or is not."""
+"""Ours: augmentation of a model with, and without, grades."""
 AUGMENT_TARGET = 0.6
 """ADA, section 3.1."""
 AUGMENT_KIMG = 500.0
 """ADA, section 3.1: images over which p may go from 0 to 1."""
 AUGMENT_RISES = 4
-"""Ours: how often p could rise while the final resolution is held."""
+"""Ours: how often p could rise from 0 to 1 in the last phase."""
 SYMMETRIES = "dihedral"
-"""Ours: of the images themselves."""
+"""Ours: augmentation of the images themselves."""
 
 BALANCE = "sqrt"
-"""Ours: how often grades are shown. With it, letters were found in samples nearly as often as in
-phantoms, of classes as rare as in public data (``examples/small_data/grades.py``)."""
+"""Ours: class distribution. With it, samples showed their letters nearly as often as phantoms did,
+for classes as rare as in public data (``examples/small_data/grades.py``)."""
 RAMP_SHARES = (0.2, 0.5)
-"""Ours: shares of the schedule at which conditioning begins, and is whole."""
+"""Ours: fractions of the schedule at which the condition weight leaves 0 and reaches 1."""
 RAMP_BELOW = 5_000
-"""Ours: images of the smallest class from which none is needed, as for CIFAR-10 in ADA."""
+"""Ours: images of the smallest class that need no ramp, as for CIFAR-10 in ADA."""
 
 KIMG_PER_PIXEL = 24
-"""Ours: length of a schedule by the side of its final resolution, 6.1 million images at 256."""
+"""Ours: length of the schedule per pixel of the final side, 6.1 million images at 256."""
 FINAL_SHARE = 1 / 2
-"""Ours: share of it at the final resolution, its fade included."""
+"""Ours: fraction of the schedule at the final resolution, including its fade."""
 FADE_SHARE = 1 / 32
-"""Ours: share of each fade, 192 kimg at 256."""
+"""Ours: fraction of the schedule for each fade, 192 kimg at 256."""
 HOLD_GROWTH = 1.5
-"""Ours: by which each hold before the final one is longer than the last."""
+"""Ours: ratio of each hold to the one before, up to the final resolution."""
 TICKS = 320
-"""Ours: ticks of a schedule."""
+"""Ours: ticks in a schedule."""
 SMALL_BATCHES = {32: 64, 1024: 32}
-"""Ours: largest batch that a smaller one is doubled to, up to each resolution."""
+"""Ours: largest batch that doubling may reach, by the largest resolution it holds for."""
 
 EVALUATE_KIMG = 500.0
-"""As in a run without a recipe: between evaluations within a phase."""
+"""Kimg between evaluations, as in a run without a recipe."""
 EVALUATIONS = 8
-"""Ours: fewest evaluations while the final resolution is held, among which the best is found."""
+"""Ours: minimum number of evaluations in the last phase, from which the best is chosen."""
 
 FEW_IMAGES = 1_000
-"""Below it a set is said to converge early."""
+"""Images below which a set may be at its best early."""
 
 BATCH = "schedule.batch_size"
 MODEL = "model.init_args"
@@ -77,18 +75,18 @@ SETTINGS = (
     "data.balance",
     "fidelity.every_kimg",
 )
-"""All that a recipe may choose."""
+"""All settings that a recipe may choose."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting of the command line, its value, and why.
+    """A setting with its value and the reason for it.
 
     Attributes:
-        setting: Name in a configuration, such as ``model.init_args.r1_gamma``.
-        value: Numbers, text, lists and mappings; ``None`` for none.
+        setting: Full name, such as ``model.init_args.r1_gamma``.
+        value: A number, text, list, mapping or ``None``.
         why: A sentence with its source.
-        by_hand: Whether the user has given it.
+        by_hand: Whether the user gave it.
     """
 
     setting: str
@@ -98,7 +96,7 @@ class Choice:
 
 
 def settle(choice: Choice, given: Mapping[str, Any]) -> Choice:
-    """The choice, or what was given by hand in its place."""
+    """The choice, or the value given by hand instead."""
     if choice.setting not in given:
         return choice
     return replace(choice, value=given[choice.setting], why="given by hand", by_hand=True)
@@ -107,7 +105,7 @@ def settle(choice: Choice, given: Mapping[str, Any]) -> Choice:
 def choose_growth(
     start: int, final: int, batch_size: int, devices: int, given: Mapping[str, Any]
 ) -> list[Choice]:
-    """Batches, then phases in whole ticks of them; what is given by hand is reckoned with."""
+    """Batches, the tick, and phases in whole ticks; they follow from what is given by hand."""
     resolutions = resolutions_between(start, final)
     total = KIMG_PER_PIXEL * final
     batches = {r: _batch_at(r, final, batch_size) for r in resolutions}
@@ -120,26 +118,23 @@ def choose_growth(
         given,
     )
     asked = times(batch.value, devices)
-    tick = settle(
-        Choice(
-            "schedule.tick_kimg",
-            # the schedule rounds it to whole batches
-            GrowthSchedule(start, final, batch_size=asked, tick_kimg=total / TICKS).tick_images
-            / 1000,
-            f"about {TICKS} ticks in all, of whole batches (our choice)",
-        ),
-        given,
-    )
-    whole = GrowthSchedule(start, final, batch_size=asked, tick_kimg=tick.value).tick_images
+
+    def tick_images(kimg: float) -> int:
+        # the schedule rounds to whole batches
+        return GrowthSchedule(start, final, batch_size=asked, tick_kimg=kimg).tick_images
+
+    why = f"about {TICKS} ticks in all, of whole batches (our choice)"
+    tick = settle(Choice("schedule.tick_kimg", tick_images(total / TICKS) / 1000, why), given)
+    images = tick_images(tick.value)
     hold = Choice(
         "schedule.hold_kimg",
-        {r: _in_ticks(kimg, whole) for r, kimg in _holds(resolutions, total).items()},
+        {r: _in_ticks(kimg, images) for r, kimg in _holds(resolutions, total).items()},
         f"{KIMG_PER_PIXEL} kimg of schedule to a pixel of the side, half of it at {final}x{final}; "
         "with augmentation, few images are shown as long as many (our choice)",
     )
     fade = Choice(
         "schedule.fade_kimg",
-        _in_ticks(total * FADE_SHARE, whole),
+        _in_ticks(total * FADE_SHARE, images),
         f"1/{1 / FADE_SHARE:g} of the schedule for each resolution to be faded in (our choice)",
     )
     fades = [fade] if len(resolutions) > 1 else []
@@ -147,7 +142,7 @@ def choose_growth(
 
 
 def _batch_at(resolution: int, final: int, batch_size: int) -> int:
-    """Batch of a resolution: doubled at most once a halving of the side, up to a limit."""
+    """Batch of a resolution: at most doubled for each halving of the side, up to a limit."""
     limit = next(size for upto, size in SMALL_BATCHES.items() if resolution <= upto)
     size = batch_size
     for _ in range((final // resolution).bit_length() - 1):
@@ -163,12 +158,12 @@ def times(batch: int | Mapping[int, int], devices: int) -> int | dict[int, int]:
 
 
 def _holds(resolutions: tuple[int, ...], total: float) -> dict[int, float]:
-    """Kimg for which each resolution is held, before rounding."""
+    """Kimg of each hold, before rounding."""
     *before, final = resolutions
     if not before:
         return {final: total}
     weights = {r: HOLD_GROWTH**n for n, r in enumerate(before)}
-    # the fades into all but the final resolution are taken from what is before it
+    # the fades before the final resolution take their part of the rest
     left = total * (1 - FINAL_SHARE - FADE_SHARE * (len(before) - 1))
     holds = {r: left * weight / sum(weights.values()) for r, weight in weights.items()}
     return {**holds, final: total * (FINAL_SHARE - FADE_SHARE)}
@@ -179,13 +174,13 @@ def _in_ticks(kimg: float, tick_images: int) -> float:
 
 
 def choose_gamma(resolution: int, batch: int) -> Choice:
-    """Weight of R1: the rule for the final resolution, held throughout."""
+    """Weight of R1, by the rule for the final resolution."""
     rule = GAMMA_FACTOR * resolution**2 / batch
-    told = f"{GAMMA_FACTOR:g} x {resolution}^2 / {batch}"
-    why = f"weight of R1: {told} (Karras et al. 2020); the first to try at a quarter and four times"
+    formula = f"{GAMMA_FACTOR:g} x {resolution}^2 / {batch}"
+    why = f"weight of R1: {formula} (Karras et al. 2020); try a quarter and four times of it first"
     if rule < GAMMA_FLOOR:
         why = (
-            f"weight of R1: not the {rule:.2g} of {told} (Karras et al. 2020): with "
+            f"weight of R1: not the {rule:.2g} of {formula} (Karras et al. 2020): with "
             f"{GAMMA_FLOOR:g} samples of a grade stayed varied, with 0.1 and less they did not "
             "(our observation, phantoms at 32x32)"
         )
@@ -209,7 +204,7 @@ def choose_augmentation(
     schedule: GrowthSchedule,
     given: Mapping[str, Any],
 ) -> list[Choice]:
-    """Of what the discriminator sees, with a probability that adapts."""
+    """Augmentation of what D sees, with an adaptive probability p."""
     if loss == "wgan":
         why = "p would follow the signs of D's scores, which have no zero with wgan (our choice)"
         return [Choice(f"{MODEL}.augment", "none", why)]
@@ -220,43 +215,36 @@ def choose_augmentation(
     spares = "nothing that makes or unmakes a grade" if conditional else "the set of the paper"
     if img_channels == 1:
         spares += ", for grey images without colours"
-    # whatever the hold is by hand, p must be able to move
+    # p must be able to move in a short hold, too
     last = schedule.phases[-1]
     kimg = min(AUGMENT_KIMG, (last.end - last.start) / 1000 / AUGMENT_RISES)
     speed = f"p may rise from 0 to 1 within {AUGMENT_KIMG:g} kimg (Karras et al. 2020)"
     if kimg < AUGMENT_KIMG:
         speed += f"; here within 1/{AUGMENT_RISES} of the last phase, which is short (our choice)"
-    chosen = [
-        Choice(
-            f"{MODEL}.augment",
-            name,
-            f"fewer than {AUGMENT_BELOW:,} images, which D learns by heart (Karras et al. 2020); "
-            f"{spares}",
-        )
-    ]
+    few = f"fewer than {AUGMENT_BELOW:,} images, which D learns by heart (Karras et al. 2020)"
+    chosen = Choice(f"{MODEL}.augment", name, f"{few}; {spares}")
     if given.get(f"{MODEL}.augment", name) in ("none", "diffaugment"):
-        return chosen
+        return [chosen]
+    why = "more augmentation while the mean sign of D for reals is above it (Karras et al. 2020)"
     return [
-        *chosen,
-        Choice(
-            f"{MODEL}.augment_target",
-            AUGMENT_TARGET,
-            "more augmentation while the mean sign of D for reals is above it (Karras et al. 2020)",
-        ),
+        chosen,
+        Choice(f"{MODEL}.augment_target", AUGMENT_TARGET, why),
         Choice(f"{MODEL}.augment_kimg", kimg, speed),
     ]
 
 
 def choose_balance(conditional: bool) -> Choice:
-    """How often the grades are shown."""
+    """Class distribution of the training images."""
     if not conditional:
-        return Choice("data.balance", "none", "images as they are: no grades are told (our choice)")
+        return Choice(
+            "data.balance", "none", "images as they are: the model gets no grades (our choice)"
+        )
     why = "rare grades are shown more often, by the root of their number (our choice)"
     return Choice("data.balance", BALANCE, why)
 
 
 def choose_evaluations(schedule: GrowthSchedule) -> Choice:
-    """How often the run is measured at its final resolution."""
+    """Interval of evaluations."""
     last = schedule.phases[-1]
     kimg = min(EVALUATE_KIMG, (last.end - last.start) / 1000 / EVALUATIONS)
     why = f"{EVALUATIONS} times or more in the last phase, for best.ckpt (our choice)"
@@ -266,10 +254,10 @@ def choose_evaluations(schedule: GrowthSchedule) -> Choice:
 def choose_ramp(
     conditional: bool, smallest_class: int | None, loss: str, schedule: GrowthSchedule
 ) -> Choice:
-    """Span of kimg in which a model begins to heed grades."""
+    """Kimg over which the condition weight rises from 0 to 1."""
     ramp: list[float] | None = None
     if not conditional:
-        why = "no ramp: there are no grades to be told apart"
+        why = "no ramp: the model gets no grades"
     elif loss == "wgan":
         why = "no ramp: wgan cannot tell a score with the grade from one without (our choice)"
     elif smallest_class is not None and smallest_class >= RAMP_BELOW:
@@ -287,7 +275,7 @@ def choose_ramp(
 
 
 def notes(num_images: int) -> tuple[str, ...]:
-    """What to mind with so many images."""
+    """Advice for so many images."""
     if num_images >= FEW_IMAGES:
         return ()
     return (

@@ -1,31 +1,13 @@
-"""What is to be resumed, by a command line."""
+"""Reading of the checkpoint to resume from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from blastogan.errors import UserError
 from blastogan.runs.checkpoint_files import latest_valid_checkpoint, read_checkpoint
-from blastogan.runs.folder import checkpoints_in, newest_config
-
-
-def option(args: Sequence[str], name: str) -> str | None:
-    """Value of an option in a command line; empty if it has none, `None` if it is not there."""
-    for n, arg in enumerate(args):
-        given, _, value = arg.partition("=")
-        if given == f"--{name}":
-            following = "".join(args[n + 1 : n + 2])
-            return value or ("" if following.startswith("-") else following)
-    return None
-
-
-def config_to_resume(args: Sequence[str]) -> Path | None:
-    """The newest configuration of the folder that is to be resumed, in a command line without."""
-    folder, resume = option(args, "run_dir"), option(args, "resume")
-    asked = folder and resume is not None and resume.lower() != "false"
-    return newest_config(Path(str(folder))) if asked else None
+from blastogan.runs.folder import checkpoints_in
 
 
 def read_to_resume(path: str | Path) -> dict[str, Any]:

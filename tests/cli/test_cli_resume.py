@@ -7,9 +7,16 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.command import assert_same_run, blastogan, read_table, start, weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+
+
+def write_stop(name="StopAt", **arguments):
+    """Writes ``stop.yaml``, a configuration with a callback of `helpers.command`."""
+    callback = {"class_path": f"helpers.command.{name}", "init_args": arguments}
+    Path("stop.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
 
 
 @pytest.mark.parametrize(
@@ -18,9 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
     ids=["mid-hold", "phase end", "mid-fade", "tick in a fade", "second hold"],
 )
 def test_a_run_stopped_anywhere_and_resumed_is_bit_equal(images, workers, trained):
-    Path("stop.yaml").write_text(
-        f"trainer: {{callbacks: [{{class_path: command.StopAt, init_args: {{images: {images}}}}}]}}"
-    )
+    write_stop(images=images)
     fit = ["fit", "--config", "tiny.yaml", "--data.num_workers", workers]
     handler = signal.getsignal(signal.SIGINT)
     assert blastogan(*fit, "--config", "stop.yaml", "--run_dir", "cut") == 130
@@ -82,7 +87,9 @@ def test_ctrl_c_leaves_a_checkpoint_says_how_to_go_on_and_exits_with_130(here):
 
 
 def test_ctrl_c_during_validation_keeps_its_metrics_and_the_checkpoint(here):
-    Path("stop.yaml").write_text("trainer: {callbacks: [{class_path: command.StopInValidation}]}")
+    Path("stop.yaml").write_text(
+        "trainer: {callbacks: [{class_path: helpers.command.StopInValidation}]}"
+    )
     assert blastogan("fit", "--config", "tiny.yaml", "--config", "stop.yaml") == 130
     run = here / "runs/stop"
     assert weights(run / "checkpoints/last.ckpt")["blastogan"]["images_shown"] == 32
@@ -90,9 +97,7 @@ def test_ctrl_c_during_validation_keeps_its_metrics_and_the_checkpoint(here):
 
 
 def test_ctrl_c_twice_stops_at_once_and_keeps_the_last_checkpoint(here, capfd, caplog):
-    Path("stop.yaml").write_text(
-        "trainer: {callbacks: [{class_path: command.StopTwiceAt, init_args: {images: 48}}]}"
-    )
+    write_stop("StopTwiceAt", images=48)
     assert blastogan("fit", "--config", "tiny.yaml", "--config", "stop.yaml") == 130
     assert "interrupted: stopping after this batch" in caplog.text
     assert "stopped at" not in caplog.text
@@ -129,9 +134,7 @@ def test_a_run_is_branched_off_but_not_rewound(trained, capfd):
 
 def test_a_run_can_go_on_with_another_learning_rate(here):
     shorter = ["--config", "tiny.yaml", "--config", "stop.yaml"]
-    Path("stop.yaml").write_text(
-        "trainer: {callbacks: [{class_path: command.StopAt, init_args: {images: 88}}]}"
-    )
+    write_stop(images=88)
     assert blastogan("fit", *shorter) == 130
     last = here / "runs/stop/checkpoints/last.ckpt"
     rate = ["--generator_optimizer.init_args.lr", "0.0005"]

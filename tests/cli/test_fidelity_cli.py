@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
-from helpers.command import TINY, blastogan, read_table, start
+from helpers.command import SHORT, TINY, blastogan, read_table, start
 
 from blastogan.modules import GradeClassifier
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 FIDELITY = """
 fidelity: {extractor: grader, weights: grader.ckpt, num_fakes: 40, num_test_fakes: 60,
@@ -60,10 +60,10 @@ def test_several_processes_measure_what_one_does(trained, graded, capfd):
 
 
 def test_two_processes_evaluate_within_a_fit(graded):
-    done = start("fit", "--config", "tiny.yaml", "--trainer.devices", 2)
+    done = start("fit", "--config", "tiny.yaml", SHORT, "--trainer.devices", 2)
     printed, _ = done.communicate(timeout=300)
     assert done.returncode == 0, printed
-    assert [row["n_fake"] for row in read_table(Path("runs/tiny/fidelity.csv"))] == ["40"] * 3
+    assert [row["n_fake"] for row in read_table(Path("runs/tiny/fidelity.csv"))] == ["40"]
 
 
 def test_a_grader_of_ones_own_serves_a_run_and_folders_alike(graded):
@@ -85,10 +85,11 @@ def test_a_grader_of_ones_own_serves_a_run_and_folders_alike(graded):
     assert found["extractor"] == rows[0]["extractor"]
 
 
-def test_missing_weights_are_told_once_and_the_run_goes_on(graded, caplog):
-    args = ("--fidelity.weights", "absent.ckpt")
-    assert blastogan("fit", "--config", "tiny.yaml", *args) == 0
+def test_missing_weights_are_reported_once_and_the_run_goes_on(graded, caplog):
+    args = "--fidelity.weights=absent.ckpt", "--fidelity.every_kimg=0.032"
+    longer = "--schedule.hold_kimg=0.064"
+    assert blastogan("fit", "--config", "tiny.yaml", SHORT, longer, *args) == 0
     assert caplog.text.count("there is no file absent.ckpt") == 1
     rows = read_table(Path("runs/tiny/fidelity.csv"))
-    assert [row["extractor"] for row in rows] == ["none"] * 3
+    assert [row["extractor"] for row in rows] == ["none"] * 2
     assert all(row["swd"] for row in rows)

@@ -1,4 +1,4 @@
-"""``blastogan grade`` as a user meets it."""
+"""``blastogan grade`` from the command line."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_grader_of_highest_kappa_is_kept_and_the_last(tmp_path, make_trainer
 
 def test_a_run_stopped_and_resumed_is_bit_equal(here, caplog):
     assert fit("--run_dir", "whole") == 0
-    stop = "trainer: {callbacks: [{class_path: command.StopAt, init_args: {images: 80}}]}"
+    stop = "trainer: {callbacks: [{class_path: helpers.command.StopAt, init_args: {images: 80}}]}"
     Path("stop.yaml").write_text(stop)
     assert fit("--config", "stop.yaml", "--run_dir", "cut") == 130
     last = Path("cut/checkpoints/last.ckpt")

@@ -27,6 +27,12 @@ fidelity: {extractor: none, metrics: [swd], num_fakes: 16}
 trainer: {accelerator: cpu, enable_model_summary: false}
 """
 
+# one phase in one tick, for runs of which only the outside matters
+SHORT = (
+    "--schedule={start_resolution: 16, final_resolution: 16, hold_kimg: 0.032, batch_size: 8, "
+    "tick_kimg: 0.032}"
+)
+
 
 def blastogan(*args):
     """Run the command in this process and give its exit code."""

@@ -1,0 +1,171 @@
+"""The parser of ``blastogan fit`` and ``blastogan grade``: presets, retired options, one hint."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+from pytorch_lightning.cli import LightningArgumentParser
+
+from blastogan.errors import UserError
+from blastogan.presets import FOLDER, find_config
+from blastogan.runs.folder import newest_config, run_of_checkpoint
+
+RETIRED: dict[str, dict[str, str]] = {
+    "data.residence": {},
+    "watch.on_leak": {},
+    "watch.max_rollbacks": {},
+    "watch.on_nan": {"roll_back": "stop"},
+    "watch.on_collapse": {"roll_back": "stop"},
+}
+"""Retired options, ``{}``, or their retired values with what replaces each. In a configuration they
+are dropped or replaced, so that old runs can be resumed; on the command line they are errors."""
+
+_UNKNOWN = re.compile(
+    r"unrecognized arguments: --(?P<typed>[^\s=]+)"
+    r"|[Oo]ption '(?P<class>[\w.-]+)' is not accepted|not accept option '(?P<key>[\w.-]+)'"
+)
+_skip_presets = ContextVar("skip_presets", default=False)
+
+
+class RunParser(LightningArgumentParser):
+    """A parser with short messages, whose ``--config`` knows presets and old configurations.
+
+    Attributes:
+        classes: Classes whose arguments a hint may suggest, by the prefix of their options.
+    """
+
+    classes: dict[str, Sequence[type]] = {}  # noqa: RUF012
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # not hundreds of options before each message
+        super().__init__(*args, usage="%(prog)s", **kwargs)
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Add an argument; a configuration file becomes a `ConfigFile`."""
+        if kwargs.get("action") is ActionConfigFile:
+            kwargs.update(
+                action=ConfigFile,
+                help="Preset or configuration file; of several, later ones win.",
+            )
+        return super().add_argument(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print a message, for an unknown option with the option that was meant, and exit."""
+        if found := _UNKNOWN.search(message):
+            name = found["typed"] or found["class"] or found["key"]
+            typed = [arg.partition("=")[0] for arg in getattr(self, "args", ())]
+            # for a typing error too, the parser's message lists all that a class may be
+            if option := next((each for each in typed if each[:2] == "--" and name in each), None):
+                message = f"unknown option {option}"
+            if meant := self._closest(name):
+                message += f" (did you mean --{meant}?)"
+        super().error(message, ex)
+
+    def _closest(self, name: str) -> str | None:
+        """Option whose last word is most like that of `name`."""
+        options = [
+            option[2:]
+            for parser in (self, *_subcommands(self))
+            for option in parser._option_string_actions
+            # links set the others
+            if option.startswith("--") and ".schedule." not in option
+        ]
+        for prefix, classes in self.classes.items():
+            for each in classes:
+                arguments = ArgumentParser()
+                arguments.add_class_arguments(each, fail_untyped=False)
+                options += [f"{prefix}.{key}" for key in vars(arguments.get_defaults())]
+        by_word = {option.rpartition(".")[2]: option for option in reversed(options)}
+        wanted = name.rpartition(".")[2].replace("-", "_")
+        near = get_close_matches(wanted, by_word, n=1, cutoff=0.8)
+        return by_word[near[0]] if near else None
+
+
+def _subcommands(parser: ArgumentParser) -> list[ArgumentParser]:
+    actions = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return [each for action in actions for each in action.choices.values()]
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config``: a preset by its bare name, or a file, without retired options."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
+        """Add the settings of a configuration to those before it."""
+        path = find_config(values)
+        if not (_skip_presets.get() and path.parent == FOLDER):
+            text, _ = without_retired(path)
+            self.apply_config(parser, cfg, self.dest, text or str(path))
+
+
+@contextmanager
+def presets_skipped() -> Iterator[None]:
+    """Parse as if no preset were given."""
+    token = _skip_presets.set(True)
+    try:
+        yield
+    finally:
+        _skip_presets.reset(token)
+
+
+def without_retired(path: Path) -> tuple[str | None, list[str]]:
+    """Text of a configuration without its retired options, ``None`` if it has none; the changes."""
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None, []  # the parser has a message for it
+    groups = {key.value: node for key, node in getattr(root, "value", ()) if node.id == "mapping"}
+    changes = []
+    for option, replaced in RETIRED.items():
+        group, _, name = option.partition(".")
+        for key, node in list(groups[group].value) if group in groups else ():
+            if key.value != name or (replaced and node.value not in replaced):
+                continue
+            if replaced:
+                changes.append(f"{option} {node.value} is now {replaced[node.value]}")
+                node.value = replaced[node.value]
+            else:
+                changes.append(f"{option} is dropped")
+                groups[group].value.remove((key, node))
+    return yaml.serialize(root) if changes else None, changes
+
+
+def read_early(args: Sequence[str]) -> argparse.Namespace:
+    """Options that must be known before the parser can run, ``None`` where not given.
+
+    Raises:
+        UserError: If an option or a value is retired.
+    """
+    parser = argparse.ArgumentParser("blastogan", "%(prog)s [options]", None, add_help=False)
+    parser.allow_abbrev = False
+    parser.add_argument("-c", "--config", action="append", default=[])
+    parser.add_argument("-h", "--help", action="store_true")
+    for name in ("resume", "recipe"):
+        parser.add_argument(f"--{name}", nargs="?", const="true")
+    for name in ("ckpt_path", "run_dir", *RETIRED):
+        parser.add_argument(f"--{name}")
+    given, _ = parser.parse_known_args(args)
+    for name, replaced in RETIRED.items():
+        value = getattr(given, name)
+        if value is not None and not replaced:
+            raise UserError(f"--{name} is no longer an option: leave it out")
+        if value in replaced:
+            raise UserError(f"--{name} {value} is no longer a value: use {replaced[value]}")
+    return given
+
+
+def config_of_run(given: argparse.Namespace) -> Path | None:
+    """The configuration of the run that ``--ckpt_path`` or ``--resume --run_dir`` name."""
+    if given.ckpt_path:
+        return newest_config(run_of_checkpoint(given.ckpt_path))
+    if given.run_dir and (given.resume or "false").lower() != "false":
+        return newest_config(Path(given.run_dir))
+    return None
