@@ -1,4 +1,7 @@
-"""Augmentation of what a discriminator sees, on the device and differentiable."""
+"""Augmentation of what a discriminator sees, on the device and differentiable.
+
+.. include:: GUIDE.md
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""The subcommands of ``blastogan``, one file each, named as the subcommand is typed."""
+"""The subcommands of ``blastogan``, one file each, named as the subcommand is typed.
+
+.. include:: GUIDE.md
+"""
