@@ -20,9 +20,7 @@ import pdoc
 import blastogan
 
 ROOT = Path(blastogan.__file__).parent
-LINK = re.compile(
-    r'<a href="(?![#\w]*:|#)([^"#]+\.(?:md|py|ipynb|yaml))(?:#[^"]*)?">(.*?)</a>', re.S
-)
+LINK = re.compile(r'<a href="([^":#]+\.(?:md|py|ipynb))(?:#[^"]*)?">(.*?)</a>', re.S)
 
 
 def show(module: ModuleType, *more: str) -> None:

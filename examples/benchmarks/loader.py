@@ -5,7 +5,7 @@
 
 Without --folder, draws 200 phantoms of 500x500 pixels and makes --count JPEG files of them, which
 differ by noise. Builds the store of all files, with all cores; then shuffled uint8 batches of 32
-are delivered by one core without workers: from the store by the project's own loader, and from the
+are delivered by one core without workers: from the store by our loader, and from the
 files by ImageFolder with torchvision's v2 transforms. Prints seconds, images/s and their ratio.
 """
 
@@ -67,7 +67,7 @@ def from_store(store: ImageStore, resolution: int) -> Iterator[Tensor]:
 
 
 def from_files(root: Path, resolution: int, channels: int) -> Iterator[Tensor]:
-    """Endless batches, decoded anew each time."""
+    """Endless batches, decoded again each time."""
     steps = [v2.Resize(resolution, antialias=True), v2.CenterCrop(resolution), v2.PILToTensor()]
     grey = [v2.Grayscale()] if channels == 1 else []
     loader = DataLoader(
@@ -81,7 +81,7 @@ def from_files(root: Path, resolution: int, channels: int) -> Iterator[Tensor]:
 
 
 def images_per_second(batches: Iterable[Tensor], seconds: float) -> float:
-    """Take batches for some seconds; the first, which warms up, is not counted."""
+    """Take batches for some seconds; the first is a warm-up and not counted."""
     batches = iter(batches)
     next(batches)
     count, began = 0, time.perf_counter()
@@ -114,8 +114,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=3800)
     parser.add_argument("--channels", type=int, choices=(1, 3), default=3)
     parser.add_argument("--crop", choices=("centre", "embryo"), default="centre")
-    parser.add_argument("--folder", type=Path, help="your images, a folder to each class")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--folder", type=Path, help="your images, one folder per class")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds per measurement")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = options.folder or Path(temporary) / "set"
