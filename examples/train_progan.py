@@ -1,7 +1,7 @@
 """Grow a ProGAN on phantoms in Python: data, module, callbacks and trainer.
 
-Run it with `python examples/train_progan.py`. The results are in `runs/example`. To train on your own
-images, give a folder of graded images as the first argument.
+Run it with `python examples/train_progan.py`. The results are in `runs/example`. To train on your
+own images, give a folder of graded images as the first argument.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python examples/benchmarks/killed_runs.py [--runs 20] [--kills 3] [--seed 0]
 
-Trains one tiny run on phantoms without interruption. Then each of `--runs` others is killed (SIGKILL)
-`--kills` times, at a moment drawn uniformly from the duration of a full run, and resumed by the same
-command until it ends. Prints how far each was when it was killed, and whether its weights, optimisers
-and fidelity table equal those of the first, bit for bit.
+Trains one tiny run on phantoms without interruption. Then each of `--runs` others is killed
+(SIGKILL) `--kills` times, at a moment drawn uniformly from the duration of a full run, and resumed
+by the same command until it ends. Prints how far each was when it was killed, and whether its
+weights, optimisers and fidelity table equal those of the first, bit for bit.
 """
 
 from __future__ import annotations

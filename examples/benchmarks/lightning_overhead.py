@@ -3,9 +3,9 @@
     python examples/benchmarks/lightning_overhead.py [--resolution 32] [--batch 32] [--steps 64]
         [--channel-base 2048 --channel-cap 128] [--peer gan-zoo=CHECKOUT]
 
-Runs a fit on phantoms with the callbacks and the log of the command line. After each of its steps, the
-bare step of an equal module runs on a fixed batch. Prints the mean time of both and the difference;
-with --peer, also that of the step of public code, which runs after the two.
+Runs a fit on phantoms with the callbacks and the log of the command line. After each of its steps,
+the bare step of an equal module runs on a fixed batch. Prints the mean time of both and the
+difference; with --peer, also that of the step of public code, which runs after the two.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 class Contestant:
     """A training step to measure, or a batch of samples.
 
-    `period` is the number of steps after which the cost repeats: the interval of lazy regularisation.
+    `period` is the number of steps after which the cost repeats: the interval of lazy
+    regularisation.
     """
 
     name: str

@@ -3,8 +3,8 @@
     python examples/benchmarks/memory_growth.py [--times 10] [--every 5]
 
 Trains the preset `demo` on phantoms with all phases multiplied, in a new process and a temporary
-folder, and reads its resident size every few seconds (Linux). Prints for each phase of growth the size
-a minute after its start, the largest size since then, and the growth in per cent.
+folder, and reads its resident size every few seconds (Linux). Prints for each phase of growth the
+size a minute after its start, the largest size since then, and the growth in per cent.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Training steps and samples of public GAN code, for the benchmarks to time next to ours.
 
-Each adapter imports the code from a checkout given by the user, builds its networks with the widths of
-a `Setting`, and runs its own training step. This file contains none of that code. It has its own
-licences, which you have to keep (those of huangzh13 and NVIDIA are for non-commercial use only). Tried
-on torch 2.14 with these commits:
+Each adapter imports the code from a checkout given by the user, builds its networks with the widths
+of a `Setting`, and runs its own training step. This file contains none of that code. It has its own
+licences, which you have to keep (those of huangzh13 and NVIDIA are for non-commercial use only).
+Tried on torch 2.14 with these commits:
 
 ========== ====================================================== =======
 huangzh13  https://github.com/huangzh13/StyleGAN.pytorch          b1dfc47
@@ -13,8 +13,8 @@ gan-zoo    https://github.com/facebookresearch/pytorch_GAN_zoo    b75dee4
 stylegan2  https://github.com/NVlabs/stylegan2-ada-pytorch        d72cc7d
 ========== ====================================================== =======
 
-The checkouts are not changed: what current torch no longer accepts (integer betas, a missing argument)
-is fixed from here.
+The checkouts are not changed: what current torch no longer accepts (integer betas, a missing
+argument) is fixed from here.
 """
 
 from __future__ import annotations

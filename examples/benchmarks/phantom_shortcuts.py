@@ -1,7 +1,7 @@
 """How much of a phantom's grade do its grey levels reveal? `python phantom_shortcuts.py`.
 
-A linear classifier (multinomial logistic regression) is trained on the mean, variance and histogram of
-the grey levels of phantoms, and tested on those of other embryos. What it gets right needs no
+A linear classifier (multinomial logistic regression) is trained on the mean, variance and histogram
+of the grey levels of phantoms, and tested on those of other embryos. What it gets right needs no
 knowledge of the embryo's shape. Guessing gets a quarter of the four letters, averaged over letters.
 """
 

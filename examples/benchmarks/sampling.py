@@ -3,9 +3,9 @@
     python examples/benchmarks/sampling.py [--resolutions 32 64 128 256] [--batch 32]
         [--peer rosinality=CHECKOUT]
 
-Ours are the samples of the averaged generator as 8-bit images, as `generate` and the evaluations draw
-them. A peer's are the outputs of its averaged generator. All run in turn in one process, with equal
-numbers of threads and equal settings of the memory allocator.
+Ours are the samples of the averaged generator as 8-bit images, as `generate` and the evaluations
+draw them. A peer's are the outputs of its averaged generator. All run in turn in one process, with
+equal numbers of threads and equal settings of the memory allocator.
 """
 
 from __future__ import annotations

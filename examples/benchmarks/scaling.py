@@ -3,9 +3,10 @@
     python examples/benchmarks/scaling.py [--processes 2] [--resolutions 32 64] [--rounds 3]
         [--seconds 10] [--architectures progan stylegan] [--per-process]
 
-Processes exchange gradients by gloo, like a fit on several devices on a CPU. The global batch is 16, or
-with --per-process 16 for each process. One process and several run in turn, started again each time.
-Needs as many idle cores as processes, and a system that can pin processes to cores (Linux).
+Processes exchange gradients by gloo, like a fit on several devices on a CPU. The global batch is
+16, or with --per-process 16 for each process. One process and several run in turn, started again
+each time. Needs as many idle cores as processes, and a system that can pin processes to cores
+(Linux).
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
         [--channel-base 2048 --channel-cap 128] [--precisions 32-true bf16-mixed]
         [--reuse-fakes] [--profile] [--memory] [--peer akanimax=CHECKOUT] [--peer ...]
 
-A step is D, G, lazy R1 and the moving average on fully grown networks. All contestants run in turn in
-one process, with equal numbers of threads and equal settings of the memory allocator. GFLOP are
-counted by PyTorch; the share is relative to the rate of one large convolution, measured first, in the
-precision of the contestant. --profile shows where the time of a step goes, --memory what a step needs,
-measured in a new process for each contestant.
+A step is D, G, lazy R1 and the moving average on fully grown networks. All contestants run in turn
+in one process, with equal numbers of threads and equal settings of the memory allocator. GFLOP are
+counted by PyTorch; the share is relative to the rate of one large convolution, measured first, in
+the precision of the contestant. --profile shows where the time of a step goes, --memory what a step
+needs, measured in a new process for each contestant.
 
 --peer runs the step of public code from a checkout of yours; peers.py lists the names and what each
 does in a step.

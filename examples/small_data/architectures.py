@@ -4,9 +4,9 @@
 
 Both are trained with grades on 3,000 phantoms, with classes as rare as in public data. Prints KID,
 FID and SWD of 2,000 samples to 2,000 phantoms that no network has seen, by the features of a grader
-trained on 20,000 others. Also prints how often the grader finds the letter asked for in 200 samples of
-each class, relative to phantoms. All are means and deviations over the seeds. Writes samples of both,
-for the first seed, to `architectures.png`.
+trained on 20,000 others. Also prints how often the grader finds the letter asked for in 200 samples
+of each class, relative to phantoms. All are means and deviations over the seeds. Writes samples of
+both, for the first seed, to `architectures.png`.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
     python examples/small_data/grades.py [--kimg 200] [--folder runs/small-data]
 
-Trains conditional ProGANs (or StyleGANs, `--architecture`) on 3,000 phantoms, with classes as rare as
-in public data: with a ramp of the grade and factorised embeddings, without one of the two, and without
-both. A grader trained on 20,000 other phantoms reads the letters of 200 samples per class, and of 200
-phantoms per class that no network has seen. Prints how often it finds what was asked for, by letter
-and by class, and for each class the chance level: how often samples of other classes are taken for it.
+Trains conditional ProGANs (or StyleGANs, `--architecture`) on 3,000 phantoms, with classes as rare
+as in public data: with a ramp of the grade and factorised embeddings, without one of the two, and
+without both. A grader trained on 20,000 other phantoms reads the letters of 200 samples per class,
+and of 200 phantoms per class that no network has seen. Prints how often it finds what was asked
+for, by letter and by class, and for each class the chance level: how often samples of other classes
+are taken for it.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
 
 Trains ProGANs without grades on 300 phantoms, with and without adaptive augmentation, from the same
 seeds. Plots against the images shown, in `overfitting-GAMMA.png`: the scores of D for training
-images, held-out images and samples; how far D overfits (r_v: 0 if held-out images score like training
-images, 1 if they score like samples); and the distance of samples to held-out images (SWD). Prints
-KID, FID and SWD of 2,000 samples of the final state to 2,000 phantoms that no network has seen, by the
-features of a grader trained on 20,000 others: means and deviations over the seeds. The weaker R1
-(`--gamma`), the more augmentation is worth.
+images, held-out images and samples; how far D overfits (r_v: 0 if held-out images score like
+training images, 1 if they score like samples); and the distance of samples to held-out images
+(SWD). Prints KID, FID and SWD of 2,000 samples of the final state to 2,000 phantoms that no network
+has seen, by the features of a grader trained on 20,000 others: means and deviations over the seeds.
+The weaker R1 (`--gamma`), the more augmentation is worth.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def runs_of(options: argparse.Namespace, seeds: range) -> dict[str, list[Run]]:
         "data.test_fraction": 0.1,
         "model.init_args.conditional": False,
         "schedule.batch_size": 8,
-        # close to the rule of Karras et al. 2020 (0.026). At every fourth step: weighted 16 times, R1
-        # kicks a small D so hard that the signs of its scores, which p follows, oscillate
+        # close to the rule of Karras et al. 2020 (0.026). At every fourth step: weighted 16 times,
+        # R1 kicks a small D so hard that the signs of its scores, which p follows, oscillate
         "model.init_args.r1_gamma": options.gamma,
         "model.init_args.r1_interval": 4,
         # 0.6 was found for a large D; the scores of this one are small and reach it too late

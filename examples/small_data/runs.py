@@ -1,7 +1,7 @@
 """Parts shared by the experiments on small data: training runs, a grader, and metrics.
 
-Each run has its own folder and is trained by `blastogan fit --resume`: an experiment that was stopped
-continues, and one that has finished is only measured again.
+Each run has its own folder and is trained by `blastogan fit --resume`: an experiment that was
+stopped continues, and one that has finished is only measured again.
 """
 
 from __future__ import annotations
