@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -51,7 +52,8 @@ def relink(html: str, folder: Path, up: str) -> str:
 
 
 def main(out: Path) -> None:
-    """Write all pages."""
+    """Write all pages; a warning of pdoc is an error."""
+    warnings.filterwarnings("error", module=r"pdoc\.")
     rooms = [info.name for info in iter_modules(blastogan.__path__) if info.name[0] != "_"]
     for name in rooms:
         room = import_module(f"blastogan.{name}")
