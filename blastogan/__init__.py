@@ -1,6 +1,8 @@
 """blastogan: progressively grown GANs for blastocyst images, on PyTorch Lightning.
 
 Names are imported when they are first used, so that importing the package costs almost nothing.
+
+.. include:: GLOSSARY.md
 """
 
 from __future__ import annotations

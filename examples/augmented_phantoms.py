@@ -1,9 +1,9 @@
-"""Draw phantoms as a discriminator may see them: ``examples/augmented-phantoms.png``.
+"""Draw phantoms as a discriminator may see them, into `examples/augmented-phantoms.png`.
 
     python examples/augmented_phantoms.py [OUT.png]
 
-A row as they are, then the augmentation ``grade-preserving`` at p = 0.4 and 0.8, ``bgc`` at 0.8,
-and ``diffaugment``.
+The first row is not augmented; then `grade-preserving` at p = 0.4 and 0.8, `bgc` at 0.8 and
+`diffaugment`.
 """
 
 from __future__ import annotations

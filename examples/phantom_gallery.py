@@ -1,4 +1,4 @@
-"""Draws the gallery of phantoms in the README: ``python examples/phantom_gallery.py``."""
+"""Draw the sheets of phantoms in the documentation: `python examples/phantom_gallery.py`."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ COLOURS = {"icm": (230, 80, 60), "te": (70, 150, 230), "zona": (240, 190, 60)}
 
 
 def view(embryo: int, name: str, expansion: int = 4, **more: object) -> View:
-    """View of an embryo of this class."""
+    """A view of an embryo of a class such as AB."""
     return View(embryo, Grade(name[0], name[1], expansion), **more)  # type: ignore[arg-type]
 
 
 def drawn(views: Sequence[View], framing: str = "embryo") -> Tensor:
-    """Pictures (N, 1, SIDE, SIDE) of views."""
+    """Images (N, 1, SIDE, SIDE) of views."""
     pictures = [render_phantom(SEED, each, SIDE, framing) for each in views]  # type: ignore[arg-type]
     return torch.from_numpy(np.stack(pictures))[:, None]
 
 
 def coloured(shown: View) -> list[NDArray[np.uint8]]:
-    """A picture, and the same with its masks laid over, each (3, SIDE, SIDE)."""
+    """An image, and the same image with its masks overlaid, each (3, SIDE, SIDE)."""
     picture = np.repeat(render_phantom(SEED, shown, SIDE)[..., None], 3, axis=2)
     over = picture.astype(float)
     masks = phantom_truth(SEED, shown, SIDE).masks
@@ -46,7 +46,7 @@ def coloured(shown: View) -> list[NDArray[np.uint8]]:
 
 
 def main() -> None:
-    """Write four sheets."""
+    """Write the four sheets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     out = parser.parse_args().out

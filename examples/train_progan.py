@@ -1,7 +1,7 @@
-"""Grow a ProGAN on phantoms with parts alone: data, module, callbacks, trainer; no command line.
+"""Grow a ProGAN on phantoms in Python: data, module, callbacks and trainer.
 
-Run it with ``python examples/train_progan.py``; the run lies in ``runs/example`` afterwards. Give
-a folder of graded images as the first argument to train on those instead.
+Run it with `python examples/train_progan.py`. The results are in `runs/example`. To train on your
+own images, give a folder of graded images as the first argument.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from blastogan.runs.loggers import CSVLog
 def main(
     root: str | None = None, run_dir: str = "runs/example", hold_kimg: float = 4.0
 ) -> ProGANModule:
-    """Train for a few minutes on two processor cores and return the module."""
+    """Train for a few minutes on two processor cores, and return the module."""
     pl.seed_everything(0)
     schedule = GrowthSchedule(
         start_resolution=8,

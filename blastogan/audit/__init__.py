@@ -1,6 +1,8 @@
 """Audit of a set of graded images: its contents, and what of it would spoil training.
 
 Names are loaded when they are first used: labels alone need no torch.
+
+.. include:: GUIDE.md
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Differentiable augmentation of everything a discriminator sees, on the device."""
+"""Differentiable augmentation of everything a discriminator sees, on the device.
+
+.. include:: GUIDE.md
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A new tool is a file in this folder, with a function of the tool's name that takes the arguments and
 returns the exit code, and an entry in `TOOLS`.
+
+.. include:: GUIDE.md
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Graded blastocyst images: readers, splits, decoding, the order of batches, and data modules.
 
 Names are loaded when they are first used: readers need neither torch nor Lightning.
+
+.. include:: GUIDE.md
 """
 
 from __future__ import annotations

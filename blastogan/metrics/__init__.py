@@ -1,6 +1,8 @@
 """Metrics of image sets; they know no model.
 
 The evaluator is loaded when it is first used: it brings torch-fidelity along.
+
+.. include:: GUIDE.md
 """
 
 from __future__ import annotations

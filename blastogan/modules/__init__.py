@@ -1,4 +1,7 @@
-"""Lightning modules: a training step around the networks."""
+"""Lightning modules: a training step around the networks.
+
+.. include:: GUIDE.md
+"""
 
 from blastogan.errors import UserError
 from blastogan.modules.base import BaseGANModule

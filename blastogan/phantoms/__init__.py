@@ -1,6 +1,8 @@
 """Phantoms: procedural drawings of blastocysts, called so wherever they are shown.
 
 They need neither the data rooms nor Lightning. Names are loaded when they are first used.
+
+.. include:: GUIDE.md
 """
 
 from __future__ import annotations

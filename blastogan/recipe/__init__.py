@@ -1,1 +1,4 @@
-"""Settings that follow from the number of images, their size and the batch."""
+"""Settings that follow from the number of images, their size and the batch.
+
+.. include:: GUIDE.md
+"""

@@ -1,1 +1,4 @@
-"""What lies in a run folder: lock, tables, checkpoints, and how a run resumes."""
+"""What lies in a run folder: lock, tables, checkpoints, and how a run resumes.
+
+.. include:: GUIDE.md
+"""

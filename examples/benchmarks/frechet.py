@@ -2,8 +2,8 @@
 
     python examples/benchmarks/frechet.py [--dim 2048] [--count 3000] [--repeats 3]
 
-The first call of ours factors the covariance of the real side; later ones keep the factor, as the
-evaluations of a run do. Prints seconds, their ratio in this run, and the relative difference.
+Our first call factorises the covariance of the real features; later calls reuse the factor, as the
+evaluations of a run do. Prints seconds, their ratio, and the relative difference of the values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blastogan.metrics.frechet import FrechetReference, Moments
 
 
 def features(count: int, dim: int, seed: int) -> torch.Tensor:
-    """Features whose spectrum falls off as those of a network do."""
+    """Features with a spectrum that decays like that of a network."""
     generator = torch.Generator().manual_seed(seed)
     scales = torch.arange(1, dim + 1, dtype=torch.float64) ** -0.5
     mixing, _ = torch.linalg.qr(

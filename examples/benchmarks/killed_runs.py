@@ -1,12 +1,11 @@
-"""Whether runs that are killed at random moments, and started again, end as one left alone.
+"""Do runs that are killed at random moments and resumed end like an undisturbed run?
 
     python examples/benchmarks/killed_runs.py [--runs 20] [--kills 3] [--seed 0]
 
 Trains one tiny run on phantoms without interruption. Then each of `--runs` others is killed
-outright (SIGKILL) so many times, each time at a moment drawn evenly from the time that a whole
-command takes, and the same command is given again until it ends by itself. Prints how far each was
-when it was killed, and whether its weights, optimisers and table of fidelity are those of the
-first, bit for bit.
+(SIGKILL) `--kills` times, at a moment drawn uniformly from the duration of a full run, and resumed
+by the same command until it ends. Prints how far each was when it was killed, and whether its
+weights, optimisers and fidelity table equal those of the first, bit for bit.
 """
 
 from __future__ import annotations
@@ -49,16 +48,16 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(folder: Path) -> float:
-    """Seconds that a command took to end by itself."""
+    """Run the command to its end; return the seconds it took."""
     began = time.perf_counter()
     code = start(folder).wait()
     if code:
-        raise SystemExit(f"{folder}: exit code {code}; look into it with\n{command(folder)}")
+        raise SystemExit(f"{folder}: exit code {code}; reproduce with\n{command(folder)}")
     return time.perf_counter() - began
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """What is to be the same."""
+    """State that must be equal."""
     content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     kept = {key: content[key] for key in ("state_dict", "optimizer_states", "blastogan")}
     return {**kept, "fidelity": (folder / "fidelity.csv").read_text()}
@@ -84,7 +83,7 @@ def reached(folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=3, help="of each run")
+    parser.add_argument("--kills", type=int, default=3, help="kills per run")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     moments = random.Random(args.seed)

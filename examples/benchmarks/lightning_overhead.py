@@ -1,11 +1,11 @@
-"""What loader, logging, callbacks and Lightning add to a training step.
+"""Overhead of loader, logging, callbacks and Lightning on a training step.
 
     python examples/benchmarks/lightning_overhead.py [--resolution 32] [--batch 32] [--steps 64]
         [--channel-base 2048 --channel-cap 128] [--peer gan-zoo=CHECKOUT]
 
-Runs a fit on phantoms with the callbacks and the log of the command line, and after each of its
-steps the bare step of an equal module on a fixed batch. Prints the mean of both, and what the fit
-takes more; with --peer, the step of public code too, which comes after the two.
+Runs a fit on phantoms with the callbacks and the log of the command line. After each of its steps,
+the bare step of an equal module runs on a fixed batch. Prints the mean time of both and the
+difference; with --peer, also that of the step of public code, which runs after the two.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WARM_UP = 2
 
 
 class Turns(Callback):
-    """Time the fit from the end of one of its steps to that of the next, without the bare steps."""
+    """Time the fit from the end of a step to the end of the next, without the bare steps."""
 
     def __init__(self, bare: Sequence[Callable[[], object]]) -> None:
         self.bare = bare
@@ -129,7 +129,7 @@ def main() -> None:
     contestants += [peer_step(name, path, setting) for name, path in peers_of(options).items()]
     turns = Turns([each.step for each in contestants])
     with tempfile.TemporaryDirectory() as folder:
-        # one of its own: the other is set up for bare steps
+        # a new module: the other one is set up for bare steps
         run_fit(options, type(module)(**module.hparams), turns, Path(folder))
     fit, bare = mean(turns.fit), mean(turns.others[0])
     print(f"fit       {1000 * fit:9.2f} ms/step")

@@ -116,8 +116,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=3800)
     parser.add_argument("--channels", type=int, choices=(1, 3), default=3)
     parser.add_argument("--crop", choices=("centre", "embryo"), default="centre")
-    parser.add_argument("--folder", type=Path, help="your images, a folder to each class")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--folder", type=Path, help="your images, one folder per class")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds per measurement")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = options.folder or Path(temporary) / "set"

@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: steps to run, their rates in turn, operations, memory."""
+"""Parts shared by the training benchmarks: steps, rates, operation counts, memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 class Contestant:
     """A training step to measure, or a batch of samples.
 
-    `period` is the number of steps after which their cost repeats, that of lazy regularisation.
+    `period` is the number of steps after which the cost repeats: the interval of lazy
+    regularisation.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Contestant:
 
     @property
     def millions(self) -> str:
-        """Parameters of both networks."""
+        """Parameters of G and D, in millions."""
         sizes = (
             sum(weight.numel() for weight in network.parameters())
             for network in (self.generator, self.discriminator)
@@ -57,7 +58,7 @@ class Contestant:
 def own_step(
     architecture: str, precision: str, setting: Setting, **options: Any
 ) -> tuple[Contestant, BaseGANModule]:
-    """The training step of a module on a fixed batch, at its full resolution, without a trainer."""
+    """The training step of a module on a fixed batch, fully grown, without a trainer."""
     widths = {"channel_base": setting.channel_base, "channel_cap": setting.channel_cap}
     sizes = {"latent_dim": setting.latent_dim}
     if architecture == "stylegan":
@@ -116,9 +117,9 @@ def seconds_of(work: Callable[[], object], times: int) -> float:
 def in_turn(
     contestants: Sequence[Contestant], rounds: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Images/s of each in each round; a round is whole periods of at least so many seconds.
+    """Images/s of each contestant per round; a round is whole periods of at least `seconds`.
 
-    Two steps of each come before, and are not counted.
+    Two steps of each run first and are not counted.
     """
     for each in contestants:
         seconds_of(each.step, 2)
@@ -138,7 +139,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def convolution_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """GFLOP/s of one 3x3 convolution of 128 channels at 64x64, batch 8, in its faster layout."""
+    """GFLOP/s of a 3x3 convolution of 128 channels at 64x64, batch 8, in its faster layout."""
     best = 0.0
     for layout in (torch.contiguous_format, torch.channels_last):
         images = torch.randn(8, 128, 64, 64, device=device, dtype=dtype).to(memory_format=layout)
@@ -158,7 +159,7 @@ def convolution_rate(device: torch.device, dtype: torch.dtype, seconds: float = 
 
 
 class _NoModules:
-    """In place of the counter's own tracker of modules, whose hooks fail in second derivatives."""
+    """Replaces the counter's module tracker, whose hooks fail in second derivatives."""
 
     parents = frozenset({"Global"})
 
@@ -181,21 +182,21 @@ def operations_per_image(contestant: Contestant) -> float:
 
 @dataclass(frozen=True)
 class Memory:
-    """Megabytes: the most that steps took, and what they kept for their backward passes."""
+    """Megabytes: the peak of the steps, and what they kept for their backward passes."""
 
     peak: float
     kept: float
 
 
 def measure_memory(contestant: Contestant) -> Memory:
-    """Of two steps; on the CPU, of what the process, which must be fresh, grew by."""
+    """Memory of two steps; on the CPU, the growth of the process, which must be new."""
     if next(contestant.generator.parameters()).is_cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         seconds_of(contestant.step, 2)
         peak = torch.cuda.max_memory_allocated() - before
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before = _resident_peak()
         seconds_of(contestant.step, 2)
         peak = _resident_peak() - before
@@ -209,7 +210,7 @@ def measure_memory(contestant: Contestant) -> Memory:
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            # held, so that no other gets its address
+            # hold it, so that no other storage gets its address
             kept[storage.data_ptr()] = storage
         return tensor
 
@@ -219,31 +220,31 @@ def measure_memory(contestant: Contestant) -> Memory:
 
 
 def _resident_peak() -> int:
-    """Most bytes that this process has held, on Linux."""
+    """Peak resident bytes of this process, on Linux."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def prepare(threads: int) -> None:
-    """The same for all contestants: allocator, threads of the CPU, seed."""
+    """Set allocator, CPU threads and seed, equal for all contestants."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
 
 
 def add_setting(parser: argparse.ArgumentParser) -> None:
-    """Arguments that say what is measured."""
+    """Add the arguments that say what is measured."""
     parser.add_argument("--architectures", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES)
     parser.add_argument("--resolutions", nargs="+", type=int, default=[32, 64, 128, 256])
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--channel-base", type=int, default=2048, help="the papers' is 8192")
-    parser.add_argument("--channel-cap", type=int, default=128, help="the papers' is 512")
-    parser.add_argument("--latent-dim", type=int, default=128, help="the papers' is 512")
+    parser.add_argument("--channel-base", type=int, default=2048, help="papers: 8192")
+    parser.add_argument("--channel-cap", type=int, default=128, help="papers: 512")
+    parser.add_argument("--latent-dim", type=int, default=128, help="papers: 512")
     parser.add_argument("--img-channels", type=int, choices=(1, 3), default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.0, help="least length of a round")
+    parser.add_argument("--seconds", type=float, default=5.0, help="minimum length of a round")
     parser.add_argument(
         "--peer",
         action="append",

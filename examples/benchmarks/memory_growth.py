@@ -1,10 +1,10 @@
-"""Whether a long run grows in memory: the demo, so many times as long.
+"""Does the memory of a long run grow? The demo, several times as long.
 
     python examples/benchmarks/memory_growth.py [--times 10] [--every 5]
 
-Trains the preset `demo` on phantoms with all spans multiplied, in a process of its own and a folder
-that is removed, and reads its resident size every few seconds (Linux). Prints for each phase of
-growth the size a minute after it began, the largest since then, and the growth in per cent.
+Trains the preset `demo` on phantoms with all phases multiplied, in a new process and a temporary
+folder, and reads its resident size every few seconds (Linux). Prints for each phase of growth the
+size a minute after its start, the largest size since then, and the growth in per cent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from blastogan import GrowthSchedule
 from blastogan.presets import find_config
 
 SETTLED = 60.0
-"""Seconds after which a phase has all it needs."""
+"""Seconds after which a phase has allocated all it needs."""
 
 
 def resident(pid: int) -> float:
@@ -34,7 +34,7 @@ def resident(pid: int) -> float:
 
 
 def longer(times: float) -> dict[str, object]:
-    """The schedule of the demo, so many times as long."""
+    """The schedule of the demo, multiplied."""
     schedule = yaml.safe_load(find_config("demo").read_text())["schedule"]
     for name in ("fade_kimg", "hold_kimg"):
         schedule[name] = {r: kimg * times for r, kimg in schedule[name].items()}
@@ -42,7 +42,7 @@ def longer(times: float) -> dict[str, object]:
 
 
 def kimg_of(folder: Path) -> float:
-    """How far a run has come, by its log."""
+    """Last kimg in the log of a run."""
     path = folder / "metrics.csv"
     if not path.exists():
         return 0.0
@@ -53,7 +53,7 @@ def kimg_of(folder: Path) -> float:
 def watch(
     folder: Path, schedule: dict[str, object], every: float
 ) -> list[tuple[float, float, float]]:
-    """Seconds, kimg and megabytes, every few seconds until the run has ended."""
+    """Seconds, kimg and megabytes, every few seconds until the run ends."""
     options = [f"--schedule.{name}={json.dumps(value)}" for name, value in schedule.items()]
     command = [
         sys.executable,
@@ -82,7 +82,7 @@ def watch(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=float, default=10.0)
-    parser.add_argument("--every", type=float, default=5.0, help="seconds between two looks")
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between two readings")
     args = parser.parse_args()
     schedule = longer(args.times)
     with tempfile.TemporaryDirectory() as name:

@@ -1,9 +1,9 @@
-"""Training steps and samples of public GAN code, for the benchmarks to time beside ours.
+"""Training steps and samples of public GAN code, for the benchmarks to time next to ours.
 
-Every adapter imports the code from a checkout whose path the user gives, builds its networks with
-the widths of a `Setting`, and runs its own training step. Nothing of that code is in this file; it
-comes under its own licence (those of huangzh13 and NVIDIA are for non-commercial use only), which
-whoever clones it has to keep. Tried on torch 2.14 with these commits:
+Each adapter imports the code from a checkout given by the user, builds its networks with the widths
+of a `Setting`, and runs its own training step. This file contains none of that code. It has its own
+licences, which you have to keep (those of huangzh13 and NVIDIA are for non-commercial use only).
+Tried on torch 2.14 with these commits:
 
 ========== ====================================================== =======
 huangzh13  https://github.com/huangzh13/StyleGAN.pytorch          b1dfc47
@@ -13,8 +13,8 @@ gan-zoo    https://github.com/facebookresearch/pytorch_GAN_zoo    b75dee4
 stylegan2  https://github.com/NVlabs/stylegan2-ada-pytorch        d72cc7d
 ========== ====================================================== =======
 
-The checkouts stay as they were cloned: what today's torch no longer takes (integer betas, an
-argument that is missing) is put right from here, and nothing is written into them.
+The checkouts are not changed: what current torch no longer accepts (integer betas, a missing
+argument) is fixed from here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Setting:
-    """What a training step is measured at."""
+    """Sizes at which a training step is measured."""
 
     resolution: int
     batch: int
@@ -55,7 +55,7 @@ class Setting:
 
     @property
     def resolutions(self) -> list[int]:
-        """4, 8, ... up to that of the images."""
+        """4, 8, ... up to the resolution of the images."""
         return [2**k for k in range(2, self.resolution.bit_length())]
 
     def width(self, resolution: int) -> int:
@@ -63,7 +63,7 @@ class Setting:
         return min(2 * self.channel_base // resolution, self.channel_cap)
 
     def images(self) -> Tensor:
-        """The batch every step is given: noise in [-1, 1]."""
+        """The batch of every step: noise in [-1, 1]."""
         shape = (self.batch, self.img_channels, self.resolution, self.resolution)
         return torch.rand(shape, device=self.device) * 2 - 1
 
@@ -81,14 +81,14 @@ class Peer:
     generator: nn.Module
     discriminator: nn.Module
     period: int
-    """Steps after which the cost repeats: 1, or 16 where regularisation is lazy."""
+    """Steps after which the cost repeats: 1, or 16 with lazy regularisation."""
     sample: Callable[[], Tensor]
-    """A batch of images of the averaged generator; to be called without gradients."""
+    """Draws a batch of images with the averaged generator; call it without gradients."""
 
 
 @contextmanager
 def checkout(path: Path) -> Iterator[None]:
-    """Import from the checkout, quietly and without a trace in it or in ``sys.modules``."""
+    """Import from the checkout quietly; leave no trace in it or in `sys.modules`."""
     names = {entry.stem for entry in path.iterdir() if entry.is_dir() or entry.suffix == ".py"}
 
     def take_out() -> dict[str, ModuleType]:
@@ -109,20 +109,20 @@ def checkout(path: Path) -> Iterator[None]:
 
 
 def module(name: str) -> Any:
-    """A module of the checkout in whose context this is called."""
+    """A module of the current checkout."""
     return importlib.import_module(name)
 
 
 def float_adam(params: Any, *, betas: Any, **options: Any) -> torch.optim.Adam:
-    """Adam, which no longer takes an integer beside a float in ``betas``."""
+    """Adam with float betas: it no longer accepts an integer next to a float."""
     return torch.optim.Adam(params, betas=(float(betas[0]), float(betas[1])), **options)
 
 
 def huangzh13(path: Path, setting: Setting) -> Peer:
-    """StyleGAN with the logistic loss and R1 at every step, as the authors' configurations have it.
+    """StyleGAN with the logistic loss and R1 at every step, as in the authors' configurations.
 
-    Styles are truncated during training, by default there. The discriminator needs the same width
-    at 4x4 and 8x8.
+    Styles are truncated during training, the default there. The discriminator needs equal widths at
+    4x4 and 8x8.
     """
     blur = {"blur_filter": [1, 2, 1]}
     widths = {"fmap_base": setting.channel_base, "fmap_max": setting.channel_cap}
@@ -131,7 +131,7 @@ def huangzh13(path: Path, setting: Setting) -> Peer:
     adam = {"learning_rate": 0.003, "beta_1": 0.0, "beta_2": 0.99, "eps": 1e-8}
     with checkout(path):
         gan = module("models.GAN")
-        # the generator does not hand the size of styles on to its synthesis network
+        # the generator does not pass the size of styles on to its synthesis network
         gan.GSynthesis = partial(gan.GSynthesis, dlatent_size=setting.latent_dim)
         model = gan.StyleGAN(
             structure="linear",
@@ -161,7 +161,7 @@ def huangzh13(path: Path, setting: Setting) -> Peer:
 
 
 def rosinality_networks(code: Any, setting: Setting) -> tuple[Any, Any]:
-    """Generator and discriminator, whose widths are constants in the code, of other widths."""
+    """Generator and discriminator with widths of our choice; the code has constants."""
     latent, colours = setting.latent_dim, setting.img_channels
     width = {r: setting.width(r) for r in setting.resolutions}
     steps = [(r // 2, r, r >= 128) for r in setting.resolutions[1:]]
@@ -186,7 +186,7 @@ def rosinality_networks(code: Any, setting: Setting) -> tuple[Any, Any]:
 
 
 def rosinality(path: Path, setting: Setting) -> Peer:
-    """StyleGAN with R1 at every step and mixed styles; the step, bound to a script, is ours."""
+    """StyleGAN with R1 at every step and style mixing; the step is ours, theirs is in a script."""
     with checkout(path):
         generator, discriminator = rosinality_networks(module("model"), setting)
     average = deepcopy(generator).eval()
@@ -226,7 +226,7 @@ def rosinality(path: Path, setting: Setting) -> Peer:
 
 @contextmanager
 def akanimax_imports() -> Iterator[None]:
-    """Give the package the name that it forgets to import, and a TensorBoard if there is none."""
+    """Provide a name that the package forgets to import, and TensorBoard if it is missing."""
     name, absent = "torch.utils.tensorboard", importlib.util.find_spec("tensorboard") is None
     vars(builtins)["Tuple"] = typing.Tuple  # noqa: UP006
     if absent:
@@ -241,7 +241,7 @@ def akanimax_imports() -> Iterator[None]:
 
 
 def akanimax(path: Path, setting: Setting) -> Peer:
-    """ProGAN with WGAN-GP, its average taken between the two steps as in its training loop."""
+    """ProGAN with WGAN-GP; the average is updated between the two steps, as in its loop."""
     package, size = "pro_gan_pytorch", (setting.img_channels, setting.latent_dim)
     depth = int(math.log2(setting.resolution))
     with checkout(path), akanimax_imports():
@@ -249,7 +249,7 @@ def akanimax(path: Path, setting: Setting) -> Peer:
         gan, losses = module(f"{package}.gan"), module(f"{package}.losses")
         widths = {"fmap_base": setting.channel_base, "fmap_max": setting.channel_cap}
         networks.nf = partial(networks.nf, **widths)
-        # torch has since given this method one more argument
+        # torch has since added an argument to this method
         padding = partialmethod(nn.ConvTranspose2d._output_padding, num_spatial_dims=2)
         layers.EqualizedConvTranspose2d._output_padding = padding
         pair = networks.Generator(depth, *size), networks.Discriminator(depth, *size)
@@ -270,7 +270,7 @@ def akanimax(path: Path, setting: Setting) -> Peer:
 
 
 def gan_zoo(path: Path, setting: Setting) -> Peer:
-    """ProGAN with WGAN-GP, with the defaults of its configuration."""
+    """ProGAN with WGAN-GP and the defaults of its configuration."""
     with checkout(path):
         progressive_gan = module("models.progressive_gan")
         progressive_gan.optim = SimpleNamespace(Adam=float_adam)
@@ -285,7 +285,7 @@ def gan_zoo(path: Path, setting: Setting) -> Peer:
             lambdaGP=10.0,
             epsilonD=0.001,
         )
-        for resolution in setting.resolutions[1:]:  # alpha stays 0, which is fully grown there
+        for resolution in setting.resolutions[1:]:  # alpha stays 0, which means fully grown here
             model.addScale(setting.width(resolution))
     images = setting.images()
 
@@ -297,13 +297,13 @@ def gan_zoo(path: Path, setting: Setting) -> Peer:
 
 
 def lazy_adam(network: nn.Module, interval: int) -> torch.optim.Adam:
-    """Adam corrected for the extra step that lazy regularisation takes every few steps."""
+    """Adam corrected for the extra steps of lazy regularisation."""
     share = interval / (interval + 1)
     return float_adam(network.parameters(), lr=0.002 * share, betas=(0, 0.99**share))
 
 
 def stylegan2(path: Path, setting: Setting) -> Peer:
-    """StyleGAN2 in float32, without augmentation: its networks and its loss in a loop of ours."""
+    """StyleGAN2 in float32 without augmentation: its networks and loss in our loop."""
     image = {"img_resolution": setting.resolution, "img_channels": setting.img_channels, "c_dim": 0}
     latent = {"z_dim": setting.latent_dim, "w_dim": setting.latent_dim}
     widths = {"channel_base": 2 * setting.channel_base, "channel_max": setting.channel_cap}
@@ -363,7 +363,7 @@ PEERS: dict[str, Callable[[Path, Setting], Peer]] = {
     "stylegan2": stylegan2,
 }
 
-# a file of each checkout, and what is defined in it
+# a file of each checkout, and a definition in it
 MARKS = {
     "huangzh13": ("models/GAN.py", "class StyleGAN"),
     "rosinality": ("model.py", "class StyledGenerator"),
@@ -377,12 +377,14 @@ def load_peer(name: str, path: Path, setting: Setting) -> Peer:
     """The training step of a peer, from its checkout.
 
     Raises:
-        SystemExit: No such peer, or no checkout of it at the path.
+        SystemExit: If the peer is unknown, or the path is not a checkout of it.
     """
     if name not in PEERS:
-        raise SystemExit(f"No peer is called {name!r}; there are {', '.join(PEERS)}")
+        raise SystemExit(f"unknown peer {name!r}: expected one of {', '.join(PEERS)}")
     file, definition = MARKS[name]
     marked = path / file
     if not marked.is_file() or definition not in marked.read_text(encoding="utf-8"):
-        raise SystemExit(f"{path} is no checkout of {name}: {file} with {definition!r} is missing")
+        raise SystemExit(
+            f"{path} is not a checkout of {name}: {file} with {definition!r} is missing"
+        )
     return PEERS[name](path.resolve(), setting)

@@ -1,8 +1,8 @@
-"""How much of a phantom's grade its grey levels give away: ``python phantom_shortcuts.py``.
+"""How much of a phantom's grade do its grey levels reveal? `python phantom_shortcuts.py`.
 
-A linear classifier (multinomial logistic regression) is trained on the mean, the variance and the
-histogram of the grey levels of phantoms, and tested on those of other embryos. What it gets right
-needs no look at the embryo; a guess gets a quarter of the four letters, averaged over letters.
+A linear classifier (multinomial logistic regression) is trained on the mean, variance and histogram
+of the grey levels of phantoms, and tested on those of other embryos. What it gets right needs no
+knowledge of the embryo's shape. Guessing gets a quarter of the four letters, averaged over letters.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def grey_statistics(images: Tensor) -> Tensor:
 
 
 def balanced_accuracy(predicted: Tensor, truth: Tensor) -> float:
-    """Mean over letters of the share that is recognised."""
+    """Mean over letters of the share recognised."""
     return float(
         np.mean([(predicted[truth == k] == k).float().mean() for k in truth.unique().tolist()])
     )
 
 
 def fit(features: Tensor, labels: Tensor, penalty: float = 1e-4) -> torch.nn.Linear:
-    """Logistic regression, every letter weighed alike, by L-BFGS from zero."""
+    """Logistic regression by L-BFGS from zero, with equal weight for every letter."""
     model = torch.nn.Linear(features.shape[1], len(LETTERS))
     torch.nn.init.zeros_(model.weight)
     torch.nn.init.zeros_(model.bias)
@@ -57,7 +57,7 @@ def fit(features: Tensor, labels: Tensor, penalty: float = 1e-4) -> torch.nn.Lin
 
 
 def main() -> None:
-    """Print a row per letter."""
+    """Print a row for ICM and one for TE."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=3000, help="phantoms to train on")
     parser.add_argument("--held-out", type=int, default=1000, help="phantoms to test on")

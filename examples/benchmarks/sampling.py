@@ -1,11 +1,11 @@
-"""Images per second of a trained generator, beside public code.
+"""Images per second that a generator draws, next to public code.
 
     python examples/benchmarks/sampling.py [--resolutions 32 64 128 256] [--batch 32]
         [--peer rosinality=CHECKOUT]
 
-Ours are the numbered samples of the averaged generator, as grey levels: what `generate` and the
-evaluations draw. A peer's are the outputs of its averaged generator. All run in turn in one
-process, on the same number of threads and under the same settings of the memory allocator.
+Ours are the samples of the averaged generator as 8-bit images, as `generate` and the evaluations
+draw them. A peer's are the outputs of its averaged generator. All run in turn in one process, with
+equal numbers of threads and equal settings of the memory allocator.
 """
 
 from __future__ import annotations

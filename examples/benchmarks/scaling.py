@@ -1,12 +1,12 @@
-"""How much faster several processes train than one, each on a core of its own.
+"""How much faster do several processes train than one, each on its own core?
 
     python examples/benchmarks/scaling.py [--processes 2] [--resolutions 32 64] [--rounds 3]
         [--seconds 10] [--architectures progan stylegan] [--per-process]
 
-Processes exchange gradients by gloo, as a fit on several devices does on a CPU. The global batch is
-that of one process (16), or with --per-process grows with their number. One process and several
-run in turn, in processes that are new each time. Needs as many idle cores as processes, and a
-system that pins processes to cores (Linux).
+Processes exchange gradients by gloo, like a fit on several devices on a CPU. The global batch is
+16, or with --per-process 16 for each process. One process and several run in turn, started again
+each time. Needs as many idle cores as processes, and a system that can pin processes to cores
+(Linux).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 
 
 def train(rank: int, world: int, args: argparse.Namespace, case: tuple[str, int], out: str) -> None:
-    """Measure images/s of a share of the batch, in one of several processes."""
+    """Measure images/s on one rank's part of the batch."""
     os.sched_setaffinity(0, {CORES[rank]})
     if world > 1:
         store = f"file://{out}.store"
@@ -46,7 +46,7 @@ def train(rank: int, world: int, args: argparse.Namespace, case: tuple[str, int]
     )
     contestant, _ = own_step(architecture, "32-true", setting)
     took = seconds_of(contestant.step, 2) / 2
-    # as many steps on all ranks: whole periods of R1
+    # the same number of steps on all ranks: whole periods of R1
     periods = torch.tensor(max(1, round(args.seconds / took / contestant.period)))
     if world > 1:
         dist.broadcast(periods, 0)
@@ -60,7 +60,7 @@ def train(rank: int, world: int, args: argparse.Namespace, case: tuple[str, int]
 
 
 def measure(world: int, args: argparse.Namespace, case: tuple[str, int]) -> tuple[float, float]:
-    """Images/s of so many processes together, and GFLOP/s of a convolution on the first."""
+    """Images/s of `world` processes together, and GFLOP/s of a convolution on the first."""
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "rate")
         mp.spawn(train, args=(world, args, case, out), nprocs=world)  # type: ignore[no-untyped-call]
@@ -74,9 +74,9 @@ def main() -> None:
     parser.add_argument("--architectures", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES)
     parser.add_argument("--resolutions", nargs="+", type=int, default=[32, 64])
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--per-process", action="store_true", help="that batch on each process")
-    parser.add_argument("--channel-base", type=int, default=2048, help="the papers' is 8192")
-    parser.add_argument("--channel-cap", type=int, default=128, help="the papers' is 512")
+    parser.add_argument("--per-process", action="store_true", help="this batch on each process")
+    parser.add_argument("--channel-base", type=int, default=2048, help="papers: 8192")
+    parser.add_argument("--channel-cap", type=int, default=128, help="papers: 512")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a round")
     args = parser.parse_args()
@@ -85,7 +85,7 @@ def main() -> None:
     for architecture in args.architectures:
         for resolution in args.resolutions:
             case = (architecture, resolution)
-            # one after the other, so that the machine's moods meet both
+            # in turn, so that a busy machine slows both down
             rounds = [
                 [measure(n, args, case) for n in (1, args.processes)] for _ in range(args.rounds)
             ]

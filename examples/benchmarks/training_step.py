@@ -1,16 +1,16 @@
-"""Images per second of the training step, beside the machine's own rate and beside public code.
+"""Images per second of a training step, next to the machine's own rate and to public code.
 
     python examples/benchmarks/training_step.py [--resolutions 32 64 128 256] [--batch 8]
         [--channel-base 2048 --channel-cap 128] [--precisions 32-true bf16-mixed]
         [--reuse-fakes] [--profile] [--memory] [--peer akanimax=CHECKOUT] [--peer ...]
 
 A step is D, G, lazy R1 and the moving average on fully grown networks. All contestants run in turn
-in one process, on the same number of threads and under the same settings of the memory allocator.
-GFLOP are those of PyTorch's counter; the share is that of the rate of one large convolution
-measured beforehand, in the precision of the contestant. --profile tells where the time of a step
-goes; --memory, of a process of its own for each, what it takes.
+in one process, with equal numbers of threads and equal settings of the memory allocator. GFLOP are
+counted by PyTorch; the share is relative to the rate of one large convolution, measured first, in
+the precision of the contestant. --profile shows where the time of a step goes, --memory what a step
+needs, measured in a new process for each contestant.
 
---peer runs the step of public code from a checkout of yours; peers.py lists them and what each
+--peer runs the step of public code from a checkout of yours; peers.py lists the names and what each
 does in a step.
 """
 
@@ -62,7 +62,7 @@ def contestants_of(options: argparse.Namespace, setting: Setting) -> list[Contes
 def memory_of(
     name: str, setting: Setting, own: dict[str, Any], path: Path | None, threads: int
 ) -> Memory:
-    """Run in a process of its own."""
+    """Measure memory; to be run in a new process."""
     prepare(threads)
     if path is not None:
         return measure_memory(peer_step(name, path, setting))
@@ -84,7 +84,7 @@ def print_memory(options: argparse.Namespace, setting: Setting) -> None:
 
 
 def print_profile(contestant: Contestant) -> None:
-    """Shares of the time by part of the step, and by kind of operation."""
+    """Print shares of the time by part of the step and by kind of operation."""
     with profile() as profiler:
         for _ in range(contestant.period):
             contestant.step()
@@ -121,7 +121,9 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=["32-true"])
     parser.add_argument("--compile-mode", default="off")
     parser.add_argument("--contiguous", dest="channels_last", action="store_false")
-    parser.add_argument("--reuse-fakes", action="store_true", help="one set for both networks")
+    parser.add_argument(
+        "--reuse-fakes", action="store_true", help="one set of fakes for both networks"
+    )
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()

@@ -1,12 +1,12 @@
-"""ProGAN against StyleGAN: the same images, widths, optimisers and augmentation, over seeds.
+"""ProGAN against StyleGAN with equal images, widths, optimisers and augmentation, over seeds.
 
     python examples/small_data/architectures.py [--seeds 3] [--kimg 100] [--folder runs/small-data]
 
-Both are trained with grades on 3,000 phantoms whose classes are as rare as in public data. Prints
-KID, FID and SWD of 2,000 samples to 2,000 phantoms that no network has seen, by the features of a
-grader that was trained on 20,000 others, and how often it finds the letter asked for in 200 samples
-of each class, as a share of how often in phantoms: means and deviations over the seeds. Writes
-samples of the first seed of both into ``architectures.png``.
+Both are trained with grades on 3,000 phantoms, with classes as rare as in public data. Prints KID,
+FID and SWD of 2,000 samples to 2,000 phantoms that no network has seen, by the features of a grader
+trained on 20,000 others. Also prints how often the grader finds the letter asked for in 200 samples
+of each class, relative to phantoms. All are means and deviations over the seeds. Writes samples of
+both, for the first seed, to `architectures.png`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ EMBRYOS = 3000
 
 
 def runs_of(options: argparse.Namespace, seeds: range) -> dict[str, list[Run]]:
-    """Both architectures, a run for each seed."""
+    """A run per architecture and seed."""
     common = {
         **settings(options),
         "data.num_phantoms": EMBRYOS * 5 // 4,
@@ -64,18 +64,18 @@ def runs_of(options: argparse.Namespace, seeds: range) -> dict[str, list[Run]]:
 
 
 def draw(modules: Mapping[str, BaseGANModule], rows: int = 3) -> Image.Image:
-    """Samples of each architecture, a latent to each row."""
+    """Samples of each architecture, one latent per row."""
     names = [module.removesuffix("Module") for module in modules]
     asked = [grade for _ in range(rows) for grade in CLASSES]
     labels = torch.tensor([Grade.parse(grade).labels for grade in asked])
     latents = [row for row in range(rows) for _ in CLASSES]
     images = [module.sample(latents, labels, seed=0) for module in modules.values()]
-    caption = f"Generated, 3,000 phantoms trained on: {names[0]} above, {names[1]} below"
+    caption = f"Generated, trained on 3,000 phantoms: {names[0]} above, {names[1]} below"
     return image_sheet(torch.cat(images), len(CLASSES), caption=caption, titles=CLASSES)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Train, measure, print."""
+    """Train, measure and print."""
     found = parser(__doc__ or "", kimg=100)
     found.add_argument("--seeds", type=int, default=3)
     found.add_argument("--count", type=int, default=200, help="samples of each class")

@@ -1,13 +1,13 @@
-"""Whether samples have the grade that was asked for, with 3,000 images of lopsided classes.
+"""Do samples have the grade asked for, with 3,000 images of long-tailed classes?
 
     python examples/small_data/grades.py [--kimg 200] [--folder runs/small-data]
 
-Trains conditional ProGANs (or StyleGANs, ``--architecture``) on 3,000 phantoms whose classes are
-as rare as in public data: with the grade ramped in and factorised embeddings, without either of the
-two, and without both. A grader that was trained on 20,000 other phantoms reads the letters of 200
-samples of each class, and those of 200 phantoms of each class that no network has seen. Prints the
-share in which it finds what was asked for, by letter and by class, and for each class what chance
-would give: how often samples of the other classes are taken for it.
+Trains conditional ProGANs (or StyleGANs, `--architecture`) on 3,000 phantoms, with classes as rare
+as in public data: with a ramp of the grade and factorised embeddings, without one of the two, and
+without both. A grader trained on 20,000 other phantoms reads the letters of 200 samples per class,
+and of 200 phantoms per class that no network has seen. Prints how often it finds what was asked
+for, by letter and by class, and for each class the chance level: how often samples of other classes
+are taken for it.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from runs import (
 
 EMBRYOS = 3000
 RAMP = (0.2, 0.5)
-"""Shares of ``--kimg`` at which grades begin to count, and count in full."""
+"""Shares of `--kimg` at which the condition weight leaves 0 and reaches 1."""
 
 
 def title(options: argparse.Namespace) -> str:
-    """What names of files begin with."""
+    """Prefix of file names."""
     return "grades-stylegan" if options.architecture == "StyleGANModule" else "grades"
 
 
 def runs_of(options: argparse.Namespace) -> dict[str, Run]:
-    """The recommended way, and what is left out of it."""
+    """The recommended settings, and those with parts left out."""
     common = {
         **settings(options),
         **ARCHITECTURES[options.architecture],
-        # 80 % of the embryos of the law of public data, several images to some
+        # 80 % are trained on; some embryos have several images
         "data.num_phantoms": EMBRYOS * 5 // 4,
         "data.phantom_counts": "study",
         "data.balance": "sqrt",
@@ -71,7 +71,7 @@ def runs_of(options: argparse.Namespace) -> dict[str, Run]:
 
 
 def show(name: str, rows: dict[str, dict[str, float]]) -> None:
-    """The tables of one run."""
+    """Print the tables of one run."""
     write = sys.stdout.write
     write(f"\n{name}\n  letter   samples  phantoms  ratio\n")
     for letter, share, real in letters_of(rows):
@@ -83,7 +83,7 @@ def show(name: str, rows: dict[str, dict[str, float]]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Train, measure, print."""
+    """Train, measure and print."""
     found = parser(__doc__ or "", kimg=200)
     found.add_argument("--seed", type=int, default=0)
     found.add_argument("--count", type=int, default=200, help="samples of each class")

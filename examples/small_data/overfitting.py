@@ -1,14 +1,14 @@
-"""What adaptive augmentation is worth with 300 embryos.
+"""What is adaptive augmentation worth with 300 embryos?
 
     python examples/small_data/overfitting.py [--seeds 3] [--kimg 120] [--gamma 0.02]
 
-Trains ProGANs without labels on 300 phantoms, with and without augmentation that adapts, from the
-same seeds. Draws against images shown, into ``overfitting-GAMMA.png``: how D scores training
-images, held-out images and samples; how far it overfits (r_v: 0 where it scores held-out images as
-those it is trained on, 1 where it scores them as samples); how far samples are from held-out images
-(SWD). Prints KID, FID and SWD of 2,000 samples of the last state to 2,000 phantoms that no network
-has seen, by the features of a grader that was trained on 20,000 others, with means and deviations
-over the seeds. The weaker R1 is (``--gamma``), the more augmentation is worth.
+Trains ProGANs without grades on 300 phantoms, with and without adaptive augmentation, from the same
+seeds. Plots against the images shown, in `overfitting-GAMMA.png`: the scores of D for training
+images, held-out images and samples; how far D overfits (r_v: 0 if held-out images score like
+training images, 1 if they score like samples); and the distance of samples to held-out images
+(SWD). Prints KID, FID and SWD of 2,000 samples of the final state to 2,000 phantoms that no network
+has seen, by the features of a grader trained on 20,000 others: means and deviations over the seeds.
+The weaker R1 (`--gamma`), the more augmentation is worth.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ from runs import (
 )
 
 EMBRYOS = 300
-# operations that move whole pixels: nothing is resampled, which blurs images of this size
+# operations that move whole pixels: resampling would blur images of this size
 SIDES: dict[str, Any] = {"none": "none", "adaptive": {"flip": 1, "turn": 1, "shift": 0.125}}
 COLOURS = {"none": "tab:red", "adaptive": "tab:blue"}
 
 
 def runs_of(options: argparse.Namespace, seeds: range) -> dict[str, list[Run]]:
-    """Both sides, a run for each seed."""
+    """A run per augmentation and seed."""
     common = {
         **settings(options),
-        # an image each; half as many held out to watch D
+        # one image per embryo; half as many are held out to watch D
         "data.num_phantoms": EMBRYOS * 5 // 3,
         "data.phantom_counts": "balanced",
         "data.val_fraction": 0.3,
         "data.test_fraction": 0.1,
         "model.init_args.conditional": False,
         "schedule.batch_size": 8,
-        # about what the rule of Karras et al. 2020 gives (0.026); every fourth step, as weighted 16
-        # times it kicks a small D so hard that the signs of its scores, which p follows, swing
+        # close to the rule of Karras et al. 2020 (0.026). At every fourth step: weighted 16 times,
+        # R1 kicks a small D so hard that the signs of its scores, which p follows, oscillate
         "model.init_args.r1_gamma": options.gamma,
         "model.init_args.r1_interval": 4,
-        # 0.6 was found for a large D: scores of this one are small, and reach it too late
+        # 0.6 was found for a large D; the scores of this one are small and reach it too late
         "model.init_args.augment_target": 0.3,
-        # 500 of that paper for 25,000 kimg, by the length of these runs
+        # that paper has 500 for 25,000 kimg; scaled to these runs
         "model.init_args.augment_kimg": 10,
     }
     return {
@@ -73,7 +73,7 @@ def runs_of(options: argparse.Namespace, seeds: range) -> dict[str, list[Run]]:
 
 
 def draw(folder: Path, runs: Mapping[str, Sequence[Run]], title: str, path: Path) -> None:
-    """What D thinks of images, of the first seed of each side; then the curves of all runs."""
+    """Plot the scores of D for the first seed of each setting, and the curves of all runs."""
     logits = {
         "logits_train": ("training images", "-"),
         "logits_held_out": ("held-out images", "--"),
@@ -119,7 +119,7 @@ def draw(folder: Path, runs: Mapping[str, Sequence[Run]], title: str, path: Path
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Train, measure, print."""
+    """Train, measure and print."""
     found = parser(__doc__ or "", kimg=120)
     found.add_argument("--seeds", type=int, default=3)
     found.add_argument("--gamma", type=float, default=0.02, help="weight of R1")

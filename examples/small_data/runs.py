@@ -1,7 +1,7 @@
-"""What the experiments on small data share: runs of the command line, a grader, and their measures.
+"""Parts shared by the experiments on small data: training runs, a grader, and metrics.
 
-Every run lies in a folder of its own and is trained by ``blastogan fit --resume``: an experiment
-that was stopped goes on where it was, and one that has ended is only measured again.
+Each run has its own folder and is trained by `blastogan fit --resume`: an experiment that was
+stopped continues, and one that has finished is only measured again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GRADER_IMAGES, GRADER_EPOCHS, GRADER_SEED = 20_000, 6, 100
 REFERENCE_SEED = 200
 
 NETWORKS: dict[str, Any] = {"latent_dim": 64, "channel_base": 384, "channel_cap": 64}
-"""Widths for minutes on a processor core: at most 64 channels where the papers have 512."""
+"""Widths that train in minutes on one core: at most 64 channels; the papers have 512."""
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "ProGANModule": {"model.class_path": "ProGANModule"},
@@ -44,7 +44,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "model.init_args.mapping_layers": 8,
     },
 }
-"""What an architecture needs beside `NETWORKS`."""
+"""Options of an architecture besides `NETWORKS`."""
 
 
 @dataclass
@@ -52,8 +52,8 @@ class Run:
     """One training of an experiment.
 
     Attributes:
-        name: Of its folder.
-        options: Of the command line, by key.
+        name: Name of its folder.
+        options: Command line options by key.
     """
 
     name: str
@@ -61,18 +61,20 @@ class Run:
 
 
 def parser(description: str, kimg: float) -> argparse.ArgumentParser:
-    """Options that all experiments have."""
+    """Parser with the options of all experiments."""
     found = argparse.ArgumentParser(description=description)
-    found.add_argument("--folder", type=Path, default=Path("runs/small-data"), help="of all runs")
-    found.add_argument("--kimg", type=float, default=kimg, help="at the final resolution")
+    found.add_argument(
+        "--folder", type=Path, default=Path("runs/small-data"), help="folder of all runs"
+    )
+    found.add_argument("--kimg", type=float, default=kimg, help="kimg at the final resolution")
     found.add_argument("--resolution", type=int, default=32)
-    found.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    found.add_argument("--jobs", type=int, default=2, help="runs trained at a time")
     found.add_argument("--accelerator", default="cpu", help="cpu, or gpu with --jobs 1")
     return found
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What all runs of an experiment have in common: growth from 8 pixels, Adam, no well."""
+    """Options common to all runs of an experiment: growth from 8 pixels, Adam, no well."""
     steps, size = [], 8
     while size <= options.resolution:
         steps.append(size)
@@ -95,7 +97,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def train(runs: Sequence[Run], folder: Path, jobs: int) -> None:
-    """Train all runs that have not ended, several at a time, a core each."""
+    """Train all unfinished runs, several at a time, one core each."""
 
     def one(run: Run) -> None:
         command = [sys.executable, "-m", "blastogan", "fit", "--resume", "true"]
@@ -115,12 +117,12 @@ def train(runs: Sequence[Run], folder: Path, jobs: int) -> None:
 
 
 def train_in_turn(runs: Mapping[str, Sequence[Run]], folder: Path, jobs: int) -> None:
-    """Train the runs of all sides, seed by seed."""
+    """Train the runs of all settings, seed by seed."""
     train([run for some in zip(*runs.values(), strict=True) for run in some], folder, jobs)
 
 
 def show_fidelity(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-    """A line for each metric: mean and deviation over the seeds of each side."""
+    """Print a line per metric: mean and deviation over the seeds of each setting."""
     for name, scale in (("kid", 1000), ("fid", 1), ("swd", 1), ("recall", 1)):
         cells = [
             f"{side} {summary([scale * row[name] for row in some])}" for side, some in rows.items()
@@ -129,7 +131,7 @@ def show_fidelity(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
 
 
 def grader_of(options: argparse.Namespace) -> Path:
-    """Weights of a grader that was trained on 20,000 phantoms of another seed; trained once."""
+    """Weights of a grader trained, once, on 20,000 phantoms of another seed."""
     folder = options.folder / f"grader-{options.resolution}"
     best = folder / "checkpoints/best.ckpt"
     if not (folder / "done").exists():
@@ -170,16 +172,16 @@ def fidelity(
 
 
 def agreement(module: BaseGANModule, grader: Path, count: int) -> dict[str, dict[str, float]]:
-    """Shares of samples, and of unseen phantoms, in which a grader finds the grade asked for.
+    """How often a grader finds the grade asked for, in samples and in unseen phantoms.
 
     Args:
-        module: Conditional.
-        grader: Weights.
-        count: Samples, and phantoms, of each class.
+        module: Conditional GAN.
+        grader: Weights of the grader.
+        count: Number of samples, and of phantoms, per class.
 
     Returns:
-        By class: ``icm``, ``te`` and ``both`` of samples, ``real_icm``, ``real_te``, ``real_both``
-        of phantoms, and ``chance``: how often samples of the other classes are found to be this.
+        Shares by class: `icm`, `te` and `both` of samples; `real_icm`, `real_te` and `real_both` of
+        phantoms; and `chance`, how often samples of other classes are taken for this one.
     """
     judge = GradeClassifier.load_from_checkpoint(grader)
     found = {}
@@ -209,7 +211,7 @@ def load(folder: Path, run: Run) -> BaseGANModule:
 
 
 def column(folder: Path, run: Run, name: str) -> list[tuple[float, float]]:
-    """Thousands of images shown, and a value of the log, where it has one."""
+    """Pairs of kimg and a column of the log, where it has a value."""
     with (folder / run.name / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     return [(float(row["kimg"]), float(row[name])) for row in rows if row.get(name)]
@@ -222,14 +224,14 @@ def summary(values: Sequence[float]) -> str:
 
 
 def save(content: Mapping[str, Any], path: Path) -> None:
-    """Write all numbers, and say where."""
+    """Write all numbers, and print the path."""
     path.unlink(missing_ok=True)
     write_json(dict(content), path)
     sys.stdout.write(f"all numbers: {path}\n")
 
 
 def letters_of(rows: Mapping[str, Mapping[str, float]]) -> list[tuple[str, float, float]]:
-    """By letter of ICM and of TE: mean agreement of samples and of phantoms over its classes."""
+    """Mean agreement of samples and of phantoms over the classes of each ICM and TE letter."""
     lines = []
     for place, part in enumerate(("icm", "te")):
         for letter in LETTERS:
@@ -243,7 +245,7 @@ def letters_of(rows: Mapping[str, Mapping[str, float]]) -> list[tuple[str, float
 
 
 def mean_ratios(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Agreement of samples as a share of that of phantoms, mean over the letters of each part."""
+    """Agreement of samples relative to phantoms, mean over the letters of ICM and of TE."""
     letters = letters_of(rows)
     return {
         part: statistics.fmean(

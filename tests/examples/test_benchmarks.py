@@ -53,7 +53,7 @@ def test_peers_that_are_not_there_are_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     peers = importlib.import_module("peers")
     setting = peers.Setting(8, 4, 32, 8, 8, torch.device("cpu"))
-    with pytest.raises(SystemExit, match="No peer is called 'nobody'; there are huangzh13, "):
+    with pytest.raises(SystemExit, match="nobody"):
         peers.load_peer("nobody", tmp_path, setting)
-    with pytest.raises(SystemExit, match="is no checkout of akanimax: "):
+    with pytest.raises(SystemExit, match="not a checkout"):
         peers.load_peer("akanimax", tmp_path, setting)
