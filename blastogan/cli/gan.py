@@ -35,7 +35,7 @@ from blastogan.cli.recipe import follow_recipe
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import Requeue, RollBack, UserError
 from blastogan.growth import GrowthSchedule
-from blastogan.modules import BaseGANModule, GrowingDDPStrategy, ProGANModule, StyleGANModule
+from blastogan.modules import ARCHITECTURES, BaseGANModule, GrowingDDPStrategy
 from blastogan.modules.step.optimizers import DEFAULT
 from blastogan.modules.transfer import TransferOptions, begin_with, check_begun
 from blastogan.modules.transfer_source import read_origin
@@ -114,9 +114,9 @@ class BlastoganCLI(RunCLI):
 
     def settings_of_classes(self) -> list[str]:
         """Those of the networks."""
-        kinds = ProGANModule, StyleGANModule
+        kinds = BaseGANModule, *ARCHITECTURES.values()
         names = dict.fromkeys(name for kind in kinds for name in signature(kind).parameters)
-        return [f"model.init_args.{name}" for name in names]
+        return [f"model.init_args.{name}" for name in names if name != "training"]
 
     def _resolve_configs(self, args: list[str]) -> list[str]:
         """Replace names of presets by their files; without any, take that of the checkpoint."""

@@ -88,36 +88,34 @@ def test_without_a_ramp_the_grade_counts_in_full_and_d_has_one_head(make_module)
 
 
 @pytest.mark.parametrize("ramp", [[1.0], [3.0, 1.0], [1.0, 1.0], [-1.0, 1.0]])
-def test_a_ramp_that_cannot_be_is_refused(ramp, make_module):
-    with pytest.raises(UserError, match=r"ramp_kimg is .* such as"):
+def test_an_impossible_ramp_is_refused(ramp, make_module):
+    with pytest.raises(UserError, match="ramp_kimg"):
         make_module(ramp_kimg=ramp)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ramp_kimg": [1.0, 2.0], "conditional": False}, "networks do not get: set it to null"),
-        ({"ramp_kimg": [1.0, 2.0], "loss": "wgan"}, "loss wgan cannot tell from their sum"),
-        ({"ramp_kimg": [1.0, 2.0], "fake_labels": "balanced"}, "data.balance uniform instead"),
-        ({"fake_labels": "balanced", "conditional": False}, "networks get no grades"),
-        ({"augment_p": 0.5}, "augment_p is 0.5, but augment is none"),
+        ({"ramp_kimg": [1.0, 2.0], "conditional": False}, "conditional"),
+        ({"ramp_kimg": [1.0, 2.0], "loss": "wgan"}, "wgan"),
+        ({"ramp_kimg": [1.0, 2.0], "fake_labels": "balanced"}, "data.balance"),
+        ({"fake_labels": "balanced", "conditional": False}, "conditional"),
+        ({"augment_p": 0.5}, "augment_p"),
     ],
 )
-def test_settings_that_cannot_work_together_are_refused(settings, message, make_module):
+def test_contradicting_settings_are_refused(settings, message, make_module):
     with pytest.raises(UserError, match=message):
         make_module(**settings)
 
 
-def test_a_ramp_that_does_not_end_with_the_schedule_is_told(
-    make_module, make_data, make_trainer, caplog
-):
+def test_a_ramp_that_ends_after_the_schedule_warns(make_module, make_data, make_trainer, caplog):
     make_trainer(max_epochs=1).fit(make_module(ramp_kimg=[0.0, 0.16]), make_data())
     assert "ends after the schedule" not in caplog.text
     make_trainer(max_epochs=1, folder="late").fit(make_module(ramp_kimg=[0.0, 0.2]), make_data())
     assert "has 0.16 kimg: at its end the grade will count by 80 % only" in caplog.text
 
 
-def test_a_ramp_that_is_changed_at_a_resume_is_told(make_module, caplog):
+def test_changing_a_ramp_at_a_resume_warns(make_module, caplog):
     saved = make_module(ramp_kimg=[0.1, 0.3])
     saved.images_shown = 200
     checkpoint = {"hyper_parameters": dict(saved.hparams), "state_dict": saved.state_dict()}
@@ -125,8 +123,8 @@ def test_a_ramp_that_is_changed_at_a_resume_is_told(make_module, caplog):
     make_module(ramp_kimg=[0.1, 0.3]).on_load_checkpoint(dict(checkpoint))
     assert "ramp_kimg" not in caplog.text
     make_module(ramp_kimg=[0.1, 0.5]).on_load_checkpoint(dict(checkpoint))
-    assert "was [0.1, 0.3] and is [0.1, 0.5] from here on: at 0.2 kimg" in caplog.text
-    assert "counts by 25 %" in caplog.text
+    assert "from [0.1, 0.3] to [0.1, 0.5]: at 0.2 kimg" in caplog.text
+    assert "25 %" in caplog.text
 
 
 # -- two heads -----------------------------------------------------------------------------------
