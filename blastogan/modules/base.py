@@ -16,7 +16,6 @@ from blastogan.augment import AdaptiveAugmentation, AugmentationSettings
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, r1_gamma_rule, wgan
-from blastogan.metrics import to_float
 from blastogan.modules.generating import GeneratingModule
 from blastogan.modules.step.compiling import CompileMode, NetworkCompiler
 from blastogan.modules.step.draws import SampleDraws
@@ -30,7 +29,7 @@ from blastogan.modules.step.ranks import agreed, rank_and_size, sum_over_ranks
 from blastogan.modules.step.resuming import change_optimizers, keep_augmentation
 from blastogan.modules.step.settings import Augment, FakeLabels, Regularizer, check_settings
 from blastogan.modules.step.strategy import scales_gradients, wrapped_by_ddp
-from blastogan.networks.layers import downsample, fade, upsample, without_autocast
+from blastogan.networks.layers import without_autocast
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
 from blastogan.utils.allocator import keep_freed_memory
 from blastogan.utils.seeding import derive_seed
@@ -55,8 +54,7 @@ class BaseGANModule(GeneratingModule, ABC):
         start_resolution: Lowest resolution of images in pixels.
         img_channels: 1 (grey) or 3 (RGB).
         conditional: Whether the networks are conditioned on the grade.
-        factorised: Whether ICM and TE letter have one embedding each, which are added; otherwise
-            each pair of letters has one.
+        factorised: Whether ICM and TE letters have separate embeddings, which are added.
         latent_dim: Size of the latent z.
         channel_base: Channels at 2x2 pixels before the cap; doubling the resolution halves them.
         channel_cap: Largest number of channels at any resolution.
@@ -75,14 +73,12 @@ class BaseGANModule(GeneratingModule, ABC):
         discriminator_optimizer: Likewise for the discriminator.
         reuse_fakes: Whether the generator learns from the fakes that the discriminator has just
             seen, which saves a pass; in the demo it cost some of the variety of samples.
-        channels_last: Whether networks that gain by it use the channels-last memory format: both
-            of ProGAN, StyleGAN's discriminator.
+        channels_last: Whether networks that gain by it use the channels-last memory format.
         compile_mode: Mode of `torch.compile`: ``default``, ``reduce-overhead`` (CUDA graphs),
             ``max-autotune``, or ``off``. Passes that are differentiated twice are not compiled.
         micro_batch: Largest number of images per pass on one device; larger batches take several
             passes and accumulate gradients. ``None`` for no limit.
-        generator_clip: Largest norm of the generator's gradient; larger ones are scaled down to
-            it. ``None`` for no limit.
+        generator_clip: Larger gradient norms are scaled down to this; ``None`` for no limit.
         discriminator_clip: Likewise for the discriminator.
         augment: Augmentation of all images that D sees: ``none``, ``grade-preserving``, ``bgc``,
             ``diffaugment``, or amplitudes by operation (`blastogan.augment.OPERATIONS`), such as
@@ -100,15 +96,12 @@ class BaseGANModule(GeneratingModule, ABC):
 
     Attributes:
         augmentation: Augmentation of what D sees; ``None`` for none.
-        draw_seed: Seed of everything random in the steps. It follows from PyTorch's global seed at
-            the first step, unless it is set or comes from a checkpoint.
+        draw_seed: Seed of the steps; unset, it follows from PyTorch's seed at the first one.
         transfer: The source checkpoint of a run with transferred weights, as plain values.
 
     Raises:
         UserError: If an option is out of range, or options contradict each other.
     """
-
-    discriminator: ProgressiveDiscriminator
 
     def __init__(
         self,
@@ -148,9 +141,7 @@ class BaseGANModule(GeneratingModule, ABC):
         super().__init__()
         self.save_hyperparameters()
         check_settings(self.hparams)
-        augmentation = AugmentationSettings(
-            augment, augment_p, augment_target, augment_kimg, augment_max
-        )
+        chosen = AugmentationSettings(augment, augment_p, augment_target, augment_kimg, augment_max)
         self._compiler = NetworkCompiler(compile_mode)
         generator, discriminator = self.configure_networks()
         self.set_generator(generator, ramp_kimg)
@@ -158,8 +149,7 @@ class BaseGANModule(GeneratingModule, ABC):
         if channels_last:
             for network in (self.generator, self.generator_ema, self.discriminator):
                 network.use_channels_last()
-        self.augmentation = AdaptiveAugmentation(augmentation) if augmentation.active else None
-
+        self.augmentation = AdaptiveAugmentation(chosen) if chosen.active else None
         self.automatic_optimization = False
         self.optimizer_settings = (generator_optimizer, discriminator_optimizer)
         self.clips = (generator_clip, discriminator_clip)
@@ -218,16 +208,10 @@ class BaseGANModule(GeneratingModule, ABC):
             UserError: If gradients are to be clipped but are scaled (16-mixed).
         """
         if any(self.clips) and scales_gradients(self):
-            raise UserError(
-                "generator_clip and discriminator_clip need unscaled gradients: use the precision "
-                "bf16-mixed or 32-true instead of 16-mixed"
-            )
+            raise UserError("clipping needs unscaled gradients: use bf16-mixed instead of 16-mixed")
         augmentation = self.augmentation
         if augmentation and augmentation.settings.adaptive and self.adversarial_loss is wgan:
-            _log.warning(
-                "the augmentation adapts to the signs of D's scores, which mean little with the "
-                "loss wgan: set augment_p, or choose another loss"
-            )
+            _log.warning("the signs of D's scores mean little with the loss wgan: set augment_p")
         if self.device.type == "cpu":
             keep_freed_memory()
 
@@ -376,26 +360,14 @@ class BaseGANModule(GeneratingModule, ABC):
 
     def gamma_at(self, resolution: int, batch_size: int) -> float:
         """Weight of R1 at a resolution in pixels and a global batch size."""
-        if self.r1_gamma is not None:
-            return self.r1_gamma
-        return r1_gamma_rule(resolution, batch_size)
+        rule = r1_gamma_rule(resolution, batch_size)
+        return rule if self.r1_gamma is None else self.r1_gamma
 
     def augment_probability(self) -> float:
         """Probability of each operation of the augmentation, 0 to 1; waits for the device."""
         return 0.0 if self.augmentation is None else float(self.augmentation.p)
 
-    # -- images -----------------------------------------------------------------------------------
-
-    def prepare_reals(self, images: Tensor) -> Tensor:
-        """Floats in [-1, 1] of uint8 images ``(B, C, R, R)``, cross-faded as D fades.
-
-        During a fade, reals change from half the resolution to their own by the same resize as in
-        the skip path of D, so that D cannot recognise reals by their sharpness.
-        """
-        reals = to_float(images)
-        if self.alpha < 1.0 and self.resolution > self.generator.start_resolution:
-            reals = fade(upsample(downsample(reals)), reals, self.alpha)
-        return reals
+    # -- draws, augmentation and scores -----------------------------------------------------------
 
     def _draws(self, purpose: str, part: Pass) -> SampleDraws:
         """Random numbers of a pass; each purpose has its own."""
@@ -410,8 +382,6 @@ class BaseGANModule(GeneratingModule, ABC):
         with record_function("augment"):
             augmented: Tensor = self.augmentation(images, self._draws(f"augment {purpose}", part))
         return augmented
-
-    # -- scores -----------------------------------------------------------------------------------
 
     def call_network(self, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Call a network at the current resolution and alpha, compiled under `compile_mode`."""
@@ -463,8 +433,8 @@ class BaseGANModule(GeneratingModule, ABC):
         """
         super().on_load_checkpoint(checkpoint)
         self.draw_seed = checkpoint["blastogan"].get("draw_seed")
-        saved_transfer = checkpoint["blastogan"].get("transfer")
-        self.transfer = freeze_again(self.discriminator, saved_transfer)
+        transfer = checkpoint["blastogan"].get("transfer")
+        self.transfer = freeze_again(self.discriminator, transfer)
         keep_augmentation(checkpoint, self.state_dict(), self.hparams)
         change_optimizers(checkpoint, self.optimizer_settings)
 

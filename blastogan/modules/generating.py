@@ -15,7 +15,7 @@ from torch import Tensor
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, LABEL_SIZES, Grade
-from blastogan.metrics import ImageSetMetrics, to_uint8
+from blastogan.metrics import ImageSetMetrics, to_float, to_uint8
 from blastogan.modules.step.latents import (
     PredictionBatch,
     grade_labels,
@@ -23,7 +23,7 @@ from blastogan.modules.step.latents import (
     numbered_latents,
 )
 from blastogan.modules.step.ranks import agreed, gathered
-from blastogan.networks.layers import upsample
+from blastogan.networks.layers import downsample, fade, upsample
 from blastogan.networks.progressive import ProgressiveNetwork
 from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
 
@@ -90,6 +90,17 @@ class GeneratingModule(LightningModule):
         """Create the metrics of validation and test."""
         self.val_metrics = ImageSetMetrics()
         self.test_metrics = ImageSetMetrics()
+
+    def prepare_reals(self, images: Tensor) -> Tensor:
+        """Floats in [-1, 1] of uint8 images ``(B, C, R, R)``, cross-faded as D fades.
+
+        During a fade, reals change from half the resolution to their own by the same resize as in
+        the skip path of D, so that D cannot recognise reals by their sharpness.
+        """
+        reals = to_float(images)
+        if self.alpha < 1.0 and self.resolution > self.generator.start_resolution:
+            reals = fade(upsample(downsample(reals)), reals, self.alpha)
+        return reals
 
     # -- sampling ---------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ def stepped(make_module, name, **settings):
 )
 def test_passes_add_up_to_the_whole_batch(name, settings, make_module, monkeypatch):
     torch.set_default_dtype(torch.float64)
-    monkeypatch.setattr("blastogan.modules.base.to_float", lambda x: x.double() / 127.5 - 1)
+    monkeypatch.setattr("blastogan.modules.generating.to_float", lambda x: x.double() / 127.5 - 1)
     try:
         whole, log = stepped(make_module, name, **settings)
         parts, log_of_parts = stepped(make_module, name, micro_batch=4, **settings)
