@@ -114,7 +114,7 @@ class BlastoganCLI(RunCLI):
 
     def settings_of_classes(self) -> list[str]:
         """Those of the networks."""
-        kinds = BaseGANModule, *ARCHITECTURES.values()
+        kinds: list[type[BaseGANModule]] = [BaseGANModule, *ARCHITECTURES.values()]
         names = dict.fromkeys(name for kind in kinds for name in signature(kind).parameters)
         return [f"model.init_args.{name}" for name in names if name != "training"]
 

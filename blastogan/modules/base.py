@@ -231,7 +231,7 @@ class BaseGANModule(GeneratingModule, ABC):
         growing = self.alpha < 1.0, 0.0 < self.condition_weight < 1.0
         self._compiler.begin_step((self.resolution, growing, len(passes[0].reals)))
         terms: dict[str, Tensor] = {}
-        for_generator, for_discriminator = self.optimizers()  # type: ignore[misc]
+        for_generator, for_discriminator = self.optimizers()  # type: ignore[attr-defined]
         kept = self._step_discriminator(for_discriminator, passes, global_batch, terms)
         self._step_generator(for_generator, passes, kept, terms)
         with record_function("generator: average"):
