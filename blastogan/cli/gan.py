@@ -114,8 +114,9 @@ class BlastoganCLI(RunCLI):
 
     def settings_of_classes(self) -> list[str]:
         """Those of the networks."""
-        kinds: list[type[BaseGANModule]] = [BaseGANModule, *ARCHITECTURES.values()]
-        names = dict.fromkeys(name for kind in kinds for name in signature(kind).parameters)
+        names = dict.fromkeys(signature(BaseGANModule).parameters)
+        for kind in ARCHITECTURES.values():
+            names |= dict.fromkeys(signature(kind).parameters)
         return [f"model.init_args.{name}" for name in names if name != "training"]
 
     def _resolve_configs(self, args: list[str]) -> list[str]:
