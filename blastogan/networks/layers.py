@@ -1,4 +1,4 @@
-"""Layers shared by the ProGAN and StyleGAN networks."""
+"""Layers of the generators and discriminators."""
 
 from __future__ import annotations
 

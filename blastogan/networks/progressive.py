@@ -82,7 +82,7 @@ class ProgressiveNetwork(nn.Module):
 
     @property
     def block_resolutions(self) -> tuple[int, ...]:
-        """Resolutions of the blocks outside the innermost one: 8, 16, ... pixels."""
+        """Resolutions of the blocks in pixels: 8, 16, ..."""
         return resolutions_between(2 * BASE_RESOLUTION, self.resolution)
 
     @property

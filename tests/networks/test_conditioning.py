@@ -25,7 +25,7 @@ PAIRS = torch.tensor(list(product(range(4), repeat=2)))
 
 
 @pytest.mark.parametrize("factorised", [True, False])
-def test_soft_labels_of_whole_labels_are_embedded_as_these(factorised):
+def test_one_hot_labels_are_embedded_like_labels(factorised):
     embedding = LabelEmbedding(LABEL_SIZES, 8, factorised=factorised)
     soft = soft_labels(PAIRS, LABEL_SIZES)
     torch.testing.assert_close(embedding(soft), embedding(PAIRS))
@@ -61,7 +61,7 @@ def test_soft_labels_of_another_size_are_refused():
 
 
 @BOTH
-def test_the_grade_counts_as_much_as_the_ramp_says(name, make_module):
+def test_the_condition_weight_follows_the_ramp(name, make_module):
     module = make_module(name, ramp_kimg=[0.1, 0.3])
     labels = torch.tensor(Grade.parse("AA").labels).repeat(4, 1)
     others = torch.tensor(Grade.parse("DD").labels).repeat(4, 1)
@@ -159,7 +159,7 @@ def test_without_the_grade_only_the_unconditional_head_learns(name, make_module,
 # -- labels of fakes -----------------------------------------------------------------------------
 
 
-def test_balanced_labels_are_of_all_grades_that_were_seen_alike():
+def test_balanced_labels_are_uniform_over_the_grades_seen():
     counts = torch.zeros(4, 4, dtype=torch.int64)
     counts[0, 0], counts[1, 2], counts[3, 3] = 900, 1, 30
     labels = balanced_labels(counts, torch.linspace(0, 1, 3001)[:-1])
@@ -168,12 +168,12 @@ def test_balanced_labels_are_of_all_grades_that_were_seen_alike():
     assert number.tolist() == [1000, 1000, 1000]
 
 
-def test_labels_that_fakes_may_have_are_checked(make_module):
-    with pytest.raises(UserError, match="expected one of data, balanced"):
+def test_unknown_fake_labels_are_refused(make_module):
+    with pytest.raises(UserError, match="fake_labels"):
         make_module(fake_labels="random")
 
 
-# -- what is asked for ---------------------------------------------------------------------------
+# -- grades to generate ---------------------------------------------------------------------------
 
 
 def test_a_letter_stands_for_the_classes_that_have_it():
@@ -186,7 +186,7 @@ def test_a_letter_stands_for_the_classes_that_have_it():
             classes_of(wrong)
 
 
-def test_counts_of_a_letter_follow_the_law_of_the_data():
+def test_counts_of_a_letter_follow_the_class_distribution():
     law = {"AA": 30, "AB": 10, "BB": 100}
     assert parse_grade_counts("Ax:8", None, law) == {"AA": 6, "AB": 2}
     assert parse_grade_counts("Ax:8,AA:2", 10, law) == {"AA": 8, "AB": 2}
