@@ -1,6 +1,6 @@
 """Adversarial losses and regularisers: pure functions, each a mean over samples.
 
-Being means, they weigh the same at every batch size of a growing run.
+As means, they keep their weight at every batch size of a growing run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LossName = Literal["wgan", "logistic", "hinge"]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """The two sides of an adversarial loss.
+    """Adversarial loss of both networks.
 
     Attributes:
         discriminator: Maps logits of reals and of fakes, each ``(B,)``, to a scalar to minimise.
@@ -78,7 +78,7 @@ def gradient_penalty(
         discriminator: Maps images ``(B, C, H, W)`` to logits ``(B,)``.
         reals: ``(B, C, H, W)``.
         fakes: ``(B, C, H, W)``.
-        weight: ``(B, 1, 1, 1)``, uniform on [0, 1): where between fake and real to look.
+        weight: ``(B, 1, 1, 1)``, uniform on [0, 1): position between fake (0) and real (1).
 
     Returns:
         Scalar, differentiable in the parameters of D.
@@ -100,25 +100,23 @@ def drift(real_logits: Tensor) -> Tensor:
 
 
 GAMMA_FACTOR = 0.0002
-"""Of resolution squared over batch (ADA, configuration ``auto`` of its authors)."""
-
+"""Factor of resolution squared over batch size (configuration ``auto`` of ADA's authors)."""
 
 GAMMA_FLOOR = 0.5
-"""Ours, at every resolution: at 32 pixels in batches of 16 the rule gives 0.013, with which samples
-of a grade came out alike on phantoms. With 300 phantoms whose grades a model was told, its samples
-had 0.3 to 0.7 of the phantoms' variety within a grade at 0.1, and 0.8 at 0.5
-(``notebooks/few_images.ipynb``); with 3,000 and 0.5, 0.87 to 0.97 in six runs
-(``examples/small_data/architectures.py``)."""
+"""Our lower limit: at 32 pixels and a batch size of 16 the rule gives 0.013, at which samples of a
+grade looked alike on phantoms. With 300 graded phantoms, samples had 0.3 to 0.7 of the phantoms'
+variety within a grade at gamma 0.1, and 0.8 at 0.5 (``notebooks/few_images.ipynb``); with 3,000,
+0.87 to 0.97 at 0.5 in six runs (``examples/small_data/architectures.py``)."""
 
 
 def r1_gamma_rule(resolution: int, batch_size: int) -> float:
-    """Weight of R1 by resolution and batch, ``0.0002 resolution^2 / batch``, not below a floor.
+    """Weight of R1, ``0.0002 resolution^2 / batch``, but at least `GAMMA_FLOOR`.
 
     Karras et al. 2020 (ADA), appendix C and the ``auto`` configuration of their code, for networks
-    of one resolution; the floor is ours, see `GAMMA_FLOOR`, and counts while a network grows.
+    of one resolution; the floor is ours and matters while a network grows.
 
     Args:
-        resolution: In pixels.
+        resolution: Resolution in pixels.
         batch_size: Global batch size.
     """
     return max(GAMMA_FLOOR, GAMMA_FACTOR * resolution**2 / batch_size)

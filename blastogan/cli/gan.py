@@ -36,7 +36,7 @@ from blastogan.cli.recipe import follow_recipe
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
-from blastogan.modules import BaseGANModule, GrowingDDPStrategy, ProGANModule, StyleGANModule
+from blastogan.modules import ARCHITECTURES, BaseGANModule, GrowingDDPStrategy
 from blastogan.modules.step.optimizers import DEFAULT
 from blastogan.modules.transfer import TransferOptions, begin_with, check_begun
 from blastogan.modules.transfer_source import read_origin
@@ -90,7 +90,7 @@ REPLACED: dict[str, tuple[Any, str]] = {
 class GANParser(RunParser):
     """A parser whose hints know the settings of the networks."""
 
-    classes = {"model.init_args": (ProGANModule, StyleGANModule)}  # noqa: RUF012
+    classes = {"model.init_args": tuple(ARCHITECTURES.values())}  # noqa: RUF012
 
 
 class BlastoganCLI(RunCLI):

@@ -1,4 +1,4 @@
-"""Lightning modules: a training step around the networks.
+"""Lightning modules: GANs and the grade classifier.
 
 .. include:: GUIDE.md
 """
@@ -12,6 +12,7 @@ from blastogan.modules.stylegan import StyleGANModule
 from blastogan.runs.checkpoint_files import read_checkpoint
 
 __all__ = [
+    "ARCHITECTURES",
     "BaseGANModule",
     "GradeClassifier",
     "GrowingDDPStrategy",
@@ -21,14 +22,13 @@ __all__ = [
 ]
 
 ARCHITECTURES: dict[str, type[BaseGANModule]] = {
-    "ProGANModule": ProGANModule,
-    "StyleGANModule": StyleGANModule,
+    kind.__name__: kind for kind in (ProGANModule, StyleGANModule)
 }
-"""Modules by the name under which a checkpoint knows them."""
+"""All GANs by class name, as in configurations and checkpoints; a new one is registered here."""
 
 
 def load_module(path: str) -> BaseGANModule:
-    """Load the module of a checkpoint, whatever its architecture, ready to generate.
+    """Load the module of a checkpoint of any architecture, ready to generate.
 
     Raises:
         UserError: If the file is missing or damaged, or its architecture is unknown.

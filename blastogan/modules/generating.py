@@ -1,4 +1,4 @@
-"""What a trained generator does: samples, evaluation, checkpoints."""
+"""A trained generator: samples, evaluation, checkpoints."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch import Tensor
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, LABEL_SIZES, Grade
-from blastogan.metrics import ImageSetMetrics, to_uint8
+from blastogan.metrics import ImageSetMetrics, to_float, to_uint8
 from blastogan.modules.step.latents import (
-    Request,
+    PredictionBatch,
     grade_labels,
     labels_between,
     numbered_latents,
 )
 from blastogan.modules.step.ranks import agreed, gathered
-from blastogan.networks.layers import upsample
+from blastogan.networks.layers import downsample, fade, upsample
 from blastogan.networks.progressive import ProgressiveNetwork
 from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
 
@@ -33,31 +33,28 @@ Self = TypeVar("Self", bound="GeneratingModule")
 
 
 class GeneratingModule(LightningModule):
-    """Holds a generator with its moving average, and where growth stands.
+    """A generator with its moving average, and the state of its growth.
 
-    `resolution` and `alpha` say what the next step works on; they are set by the growing callbacks,
-    and without them are those of the fully grown network. Time is `images_shown`, summed over
-    devices.
-
-    Args:
-        generator: Network to train; it has a ``latent_dim``.
-        ramp_kimg: Thousands of images at which the grade begins to count, and from which on it
-            counts in full; ``None`` for all of the run.
+    The growing callbacks set `resolution` and `alpha`; without them the network is fully grown.
 
     Attributes:
+        generator: Network to train; it has a ``latent_dim``.
         generator_ema: Moving average of `generator`; samples, metrics and exports use it.
-        grade_counts: int64 ``(4, 4)``, reals seen by ICM and TE letter: the law of the data.
+        grade_counts: int64 ``(4, 4)``, number of reals seen by ICM and TE letter.
+        images_shown: Images trained on so far, summed over devices.
+        resolution: Resolution in pixels of the next step.
+        alpha: Weight of the newest resolution in the next step, 0 to 1.
+        ramp_kimg: See `BaseGANModule`.
     """
 
     generator: ProgressiveNetwork
     generator_ema: ProgressiveNetwork
     grade_counts: Tensor
 
-    def __init__(
+    def set_generator(
         self, generator: ProgressiveNetwork, ramp_kimg: Sequence[float] | None = None
     ) -> None:
-        super().__init__()
-        check_ramp(ramp_kimg, bool(generator.label_sizes))
+        """Take a new generator, copy it as its moving average, and start at no images shown."""
         self.ramp_kimg = ramp_kimg
         self.generator = generator
         self.generator_ema = copy.deepcopy(generator).requires_grad_(False)
@@ -74,25 +71,36 @@ class GeneratingModule(LightningModule):
 
     @property
     def conditional(self) -> bool:
-        """Whether the networks get the grade."""
+        """Whether the networks are conditioned on the grade."""
         return bool(self.generator.label_sizes)
 
     @property
     def condition_weight(self) -> float:
-        """How much the grade counts after the images shown, 0 to 1."""
+        """Weight of the grade after the images shown, 0 to 1."""
         return self.condition_weight_at(self.images_shown)
 
     def condition_weight_at(self, images_shown: int) -> float:
-        """How much the grade counts after so many images, 0 to 1."""
+        """Weight of the grade after so many images, 0 to 1."""
         if self.ramp_kimg is None:
             return 1.0
         begin, end = (1000 * kimg for kimg in self.ramp_kimg)
         return min(max((images_shown - begin) / (end - begin), 0.0), 1.0)
 
     def configure_metrics(self) -> None:
-        """Set the metrics of validation and test."""
+        """Create the metrics of validation and test."""
         self.val_metrics = ImageSetMetrics()
         self.test_metrics = ImageSetMetrics()
+
+    def prepare_reals(self, images: Tensor) -> Tensor:
+        """Floats in [-1, 1] of uint8 images ``(B, C, R, R)``, cross-faded as D fades.
+
+        During a fade, reals change from half the resolution to their own by the same resize as in
+        the skip path of D, so that D cannot recognise reals by their sharpness.
+        """
+        reals = to_float(images)
+        if self.alpha < 1.0 and self.resolution > self.generator.start_resolution:
+            reals = fade(upsample(downsample(reals)), reals, self.alpha)
+        return reals
 
     # -- sampling ---------------------------------------------------------------------------------
 
@@ -109,19 +117,17 @@ class GeneratingModule(LightningModule):
 
         Args:
             indices: Numbers of the B samples.
-            labels: int64 ``(B, 2)``, or shares of each pair of letters, float ``(B, 16)``; ignored
-                by an unconditional module.
+            labels: int64 ``(B, 2)``, or weights of each pair of letters, float ``(B, 16)``;
+                ignored by an unconditional module.
             seed: Seed of the latents.
-            truncation_psi: 1 for none; only where the architecture has a truncation.
+            truncation_psi: 1 for none; other values only if the architecture has truncation.
 
         Returns:
             uint8 ``(B, C, resolution, resolution)`` on the module's device.
         """
         if truncation_psi != 1.0:
-            raise UserError(
-                f"truncation_psi is {truncation_psi}: {type(self).__name__} normalises its latents "
-                "and has no truncation; use 1"
-            )
+            name = type(self).__name__
+            raise UserError(f"truncation_psi is {truncation_psi}: {name} has no truncation, use 1")
         z, _ = numbered_latents(indices, seed, self.latent_dim)
         given = labels.to(self.device) if self.conditional else None
         average = self.generator_ema
@@ -131,7 +137,7 @@ class GeneratingModule(LightningModule):
         )
 
     def sample_enlarged(self, indices: Sequence[int], labels: Tensor, *, seed: int) -> Tensor:
-        """As `sample`, enlarged to the final resolution, so that stages can be compared."""
+        """`sample`, enlarged to the final resolution, so that stages can be compared."""
         images = self.sample(indices, labels, seed=seed)
         while images.shape[-1] < self.final_resolution:
             images = upsample(images)
@@ -146,18 +152,18 @@ class GeneratingModule(LightningModule):
         seed: int = 0,
         batch_size: int = 32,
     ) -> Tensor:
-        """Synthetic images, for a seed and grade the same whatever `count`.
+        """Synthetic images; sample n of a seed and grade is the same whatever `count`.
 
-        Another `batch_size` or device may round a pixel to the next grey level.
+        With another `batch_size` or device, rounding may move a pixel to the next grey level.
 
         Args:
             count: Number of images.
-            grade: One grade for all, such as ``AB``, or a sequence of one for each; a letter for
-                all such as ``Ax`` (ICM A) or ``xB`` (TE B) draws from the classes that have it, and
-                ``None`` from all, by the law of the training data.
+            grade: One grade for all, such as ``AB``, or a sequence with one per image. A letter
+                such as ``Ax`` (ICM A) or ``xB`` (TE B) draws from the classes that have it, and
+                ``None`` from all, by the class distribution of the training data.
             truncation_psi: 1 for none, towards 0 for less variety (StyleGAN only).
             seed: Seed of latents and grades.
-            batch_size: Images to a forward pass.
+            batch_size: Images per forward pass.
 
         Returns:
             uint8 ``(count, C, resolution, resolution)`` on the CPU.
@@ -165,7 +171,7 @@ class GeneratingModule(LightningModule):
         Raises:
             UserError: If the number of grades is not `count`, or a grade is unknown.
         """
-        if count < 1 or batch_size < 1:
+        if min(count, batch_size) < 1:
             raise UserError(f"cannot generate {count} images in batches of {batch_size}")
         labels = grade_labels(count, grade, seed, self.class_weights())
         parts = [
@@ -189,28 +195,28 @@ class GeneratingModule(LightningModule):
         truncation_psi: float = 1.0,
         seed: int = 0,
     ) -> Tensor:
-        """Synthetic images between two grades: a latent stays, its label moves.
+        """Synthetic images between two grades, from latents that stay the same.
 
         Args:
-            start: Grade at the first step.
-            end: Grade at the last.
+            start: Grade of the first step.
+            end: Grade of the last step.
             steps: Number of steps, both ends included.
             count: Number of latents.
-            truncation_psi: As of `generate`.
+            truncation_psi: See `generate`.
             seed: Seed of the latents.
 
         Returns:
-            uint8 ``(count, steps, C, resolution, resolution)`` on the CPU; the ends are the images
-            that `generate` makes of the latents.
+            uint8 ``(count, steps, C, resolution, resolution)`` on the CPU; the ends are what
+            `generate` gives.
 
         Raises:
-            UserError: If the module was trained without grades, a grade is unknown, or there are
-                fewer than two steps or no latent.
+            UserError: If the module was trained without grades, a grade is unknown, `steps` is
+                below 2 or `count` below 1.
         """
         if not self.conditional:
             raise UserError(
-                "there is nothing between two grades for a model that was trained without them: "
-                "train one with conditional"
+                "cannot interpolate between grades: this model was trained without them. Train one "
+                "with conditional true"
             )
         if count < 1:
             raise UserError(f"cannot interpolate {count} latents: expected 1 or more")
@@ -222,14 +228,14 @@ class GeneratingModule(LightningModule):
         return torch.stack(parts)
 
     def class_weights(self) -> dict[str, float]:
-        """How often each class was seen in training; equal weights before any training."""
+        """Number of reals of each class seen in training; equal weights before any training."""
         counts = {name: float(self.grade_counts[Grade.parse(name).labels]) for name in CLASSES}
         return counts if sum(counts.values()) else dict.fromkeys(CLASSES, 1.0)
 
     # -- evaluation -------------------------------------------------------------------------------
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Compare reals with as many samples of the same grades, at the final resolution."""
+        """Compare reals with samples of the same grades, at the final resolution."""
         self._update_metrics(self.val_metrics, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -237,7 +243,7 @@ class GeneratingModule(LightningModule):
         self._log_metrics(self.val_metrics)
 
     def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """As `validation_step`, on the test set."""
+        """See `validation_step`, on the test set."""
         self._update_metrics(self.test_metrics, batch)
 
     def on_test_epoch_end(self) -> None:
@@ -249,16 +255,16 @@ class GeneratingModule(LightningModule):
         metrics.update(batch["image"], fakes, batch["index"])
 
     def _log_metrics(self, metrics: ImageSetMetrics) -> None:
-        # in a fit, `TrainingLog` tells the loggers, against images shown; else Lightning prints
+        # in a fit, `TrainingLog` logs them against images shown; otherwise Lightning prints them
         to_logger = self.trainer.state.fn != TrainerFn.FITTING
-        shares = gathered(metrics.share())
-        metrics.merge(shares)
-        values = agreed(metrics.compute() if shares else {})
+        parts = gathered(metrics.share())
+        metrics.merge(parts)
+        values = agreed(metrics.compute() if parts else {})
         self.log_dict(values, logger=to_logger, batch_size=1)
         metrics.reset()
 
-    def predict_step(self, batch: Request, batch_idx: int) -> dict[str, Tensor]:
-        """Generate the samples that a prediction batch asks for.
+    def predict_step(self, batch: PredictionBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Generate the samples of a prediction batch.
 
         Returns:
             ``image`` uint8 ``(B, C, R, R)``, with the ``labels`` and ``index`` of the batch.
@@ -282,7 +288,7 @@ class GeneratingModule(LightningModule):
         """Restore the state of growth.
 
         Raises:
-            UserError: If the checkpoint is of another architecture or other sizes.
+            UserError: If the checkpoint is of another architecture or of other sizes.
         """
         check_checkpoint(checkpoint, type(self).__name__, dict(self.hparams))
         state = checkpoint["blastogan"]
@@ -290,7 +296,7 @@ class GeneratingModule(LightningModule):
         before = checkpoint.get("hyper_parameters", {}).get("ramp_kimg")
         if before is not None and self.ramp_kimg is not None and [*before] != [*self.ramp_kimg]:
             _log.warning(
-                "ramp_kimg was %s and is %s from here on: at %g kimg the grade counts by %.0f %%",
+                "ramp_kimg changes from %s to %s: at %g kimg the weight of the grade is %.0f %%",
                 [*before],
                 [*self.ramp_kimg],
                 self.images_shown / 1000,
@@ -321,23 +327,3 @@ class GeneratingModule(LightningModule):
         )
         assert isinstance(module, cls)
         return module.eval()
-
-
-def check_ramp(ramp_kimg: Sequence[float] | None, conditional: bool) -> None:
-    """Refuse a ramp that cannot be.
-
-    Raises:
-        UserError: If it is none, or there is nothing that could be ramped in.
-    """
-    if ramp_kimg is None:
-        return
-    if len(ramp_kimg) != 2 or not 0 <= ramp_kimg[0] < ramp_kimg[1]:
-        raise UserError(
-            f"ramp_kimg is {list(ramp_kimg)}: expected two numbers of 0 or more, the second above "
-            "the first, such as [10, 30]"
-        )
-    if not conditional:
-        raise UserError(
-            "ramp_kimg ramps in the grade, which the networks do not get: set it to null, or set "
-            "conditional to true"
-        )

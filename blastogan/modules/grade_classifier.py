@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
@@ -29,11 +30,10 @@ _log = logging.getLogger(__name__)
 
 
 class GradeClassifier(LightningModule):
-    """Reads the ICM and the TE letter off an image.
+    """Classifies the ICM and the TE letter of an image.
 
-    It is trained with AdamW and a cosine decay of the learning rate, epoch by epoch, over the
-    trainer's ``max_epochs``. In a fit, a row per epoch of training and per validation goes to the
-    loggers, against `images_shown`.
+    It is trained with AdamW; the learning rate decays by a cosine over the trainer's
+    ``max_epochs``. Loggers get one row per epoch and one per validation, by `images_shown`.
 
     Args:
         backbone: ``small`` or a convolutional classifier of torchvision, see `GraderNetwork`.
@@ -42,9 +42,9 @@ class GradeClassifier(LightningModule):
         resolution: Side of the images in pixels, 32 or more.
         lr: Learning rate at the start.
         weight_decay: Decoupled weight decay (Loshchilov and Hutter 2019).
-        class_weights: ``balanced`` weights the loss of each letter inversely to how often it
-            comes in the training images; ``none`` counts all images alike.
-        label_smoothing: Share of the target that is spread over all letters.
+        class_weights: ``balanced`` weights the loss of each letter inversely to its frequency in
+            the training images; ``none`` weights all images equally.
+        label_smoothing: Part of the target that is spread over all letters.
 
     Attributes:
         images_shown: Images trained on so far, summed over devices.
@@ -95,14 +95,14 @@ class GradeClassifier(LightningModule):
         self.test_metrics = GradeMetrics()
 
     def configure_optimizers(self) -> AdamW:
-        """AdamW; its settings are renewed at each epoch."""
+        """AdamW; each epoch sets its learning rate and weight decay."""
         return AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """What the network takes, floats in [-1, 1], of 8-bit images of any size.
+        """Convert 8-bit images of any size to the network's input, floats in [-1, 1].
 
-        A grey grader takes the mean of three channels, which leaves three equal ones as they are.
-        Other sizes are resized by antialiased bilinear interpolation, in float.
+        For a grey grader, RGB images become the mean of their channels. Other sizes are resized by
+        antialiased bilinear interpolation, in float.
 
         Args:
             images: uint8 ``(B, 1, H, W)`` or ``(B, 3, H, W)``.
@@ -111,7 +111,7 @@ class GradeClassifier(LightningModule):
             float32 ``(B, img_channels, resolution, resolution)``.
 
         Raises:
-            UserError: If the images are of another kind.
+            UserError: If dtype or shape is another.
         """
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             raise UserError(
@@ -128,14 +128,14 @@ class GradeClassifier(LightningModule):
         return pixels / 127.5 - 1
 
     def features(self, images: Tensor) -> Tensor:
-        """Features float32 ``(B, feature_dim)`` of 8-bit images, as `prepare` takes them."""
+        """Features float32 ``(B, feature_dim)`` of 8-bit images, see `prepare`."""
         return self.network.features(self.prepare(images))
 
     @torch.no_grad()
     def grade(self, images: Tensor) -> Tensor:
-        """Letters of 8-bit images, as `prepare` takes them.
+        """Letters of 8-bit images, see `prepare`.
 
-        The heads are independent: a pair may be none of the ten classes, such as A and D.
+        The heads are independent, so that a pair need not be one of the ten classes.
 
         Returns:
             int64 ``(B, 2)``, ICM and TE letter, 0 (A) to 3 (D).
@@ -151,41 +151,41 @@ class GradeClassifier(LightningModule):
     # -- training and evaluation ------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Weigh the letters by the training labels of the data module.
+        """Weight the letters by the training labels of the data module.
 
         Raises:
-            UserError: If the weights are to be balanced and there is no such data module.
+            UserError: If balanced weights are asked for without a data module that has labels.
         """
         if self.class_weights == "none":
             return
         data: Any = getattr(self.trainer, "datamodule", None)
         if not hasattr(data, "labels"):
             raise UserError(
-                "balanced class weights need a data module that knows its labels: fit with "
+                "balanced class weights need a data module with labels: fit with "
                 'datamodule=GradeDataModule(...), or set class_weights="none"'
             )
         weights = data.sampling_weights() if hasattr(data, "sampling_weights") else None
         self.letter_weights.copy_(balanced_weights(data.labels("train"), weights))
 
     def on_train_epoch_start(self) -> None:
-        """Set the learning rate of the epoch, also on a run resumed with other settings."""
+        """Set the learning rate of the epoch, also in a run resumed with other settings."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, AdamW)
         epochs = self.trainer.max_epochs or -1
-        share = min(self.trainer.current_epoch / epochs, 1.0) if epochs > 0 else 0.0
-        rate = self.lr * (1 + math.cos(math.pi * share)) / 2
+        progress = min(self.trainer.current_epoch / epochs, 1.0) if epochs > 0 else 0.0
+        rate = self.lr * (1 + math.cos(math.pi * progress)) / 2
         for group in optimizer.param_groups:
             group.update(lr=rate, weight_decay=self.weight_decay)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """The loss of a batch, the sum over both heads."""
+        """Loss of a batch, summed over both heads."""
         loss = self._loss(self.network(self.prepare(batch["image"])), batch["labels"])
         self.train_loss.update(loss.detach(), weight=len(batch["labels"]))
         self.images_shown += len(batch["labels"]) * self.trainer.world_size
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Tell the loggers of the epoch."""
+        """Log the epoch's loss and learning rate."""
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self._send({"train_loss": float(self.train_loss.compute()), "learning_rate": rate})
         self.train_loss.reset()
@@ -198,16 +198,14 @@ class GradeClassifier(LightningModule):
         """Log the metrics of the validation set."""
         values = self._log_metrics(self.val_metrics)
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            self._send({name: float(value) for name, value in values.items()})
+            row = {name: float(value) for name, value in values.items()}
+            self._send(row)
             if self.trainer.is_global_zero:
-                _log.info(
-                    "%g kimg  %s",
-                    self.images_shown / 1000,
-                    "  ".join(f"{name} {float(value):.3f}" for name, value in values.items()),
-                )
+                listed = "  ".join(f"{name} {value:.3f}" for name, value in row.items())
+                _log.info("%g kimg  %s", self.images_shown / 1000, listed)
 
     def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """As `validation_step`, on the test set."""
+        """See `validation_step`, on the test set."""
         self._update(self.test_metrics, batch)
 
     def on_test_epoch_end(self) -> None:
@@ -215,19 +213,10 @@ class GradeClassifier(LightningModule):
         self._log_metrics(self.test_metrics)
 
     def _loss(self, logits: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
-        # not over the sum of weights, which is 0 where no letter of a batch was trained on
-        terms = [
-            F.cross_entropy(
-                scores.float(),
-                truth,
-                weight,
-                reduction="sum",
-                label_smoothing=self.label_smoothing,
-            )
-            for scores, truth, weight in zip(
-                logits, labels.unbind(1), self.letter_weights, strict=True
-            )
-        ]
+        # not divided by the sum of weights, which is 0 for a batch of letters not in training
+        loss = partial(F.cross_entropy, reduction="sum", label_smoothing=self.label_smoothing)
+        heads = zip(logits, labels.unbind(1), self.letter_weights, strict=True)
+        terms = [loss(scores.float(), truth, weight) for scores, truth, weight in heads]
         return torch.stack(terms).sum() / len(labels)
 
     def _update(self, metrics: GradeMetrics, batch: ImageBatch) -> None:
@@ -237,7 +226,7 @@ class GradeClassifier(LightningModule):
     def _log_metrics(self, metrics: GradeMetrics) -> dict[str, Tensor]:
         values = metrics.compute()
         metrics.reset()
-        # in a fit, loggers are told against images shown; else Lightning prints
+        # in a fit, `_send` logs them by images shown; otherwise Lightning prints them
         to_logger = self.trainer.state.fn != TrainerFn.FITTING
         self.log_dict(values, logger=to_logger, batch_size=1)
         return values
@@ -259,7 +248,7 @@ class GradeClassifier(LightningModule):
         """Restore the images shown.
 
         Raises:
-            UserError: If the checkpoint is of another architecture or other sizes.
+            UserError: If the checkpoint is of another architecture or of other sizes.
         """
         check_grader(checkpoint, dict(self.hparams))
         self.images_shown = int(checkpoint["blastogan"]["images_shown"])
@@ -271,11 +260,13 @@ class GradeClassifier(LightningModule):
         map_location: Any = "cpu",
         **settings: Any,
     ) -> GradeClassifier:
-        """Load a grader, tensors and plain values only, ready to grade; no random state moves.
+        """Load a grader from tensors and plain values only, ready to grade.
+
+        The global random state is not used.
 
         Args:
             checkpoint_path: File, or a binary stream of it.
-            map_location: Device to put it on.
+            map_location: Device of the grader.
             **settings: Hyper-parameters to change, such as ``lr``.
 
         Raises:
@@ -295,29 +286,29 @@ class GradeClassifier(LightningModule):
 
 
 def balanced_weights(labels: Tensor, shown: Tensor | None = None) -> Tensor:
-    """Weight of each letter, inverse to how often it is shown, 1 on average over the images shown.
+    """Weight of each letter, inverse to its frequency; the mean over the images shown is 1.
 
     Args:
         labels: int64 ``(N, 2)``.
-        shown: How often each image is shown, relative to the others; ``None`` for all alike.
+        shown: Relative frequency at which each image is shown; ``None`` for equal frequencies.
 
     Returns:
-        float32 ``(2, 4)``; 0 for letters that no image has.
+        float32 ``(2, 4)``; 0 for letters without images.
     """
     weights = torch.ones(len(labels)) if shown is None else shown.float()
     counts = torch.stack(
         [each.bincount(weights, minlength=len(LETTERS)) for each in labels.unbind(1)]
     )
     present = counts > 0
-    shares = counts / (weights.sum() / present.sum(dim=1, keepdim=True))
-    return torch.where(present, 1 / shares, 0.0)
+    relative = counts / (weights.sum() / present.sum(dim=1, keepdim=True))
+    return torch.where(present, 1 / relative, 0.0)
 
 
 def check_grader(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that does not fit a `GradeClassifier` of these hyper-parameters.
+    """Refuse a checkpoint that does not fit a `GradeClassifier` with these hyper-parameters.
 
     Raises:
-        UserError: If it holds another model, or the shapes of its weights differ.
+        UserError: If it holds another model, or weights of other shapes.
     """
     check_checkpoint(checkpoint, GradeClassifier.__name__, settings)
     saved = checkpoint.get("hyper_parameters", {})
@@ -335,9 +326,9 @@ def _read(source: str | Path | IO[bytes]) -> dict[str, Any]:
         return read_checkpoint(source)
     try:
         checkpoint: dict[str, Any] = torch.load(source, map_location="cpu", weights_only=True)
-    # on a damaged file the decoder raises nearly anything
+    # a damaged file can raise nearly any exception
     except Exception as error:
-        raise UserError("cannot read the checkpoint: it is damaged, or no checkpoint") from error
+        raise UserError("cannot read the checkpoint: it is damaged or not one") from error
     if not isinstance(checkpoint, dict):
-        raise UserError("this is no checkpoint of blastogan")
+        raise UserError("this is not a checkpoint of blastogan")
     return checkpoint

@@ -1,4 +1,4 @@
-"""Conditioning on a label of several parts, for instance the ICM and the TE letter of a grade."""
+"""Conditioning on a label of several parts, such as the ICM and TE letters of a grade."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from blastogan.errors import UserError
 class LabelEmbedding(nn.Module):
     """Learned embedding of a label.
 
-    Factorised, it is the sum of one embedding per part: a rare combination borrows from all images
-    that share one of its parts. The sum is scaled to keep unit variance at the start.
+    If factorised, it is the sum of one embedding per part: a rare combination learns from all
+    images that share one of its parts. The sum is scaled to unit variance at initialisation.
 
     Args:
-        label_sizes: Number of values of each part, for instance ``(4, 4)`` for ICM and TE letters.
+        label_sizes: Number of values of each part, such as ``(4, 4)`` for ICM and TE letters.
         dim: Size of the embedding.
-        factorised: Whether each part has an embedding; else each combination has.
+        factorised: Whether each part has an embedding, or each combination.
     """
 
     def __init__(self, label_sizes: Sequence[int], dim: int, *, factorised: bool = True) -> None:
@@ -35,8 +35,7 @@ class LabelEmbedding(nn.Module):
         """Embed labels, ``(B, dim)``.
 
         Args:
-            labels: ``(B, parts)`` of dtype int64; or, between labels, the share of each
-                combination, ``(B, combinations)`` of floats, see `soft_labels`.
+            labels: int64 ``(B, parts)``, or soft labels ``(B, combinations)``, see `soft_labels`.
         """
         if labels.is_floating_point():
             embedded = self._mixed(labels)
@@ -47,20 +46,19 @@ class LabelEmbedding(nn.Module):
         total: Tensor = torch.stack(embedded).sum(dim=0) * self.scale
         return total
 
-    def _mixed(self, shares: Tensor) -> list[Tensor]:
-        weights: list[Tensor] = [part.weight for part in self.parts]  # type: ignore[misc]
+    def _mixed(self, soft: Tensor) -> list[Tensor]:
+        tables: list[Tensor] = [part.weight for part in self.parts]  # type: ignore[misc]
         if not self.factorised:
-            return [shares.to(weights[0].dtype) @ weights[0]]
-        whole = shares.view(-1, *self.label_sizes)
-        dims = range(1, whole.dim())
-        of_part = [whole.sum(dim=[other for other in dims if other != i]) for i in dims]
-        return [
-            share.to(weight.dtype) @ weight for share, weight in zip(of_part, weights, strict=True)
-        ]
+            return [soft.to(tables[0].dtype) @ tables[0]]
+        joint = soft.view(-1, *self.label_sizes)
+        dims = range(1, joint.dim())
+        marginals = [joint.sum(dim=[other for other in dims if other != i]) for i in dims]
+        pairs = zip(marginals, tables, strict=True)
+        return [marginal.to(table.dtype) @ table for marginal, table in pairs]
 
 
 def flat_labels(labels: Tensor, label_sizes: Sequence[int]) -> Tensor:
-    """Number ``(B,)`` of the combination that labels ``(B, parts)`` are."""
+    """Index ``(B,)`` of the combination of each of the labels ``(B, parts)``."""
     flat = torch.zeros_like(labels[:, 0])
     for i, size in enumerate(label_sizes):
         flat = flat * size + labels[:, i]
@@ -68,14 +66,14 @@ def flat_labels(labels: Tensor, label_sizes: Sequence[int]) -> Tensor:
 
 
 def soft_labels(labels: Tensor, label_sizes: Sequence[int]) -> Tensor:
-    """Labels as shares of each combination, which may be mixed: an embedding follows linearly.
+    """One-hot labels over the combinations, which may be mixed: embeddings are linear in them.
 
     Args:
-        labels: ``(B, parts)`` of dtype int64.
+        labels: int64 ``(B, parts)``.
         label_sizes: Number of values of each part.
 
     Returns:
-        float32 ``(B, combinations)``, 1 for that of the label and 0 for all others.
+        float32 ``(B, combinations)``, 1 for the combination of the label and 0 elsewhere.
     """
     flat = flat_labels(labels, label_sizes)
     return torch.nn.functional.one_hot(flat, math.prod(label_sizes)).float()
@@ -85,17 +83,19 @@ def check_labels(labels: Tensor | None, label_sizes: Sequence[int], batch: int) 
     """Refuse labels that do not fit a network.
 
     Args:
-        labels: ``(B, parts)`` of dtype int64, shares of floats as of `soft_labels`, or ``None``.
+        labels: int64 ``(B, parts)``, soft labels, or ``None``.
         label_sizes: Number of values of each part; empty for an unconditional network.
-        batch: B.
+        batch: Number of images.
 
     Raises:
-        UserError: If labels lack where they are needed, are given where they are not, or have
-            another shape or dtype. Values are not read, which would wait for the device.
+        UserError: If labels are missing, not expected, or of another shape or dtype. Values are
+            not checked, which would wait for the device.
     """
     if not label_sizes:
         if labels is not None:
-            raise UserError("labels were given to an unconditional network: build it with labels")
+            raise UserError(
+                "labels were given to an unconditional network: build it with label_sizes"
+            )
         return
     if labels is None:
         raise UserError(

@@ -22,22 +22,22 @@ FAMILIES = (
     "shufflenet",
     "wide_resnet",
 )
-"""First parts of the names in torchvision whose networks take images of any size."""
+"""Prefixes of torchvision's names for networks that take images of any size."""
 
 MIN_RESOLUTION = 32
-"""Smallest images in pixels; below, some backbones have nothing left to pool."""
+"""Smallest side of images in pixels; some backbones would have nothing left to pool."""
 
 SMALL_WIDTHS = (24, 48, 96, 192)
-"""Channels of the stages of the backbone ``small``, each at half the resolution of the last."""
+"""Channels of the blocks of the backbone ``small``; each block halves the resolution."""
 
 
 class GraderNetwork(nn.Module):
     """Two heads, ICM and TE, on the features of an image classifier.
 
-    The last layer of the backbone makes the features. They are few, so that the covariance of a
-    few hundred images has full rank, as a Frechet distance needs. Each is normalised before its
-    rectifier (Ioffe and Szegedy 2015), without a learnt scale: none dies, and distances between
-    features are of the same order for every grader.
+    The last layer of the backbone outputs the features. They are few, so that the covariance of a
+    few hundred images has full rank, as a Frechet distance requires. Each is batch-normalised
+    (Ioffe and Szegedy 2015) without a learnt scale before its rectifier: none dies, and distances
+    between features are of the same order for every grader.
 
     Args:
         backbone: ``small``, a residual network of four blocks, or the name of a convolutional
@@ -62,26 +62,26 @@ class GraderNetwork(nn.Module):
         """Features, at least 0, ``(B, feature_dim)``.
 
         Args:
-            images: Floats in [-1, 1], ``(B, 1, R, R)`` or ``(B, 3, R, R)`` with R from 32 on; grey
-                goes in as three equal channels.
+            images: Floats in [-1, 1], ``(B, 1, R, R)`` or ``(B, 3, R, R)`` with R at least 32;
+                grey is repeated to three channels.
         """
         return F.relu(self.norm(self.backbone(images.expand(-1, 3, -1, -1))))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the ICM and of the TE letters, both ``(B, 4)``; images as in `features`."""
+        """Logits of the ICM and of the TE letters, each ``(B, 4)``; see `features`."""
         features = self.features(images)
         return self.icm_head(features), self.te_head(features)
 
 
 def build_backbone(name: str, outputs: int) -> nn.Module:
-    """An image classifier with random weights, RGB ``(B, 3, R, R)`` to ``(B, outputs)``.
+    """Image classifier with random weights, RGB ``(B, 3, R, R)`` to ``(B, outputs)``.
 
     Raises:
-        UserError: If there is no such backbone, or it takes images of one size only.
+        UserError: If the backbone is unknown or takes images of one size only.
     """
     if name == "small":
         return _small(outputs)
-    # takes a second to import
+    # importing it takes a second
     from torchvision import models  # type: ignore[import-untyped]
 
     known = [each for each in models.list_models(module=models) if each.startswith(FAMILIES)]
@@ -94,9 +94,9 @@ def build_backbone(name: str, outputs: int) -> nn.Module:
 
 
 def _small(outputs: int) -> nn.Module:
-    """Residual network (He et al. 2016) with one block per stage.
+    """Residual network (He et al. 2016) with one block per resolution.
 
-    Its first layer halves the resolution, where those for photographs quarter it: at 64 pixels a
+    Its first layer halves the resolution, not quarters it as for photographs: at 64 pixels a
     trophectoderm cell is a few pixels wide.
     """
     from torchvision.models.resnet import BasicBlock  # type: ignore[import-untyped]

@@ -1,4 +1,4 @@
-"""Layers shared by the ProGAN and StyleGAN networks."""
+"""Layers of the generators and discriminators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from blastogan.errors import UserError
 
 LEAKY_SLOPE = 0.2
-"""Slope of leaky ReLU below 0 in all networks (Karras et al. 2018, table 2)."""
+"""Negative slope of leaky ReLU in all networks (Karras et al. 2018, table 2)."""
 
 Resample = Literal["up", "down"]
 
@@ -30,20 +30,20 @@ def downsample(images: Tensor) -> Tensor:
 
 
 def activation(features: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2, in place: for what a layer has just computed.
+    """Leaky ReLU of slope 0.2, in place, for the output of a layer.
 
-    The backward pass then keeps one tensor to a layer, its output, instead of two.
+    The backward pass then keeps one tensor per layer instead of two.
     """
     return F.leaky_relu(features, LEAKY_SLOPE, inplace=True)
 
 
 def full_precision(features: Tensor) -> torch.dtype:
-    """Type of statistics over features and of what networks return: float32 or above."""
+    """Type of statistics over features and of network outputs: float32 or above."""
     return torch.promote_types(features.dtype, torch.float32)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Compute in the types of the operands."""
+    """Context in which operations keep the types of their operands."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
@@ -55,10 +55,10 @@ def fade(old: Tensor, new: Tensor, alpha: float) -> Tensor:
 
 
 def spreading(kernel_size: int = 3) -> Tensor:
-    """Matrix that sums the four shifts of a kernel by one pixel, ``(K^2, (K+1)^2)``.
+    """Matrix that sums the four one-pixel shifts of a kernel, ``(K^2, (K+1)^2)``.
 
-    Convolving with a kernel so spread is convolving with the kernel and summing over 2x2 pixels.
-    A product with this matrix is one pass over the weights, where padding and adding takes six.
+    Convolving with the spread kernel is convolving with the kernel and summing over 2x2 pixels. The
+    product with this matrix takes one pass over the weights; padding and adding would take six.
     """
     wide = kernel_size + 1
     matrix = torch.zeros(kernel_size, kernel_size, wide, wide)
@@ -71,14 +71,14 @@ class EqualizedLinear(nn.Module):
     """Linear layer with equalised learning rate.
 
     Weights are stored with unit variance and scaled by He's constant at run time, so that Adam
-    moves all layers at one speed (Karras et al. 2018, section 4.1).
+    moves all layers at the same speed (Karras et al. 2018, section 4.1).
 
     Args:
         in_features: Size of the last dimension of the input.
         out_features: Size of the last dimension of the output.
         gain: Gain of He's initialisation; 1 for layers without activation.
-        lr_multiplier: Slows the layer down by this factor (Karras et al. 2019, appendix C).
-        bias_init: First value of the bias.
+        lr_multiplier: Factor of the learning rate (Karras et al. 2019, appendix C).
+        bias_init: Initial value of the bias.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class EqualizedLinear(nn.Module):
         return F.linear(features, self.weight * self.scale, self.bias * self.lr_multiplier)
 
     def extra_repr(self) -> str:
-        """Settings, for `print`."""
+        """Settings shown by `print`."""
         out_features, in_features = self.weight.shape
         return f"{in_features}, {out_features}, lr_multiplier={self.lr_multiplier}"
 
@@ -109,19 +109,19 @@ class EqualizedLinear(nn.Module):
 class EqualizedConv2d(nn.Module):
     """Convolution of stride 1 with equalised learning rate and optional resampling.
 
-    Resampling stands beside the convolution, before bias and activation, so that both linear
-    operations are fused into one: up by nearest neighbours before it, down by 2x2 means after it
-    (Karras et al. 2018, section 2 and figure 2). With `blur`, a [1 2 1] filter follows the
-    convolution on the way up and precedes it on the way down (Karras et al. 2019, section 2).
+    Resampling and convolution are fused into one linear operation, before bias and activation: up
+    by nearest neighbours before the convolution, down by 2x2 means after it (Karras et al. 2018,
+    section 2 and figure 2). With `blur`, a [1 2 1] filter follows the convolution on the way up
+    and precedes it on the way down (Karras et al. 2019, section 2).
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: 1 or 3 keeps the resolution; 4 is for the 4x4 layer without padding.
+        kernel_size: 1 or 3 keeps the resolution; 4 is for the 4x4 layer, without padding.
         gain: Gain of He's initialisation; 1 for layers without activation.
-        bias: Whether there is a bias; layers whose noise comes before the bias have none.
+        bias: Whether there is a bias; not if noise is added before it.
         resample: ``up`` doubles the resolution, ``down`` halves it.
-        blur: Whether resampling is accompanied by a low-pass filter.
+        blur: Whether to low-pass filter when resampling.
     """
 
     shifts: Tensor
@@ -145,8 +145,8 @@ class EqualizedConv2d(nn.Module):
         self.resample = resample
         self.blur = Blur() if blur else None
         if resample is not None:
-            # up: nearest upsampling, then KxK, is a wider transposed convolution of stride 2, whose
-            # kernel lies the other way round; down: KxK, then 2x2 means, is one of stride 2
+            # up: nearest upsampling, then KxK, is a wider transposed convolution of stride 2 with
+            # the kernel reversed; down: KxK, then 2x2 means, is a wider convolution of stride 2
             shifts = spreading(kernel_size)
             shifts = shifts.flip(0) if resample == "up" else shifts / 4
             self.register_buffer("shifts", shifts, persistent=False)
@@ -163,13 +163,13 @@ class EqualizedConv2d(nn.Module):
             features = F.conv_transpose2d(
                 features, weight.transpose(0, 1), self.bias, stride=2, padding=self.padding
             )
-            # the filter leaves the bias as it is
+            # the filter does not change the bias
             return features if self.blur is None else self.blur(features)
         features = features if self.blur is None else self.blur(features)
         return F.conv2d(features, weight, self.bias, stride=2, padding=self.padding)
 
     def extra_repr(self) -> str:
-        """Settings, for `print`."""
+        """Settings shown by `print`."""
         out_channels, in_channels, kernel_size, _ = self.weight.shape
         return f"{in_channels}, {out_channels}, {kernel_size}, resample={self.resample}"
 
@@ -181,8 +181,7 @@ class PixelNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise ``(B, C, ...)`` over dimension 1."""
-        # a norm is one pass over the features, and its gradient another; squares and their mean
-        # take several
+        # a norm takes one pass over the features, squares and their mean take several
         norm = torch.linalg.vector_norm(
             features, dim=1, keepdim=True, dtype=full_precision(features)
         )
@@ -208,21 +207,20 @@ class Blur(nn.Module):
         """Filter each channel of ``(B, C, H, W)``, H and W at least 2."""
         channels = features.shape[1]
         kernel = self.kernel.to(features.dtype).expand(channels, 1, 3, 3)
-        # autocast would turn them into float32 to pad them
+        # autocast would convert them to float32 for padding
         with without_autocast(features.device):
             padded = F.pad(features, (1, 1, 1, 1), mode="reflect")
             return F.conv2d(padded, kernel, groups=channels)
 
 
 class MinibatchStdDev(nn.Module):
-    """Append one channel that tells how much the images of a group differ.
+    """Append a channel with the standard deviation within each group of images.
 
-    Standard deviation over the images of each group, averaged over channels and pixels
-    (Karras et al. 2018, section 3). Groups are contiguous images of the batch, so that splitting a
-    batch over devices in multiples of the group changes nothing.
+    It is averaged over channels and pixels (Karras et al. 2018, section 3). Groups are contiguous
+    images, so that splitting a batch over devices in multiples of the group changes nothing.
 
     Args:
-        group_size: Images to a group; a smaller batch is one group.
+        group_size: Images per group; a smaller batch is one group.
     """
 
     EPS = 1e-8
@@ -237,7 +235,7 @@ class MinibatchStdDev(nn.Module):
         """Map ``(B, C, H, W)`` to ``(B, C + 1, H, W)``.
 
         Raises:
-            UserError: If B is above the group size and no multiple of it.
+            UserError: If B is above the group size and not a multiple of it.
         """
         batch, _, height, width = features.shape
         group = min(self.group_size, batch)
@@ -246,7 +244,7 @@ class MinibatchStdDev(nn.Module):
                 f"a batch of {batch} images does not divide into groups of {group} for the "
                 f"minibatch standard deviation: use a multiple of {group}"
             )
-        # (groups, images, C, H, W), in float32: a variance over four images has few digits
+        # (groups, images, C, H, W), in float32 for the precision of the variance
         grouped = features.float().reshape(batch // group, group, *features.shape[1:])
         deviation = (grouped.var(dim=1, unbiased=False) + self.EPS).sqrt()
         statistic = deviation.mean(dim=(1, 2, 3)).to(features.dtype)  # (groups,)
@@ -254,5 +252,5 @@ class MinibatchStdDev(nn.Module):
         return torch.cat([features, channel.view(-1, 1, 1, 1).expand(-1, 1, height, width)], dim=1)
 
     def extra_repr(self) -> str:
-        """Settings, for `print`."""
+        """Settings shown by `print`."""
         return f"group_size={self.group_size}"

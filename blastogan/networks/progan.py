@@ -11,11 +11,7 @@ from torch import Tensor, nn
 from blastogan.errors import UserError
 from blastogan.growth import resolutions_between
 from blastogan.networks.conditioning import LabelEmbedding, check_labels
-from blastogan.networks.layers import (
-    EqualizedConv2d,
-    PixelNorm,
-    activation,
-)
+from blastogan.networks.layers import EqualizedConv2d, PixelNorm, activation
 from blastogan.networks.progressive import (
     BASE_RESOLUTION,
     ProgressiveDiscriminator,
@@ -35,8 +31,8 @@ class GeneratorInput(nn.Module):
 
     def __init__(self, in_features: int, channels: int) -> None:
         super().__init__()
-        # A linear layer to 4x4 is a transposed convolution: one bias per channel. The gain is the
-        # authors' own: a quarter of He's.
+        # A linear layer to 4x4 is a transposed convolution: one bias per channel. As in the
+        # authors' code, the gain is a quarter of He's.
         gain = math.sqrt(2.0) / 4
         self.weight = nn.Parameter(torch.randn(channels * BASE_RESOLUTION**2, in_features))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -54,7 +50,7 @@ class GeneratorInput(nn.Module):
 
 
 class GeneratorBlock(nn.Module):
-    """Two 3x3 convolutions of which the first doubles the resolution (table 2).
+    """Two 3x3 convolutions; the first doubles the resolution (table 2).
 
     Args:
         in_channels: Channels at half the block's resolution.
@@ -77,7 +73,7 @@ class GeneratorBlock(nn.Module):
 class ProGANGenerator(ProgressiveNetwork):
     """Generator of ProGAN (Karras et al. 2018, section 2 and table 2).
 
-    Labels are embedded and joined to the latent.
+    Label embeddings are concatenated to the latent.
 
     Args:
         resolution: Highest resolution in pixels.
@@ -85,7 +81,7 @@ class ProGANGenerator(ProgressiveNetwork):
         img_channels: 1 (grey) or 3 (RGB).
         label_sizes: Number of values of each part of the label, ``(4, 4)`` for grades; empty for
             an unconditional network.
-        factorised: Whether each part of the label has an embedding, else each combination.
+        factorised: Whether each part of the label has an embedding, or each combination.
         latent_dim: Size of the latent.
         channel_base: Base of the channel rule.
         channel_cap: Cap of the channel rule.
@@ -133,23 +129,21 @@ class ProGANGenerator(ProgressiveNetwork):
         """Generate images.
 
         Args:
-            z: Latents ``(B, latent_dim)``, standard normal; their length does not matter.
-            labels: ``(B, parts)`` of dtype int64, or shares of each combination, see
-                `blastogan.networks.conditioning.soft_labels`; ``None`` for an unconditional
-                network.
+            z: Latents ``(B, latent_dim)``, standard normal; they are normalised.
+            labels: int64 ``(B, parts)`` or soft, see
+                `blastogan.networks.conditioning.soft_labels`; ``None`` if unconditional.
             resolution: Resolution in pixels; ``None`` for the highest.
-            alpha: Weight of the newest resolution, 0 to 1: at 0 the image of half the resolution,
-                each pixel doubled.
-            condition: Weight of the label, 0 to 1: at 0 it makes no difference.
+            alpha: Weight of the newest resolution, 0 to 1; at 0 the image of half the resolution
+                is enlarged.
+            condition: Condition weight, 0 to 1; at 0 the label has no effect.
 
         Returns:
-            Images ``(B, img_channels, resolution, resolution)``; real ones lie in [-1, 1], these
-            are not clipped.
+            Images ``(B, img_channels, resolution, resolution)``, not clipped to [-1, 1].
 
         Raises:
             UserError: If an argument does not fit the network.
         """
-        resolution = self.stage(resolution, alpha)
+        resolution = self.check_growth(resolution, alpha)
         check_labels(labels, self.label_sizes, z.shape[0])
         latent = self.norm(z)
         if self.embedding is not None:

@@ -1,4 +1,4 @@
-"""What progressively grown networks have in common: widths, stages and the discriminator.
+"""Common parts of progressively grown networks: widths, growth and the discriminator.
 
 Karras et al., "Progressive Growing of GANs" (2018), section 2 and table 2.
 """
@@ -37,7 +37,7 @@ class Widths:
 
     Attributes:
         base: Channels at 2x2 before the cap; they halve with each doubling of the resolution.
-        cap: Most channels at any resolution.
+        cap: Largest number of channels at any resolution.
     """
 
     base: int = 8192
@@ -49,11 +49,11 @@ class Widths:
 
 
 class ProgressiveNetwork(nn.Module):
-    """A network that holds the layers of all its resolutions and keeps no state of growth.
+    """A network with the layers of all its resolutions, and without a state of growth.
 
     Args:
         resolution: Highest resolution in pixels, a power of two up to 1024.
-        start_resolution: Lowest resolution that images can have, in pixels.
+        start_resolution: Lowest resolution of images in pixels.
         img_channels: 1 (grey) or 3 (RGB).
         label_sizes: Number of values of each part of the label; empty for no conditioning.
 
@@ -82,7 +82,7 @@ class ProgressiveNetwork(nn.Module):
 
     @property
     def block_resolutions(self) -> tuple[int, ...]:
-        """Resolutions of the blocks outside the innermost one: 8, 16, ... pixels."""
+        """Resolutions of the blocks in pixels: 8, 16, ..."""
         return resolutions_between(2 * BASE_RESOLUTION, self.resolution)
 
     @property
@@ -90,11 +90,11 @@ class ProgressiveNetwork(nn.Module):
         """Resolutions that images can have, in pixels."""
         return resolutions_between(self.start_resolution, self.resolution)
 
-    def stage(self, resolution: int | None, alpha: float) -> int:
-        """Check the arguments of growth and return the resolution to run at.
+    def check_growth(self, resolution: int | None, alpha: float) -> int:
+        """Check resolution and alpha; returns the resolution, the highest for ``None``.
 
         Raises:
-            UserError: If the network has no such resolution, or alpha lies outside 0 to 1.
+            UserError: If the network has no such resolution, or alpha is not in 0 to 1.
         """
         resolution = self.resolution if resolution is None else resolution
         if resolution not in self.image_resolutions:
@@ -107,11 +107,11 @@ class ProgressiveNetwork(nn.Module):
         return resolution
 
     def use_channels_last(self) -> None:
-        """Hold the weights, and so the features, in the channels-last memory format."""
+        """Use the channels-last memory format for weights and features."""
         self.to(memory_format=torch.channels_last)
 
     def extra_repr(self) -> str:
-        """Settings, for `print`."""
+        """Settings shown by `print`."""
         return (
             f"resolution={self.resolution}, start_resolution={self.start_resolution}, "
             f"img_channels={self.img_channels}, label_sizes={self.label_sizes}"
@@ -119,12 +119,12 @@ class ProgressiveNetwork(nn.Module):
 
 
 class ToRGB(nn.ModuleDict):
-    """The 1x1 convolutions to images, one per resolution, and the fade between two of them.
+    """The 1x1 convolutions to images, one per resolution, and the fade between them.
 
     Karras et al. 2018, figure 2 and table 2.
 
     Args:
-        resolutions: Resolutions that images can have in pixels, ascending.
+        resolutions: Resolutions of images in pixels, ascending.
         widths: Feature channels by resolution.
         img_channels: 1 (grey) or 3 (RGB).
     """
@@ -141,10 +141,10 @@ class ToRGB(nn.ModuleDict):
         """Images ``(B, img_channels, resolution, resolution)``, in float32 under autocast too.
 
         Args:
-            features: Of the last block, ``(B, C, resolution, resolution)``.
-            previous: Of the block below, at half the resolution; ``None`` if there is none.
-            resolution: In pixels.
-            alpha: Weight of the last block; at 0 the image of the block below, pixels doubled.
+            features: Output of the last block, ``(B, C, resolution, resolution)``.
+            previous: Output of the block before, at half the resolution; ``None`` for none.
+            resolution: Resolution in pixels.
+            alpha: Weight of the last block; at 0 the image of the block before is enlarged.
         """
         images = self._convert(features, resolution)
         if previous is None or alpha == 1.0 or resolution == self.start_resolution:
@@ -152,19 +152,19 @@ class ToRGB(nn.ModuleDict):
         return fade(upsample(self._convert(previous, resolution // 2)), images, alpha)
 
     def _convert(self, features: Tensor, resolution: int) -> Tensor:
-        # bfloat16 has fewer levels near white than an image
+        # near white, bfloat16 has fewer levels than 8-bit images
         with without_autocast(features.device):
             images: Tensor = self[str(resolution)](features.to(full_precision(features)))
         return images
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two 3x3 convolutions of which the second halves the resolution (table 2).
+    """Two 3x3 convolutions; the second halves the resolution (table 2).
 
     Args:
         in_channels: Channels at the block's resolution.
-        out_channels: Channels at half of it.
-        blur: Low-pass filter before halving, as in StyleGAN.
+        out_channels: Channels at half the resolution.
+        blur: Whether to low-pass filter before halving, as in StyleGAN.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, blur: bool) -> None:
@@ -182,7 +182,7 @@ class DiscriminatorHead(nn.Module):
 
     Args:
         channels: Channels at 4x4.
-        group_size: Group of the minibatch standard deviation.
+        group_size: Images per group of the minibatch standard deviation.
     """
 
     def __init__(self, channels: int, group_size: int) -> None:
@@ -198,11 +198,10 @@ class DiscriminatorHead(nn.Module):
 
 
 class ProgressiveDiscriminator(ProgressiveNetwork):
-    """Discriminator that scores images of any of its resolutions.
+    """Discriminator for images of all its resolutions (Karras et al. 2018, section 2, table 2).
 
-    Karras et al. 2018, section 2 and table 2. Labels enter by projection: the inner product of
-    the feature vector with the label's embedding is added to the score (Miyato and Koyama 2018,
-    section 3).
+    Labels enter by projection: the inner product of the feature vector with the label's embedding
+    is added to the score (Miyato and Koyama 2018, section 3).
 
     Args:
         resolution: Highest resolution in pixels.
@@ -210,13 +209,13 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         img_channels: 1 (grey) or 3 (RGB).
         label_sizes: Number of values of each part of the label, ``(4, 4)`` for grades; empty for
             an unconditional network.
-        factorised: Whether each part of the label has an embedding, else each combination.
-        unconditional_head: Whether it also scores images without their labels, by a head of its
-            own on the same features (Shahbazi et al. 2022, figure 3).
+        factorised: Whether each part of the label has an embedding, or each combination.
+        unconditional_head: Whether a second head on the same features scores images without
+            their labels (Shahbazi et al. 2022, figure 3).
         channel_base: Base of the channel rule.
         channel_cap: Cap of the channel rule.
-        stddev_group: Images to a group of the minibatch standard deviation.
-        blur: Low-pass filter before each halving.
+        stddev_group: Images per group of the minibatch standard deviation.
+        blur: Whether to low-pass filter before each halving.
     """
 
     def __init__(
@@ -235,7 +234,9 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
     ) -> None:
         super().__init__(resolution, start_resolution, img_channels, label_sizes)
         if unconditional_head and not label_sizes:
-            raise UserError("an unconditional head stands beside one for labels: give label_sizes")
+            raise UserError(
+                "unconditional_head needs label_sizes: the other head scores images with labels"
+            )
         self.stddev_group = stddev_group
         widths = Widths(channel_base, channel_cap)
         self.from_rgb = nn.ModuleDict(
@@ -271,20 +272,19 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
 
         Args:
             images: ``(B, img_channels, resolution, resolution)``, values in [-1, 1].
-            labels: ``(B, parts)`` of dtype int64, or shares of each combination, see
-                `blastogan.networks.conditioning.soft_labels`; ``None`` for an unconditional
-                network.
+            labels: int64 ``(B, parts)`` or soft, see
+                `blastogan.networks.conditioning.soft_labels`; ``None`` if unconditional.
             resolution: Resolution in pixels; ``None`` for the highest.
-            alpha: Weight of the newest resolution, 0 to 1: at 0 only the halved images are seen.
+            alpha: Weight of the newest resolution, 0 to 1; at 0 only the halved images count.
 
         Returns:
             Logits ``(B,)``, in float32 under autocast too; higher means more likely real. With an
-            unconditional head ``(B, 2)``, its logits first.
+            unconditional head ``(B, 2)``, unconditional logits first.
 
         Raises:
             UserError: If an argument does not fit the network.
         """
-        resolution = self.stage(resolution, alpha)
+        resolution = self.check_growth(resolution, alpha)
         expected = (self.img_channels, resolution, resolution)
         if tuple(images.shape[1:]) != expected:
             raise UserError(f"images have shape {tuple(images.shape)}: expected (B, *{expected})")

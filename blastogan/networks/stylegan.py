@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from blastogan.networks.synthesis import SynthesisNetwork
 class MappingNetwork(nn.Module):
     """Map latents to the intermediate latent space W (section 2, figure 1b).
 
-    Labels are embedded and joined to the normalised latent.
+    Label embeddings are concatenated to the normalised latent.
 
     Args:
         latent_dim: Size of z.
@@ -29,7 +30,7 @@ class MappingNetwork(nn.Module):
         num_layers: Fully connected layers; the paper has 8.
         lr_multiplier: Learning rate of this network relative to the others (appendix C).
         label_sizes: Number of values of each part of the label; empty for no conditioning.
-        factorised: Whether each part of the label has an embedding, else each combination.
+        factorised: Whether each part of the label has an embedding, or each combination.
     """
 
     def __init__(
@@ -64,11 +65,11 @@ class MappingNetwork(nn.Module):
 
         Args:
             z: Latents.
-            labels: As of `StyleGANGenerator.forward`.
-            condition: Likewise.
+            labels: See `StyleGANGenerator.forward`.
+            condition: See `StyleGANGenerator.forward`.
 
         Raises:
-            UserError: If the labels do not fit.
+            UserError: If the labels do not fit the network.
         """
         check_labels(labels, self.label_sizes, z.shape[0])
         w: Tensor = self.norm(z)
@@ -80,7 +81,7 @@ class MappingNetwork(nn.Module):
 
 
 class StyleGANGenerator(ProgressiveNetwork):
-    """Generator of StyleGAN: `mapping` and `synthesis`, usable alone or together.
+    """Generator of StyleGAN: `mapping` and `synthesis`, which can be called separately.
 
     Args:
         resolution: Highest resolution in pixels.
@@ -88,17 +89,17 @@ class StyleGANGenerator(ProgressiveNetwork):
         img_channels: 1 (grey) or 3 (RGB).
         label_sizes: Number of values of each part of the label, ``(4, 4)`` for grades; empty for
             an unconditional network.
-        factorised: Whether each part of the label has an embedding, else each combination.
+        factorised: Whether each part of the label has an embedding, or each combination.
         latent_dim: Size of z.
         w_dim: Size of w.
         mapping_layers: Layers of the mapping network.
-        mapping_lr_multiplier: Its learning rate relative to the rest.
+        mapping_lr_multiplier: Learning rate of the mapping network relative to the other layers.
         channel_base: Base of the channel rule.
         channel_cap: Cap of the channel rule.
     """
 
     W_AVG_BETA = 0.995
-    """Decay per update of the running mean of w (the authors' code; the paper is silent)."""
+    """Decay of the running mean of w per update, from the authors' code."""
 
     w_avg: Tensor
 
@@ -135,7 +136,7 @@ class StyleGANGenerator(ProgressiveNetwork):
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def use_channels_last(self) -> None:
-        """Do nothing: AdaIN goes over the pixels of one channel, which are to lie together."""
+        """Do nothing: AdaIN is faster with the pixels of a channel contiguous in memory."""
 
     @torch.no_grad()
     def update_w_avg(self, w: Tensor) -> None:
@@ -146,13 +147,13 @@ class StyleGANGenerator(ProgressiveNetwork):
     def truncate(
         self, ws: Tensor, psi: float, cutoff: int | None = None, center: Tensor | None = None
     ) -> Tensor:
-        """Draw styles towards their mean: the truncation trick in W (appendix B).
+        """Move styles towards their mean: the truncation trick in W (appendix B).
 
         Args:
             ws: ``(B, layers, w_dim)``.
-            psi: 1 leaves w as it is, 0 gives the mean image.
-            cutoff: Only the first so many layers; ``None`` for all.
-            center: Mean of each sample, ``(B, w_dim)``; ``None`` for the running mean.
+            psi: 1 for no change, 0 for the mean image.
+            cutoff: Number of layers to truncate, from the first; ``None`` for all.
+            center: Mean w for each sample, ``(B, w_dim)``; ``None`` for the running mean.
         """
         mean = self.w_avg if center is None else center[:, None]
         truncated = mean + (ws - mean) * psi
@@ -175,25 +176,23 @@ class StyleGANGenerator(ProgressiveNetwork):
         """Generate images.
 
         Args:
-            z: Latents ``(B, latent_dim)``, standard normal; their length does not matter.
-            labels: ``(B, parts)`` of dtype int64, or shares of each combination, see
-                `blastogan.networks.conditioning.soft_labels`; ``None`` for an unconditional
-                network.
+            z: Latents ``(B, latent_dim)``, standard normal; they are normalised.
+            labels: int64 ``(B, parts)`` or soft, see
+                `blastogan.networks.conditioning.soft_labels`; ``None`` if unconditional.
             resolution: Resolution in pixels; ``None`` for the highest.
             alpha: Weight of the newest resolution, 0 to 1.
             truncation_psi: See `truncate`.
             truncation_cutoff: See `truncate`.
             noise: See `SynthesisNetwork.forward`.
-            condition: Weight of the label, 0 to 1: at 0 it makes no difference.
+            condition: Condition weight, 0 to 1; at 0 the label has no effect.
 
         Returns:
-            Images ``(B, img_channels, resolution, resolution)``; real ones lie in [-1, 1], these
-            are not clipped.
+            Images ``(B, img_channels, resolution, resolution)``, not clipped to [-1, 1].
 
         Raises:
             UserError: If an argument does not fit the network.
         """
-        resolution = self.stage(resolution, alpha)
+        resolution = self.check_growth(resolution, alpha)
         w = self.mapping(z, labels, condition)
         ws = w[:, None].expand(-1, self.synthesis.num_layers(resolution), -1)
         if truncation_psi != 1.0:
@@ -203,54 +202,24 @@ class StyleGANGenerator(ProgressiveNetwork):
 
 
 class StyleGANDiscriminator(ProgressiveDiscriminator):
-    """Discriminator of StyleGAN: that of ProGAN with a blur before each halving (section 2).
+    """Discriminator of StyleGAN: ProGAN's with a blur before each halving (section 2).
 
     Args:
         resolution: Highest resolution in pixels.
-        start_resolution: Lowest resolution of images in pixels.
-        img_channels: 1 (grey) or 3 (RGB).
-        label_sizes: Number of values of each part of the label; empty for no conditioning.
-        factorised: Whether each part of the label has an embedding, else each combination.
-        unconditional_head: Whether it also scores images without their labels.
-        channel_base: Base of the channel rule.
-        channel_cap: Cap of the channel rule.
-        stddev_group: Images to a group of the minibatch standard deviation.
+        **settings: The other arguments of `ProgressiveDiscriminator`, except ``blur``.
     """
 
-    def __init__(
-        self,
-        resolution: int = 1024,
-        *,
-        start_resolution: int = BASE_RESOLUTION,
-        img_channels: int = 3,
-        label_sizes: Sequence[int] = (),
-        factorised: bool = True,
-        unconditional_head: bool = False,
-        channel_base: int = 8192,
-        channel_cap: int = 512,
-        stddev_group: int = 4,
-    ) -> None:
-        super().__init__(
-            resolution,
-            start_resolution=start_resolution,
-            img_channels=img_channels,
-            label_sizes=label_sizes,
-            factorised=factorised,
-            unconditional_head=unconditional_head,
-            channel_base=channel_base,
-            channel_cap=channel_cap,
-            stddev_group=stddev_group,
-            blur=True,
-        )
+    def __init__(self, resolution: int = 1024, **settings: Any) -> None:
+        super().__init__(resolution, blur=True, **settings)
 
 
 def mix_styles(w: Tensor, other: Tensor, crossover: Tensor, layers: int) -> Tensor:
-    """Styles that change from one latent to another at a layer (section 3.1).
+    """Styles that switch from one latent to another at a layer (section 3.1).
 
     Args:
-        w: ``(B, w_dim)``, used up to the crossover.
-        other: ``(B, w_dim)``, used from it on.
-        crossover: Layer of each image, ``(B,)`` int64; `layers` or more for no mixing.
+        w: ``(B, w_dim)``, used before the crossover.
+        other: ``(B, w_dim)``, used from the crossover on.
+        crossover: First layer to use `other`, int64 ``(B,)``; `layers` or more for no mixing.
         layers: Number of layers.
 
     Returns:

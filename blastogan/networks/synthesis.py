@@ -13,11 +13,7 @@ from torch import Tensor, nn
 
 from blastogan.errors import UserError
 from blastogan.growth import resolutions_between
-from blastogan.networks.layers import (
-    EqualizedConv2d,
-    EqualizedLinear,
-    activation,
-)
+from blastogan.networks.layers import EqualizedConv2d, EqualizedLinear, activation
 from blastogan.networks.progressive import BASE_RESOLUTION, ProgressiveNetwork, ToRGB, Widths
 
 
@@ -40,11 +36,11 @@ class AdaIN(nn.Module):
     def forward(self, features: Tensor, w: Tensor) -> Tensor:
         """Style ``(B, C, H, W)`` by w ``(B, w_dim)``.
 
-        The affine gives the asked mean and the asked standard deviation less 1.
+        The affine outputs the new mean, and the new standard deviation minus 1.
         """
         affine: Tensor = self.affine(w)
         scale, mean = affine[:, :, None, None].to(features.dtype).chunk(2, dim=1)
-        # instance normalisation is that of groups of one channel; this form is fused on the CPU
+        # instance normalisation as groups of one channel, which is fused on the CPU
         normalised = F.group_norm(features, features.shape[1], eps=self.EPS).to(features.dtype)
         return normalised * (scale + 1.0) + mean
 
@@ -61,7 +57,7 @@ class NoiseInput(nn.Module):
         self.strength = nn.Parameter(torch.zeros(channels))
 
     def forward(self, features: Tensor, noise: Tensor | None) -> Tensor:
-        """Add noise ``(B, 1, H, W)`` to ``(B, C, H, W)``; ``None`` draws it anew."""
+        """Add noise ``(B, 1, H, W)`` to ``(B, C, H, W)``; ``None`` draws new noise."""
         if noise is None:
             batch, _, height, width = features.shape
             noise = torch.randn(batch, 1, height, width, device=features.device)
@@ -70,7 +66,7 @@ class NoiseInput(nn.Module):
 
 
 class LayerEpilogue(nn.Module):
-    """What follows every convolution: noise, bias, activation, style (figure 1b).
+    """Noise, bias, activation and style after a convolution (figure 1b).
 
     Args:
         channels: Channels of the features.
@@ -93,8 +89,8 @@ class LayerEpilogue(nn.Module):
 class SynthesisBlock(nn.Module):
     """Two styled layers of one resolution (figure 1b).
 
-    The block at 4x4 begins with a learned constant; the others with a convolution that doubles
-    the resolution of what they get.
+    The block at 4x4 starts from a learned constant, the others with a convolution that doubles the
+    resolution.
 
     Args:
         in_channels: Channels at half the resolution; ``None`` for the block at 4x4.
@@ -121,9 +117,9 @@ class SynthesisBlock(nn.Module):
         """Map ``(B, in_channels, H, W)`` to ``(B, out_channels, 2H, 2W)``.
 
         Args:
-            features: Of the block below; ``None`` for the block at 4x4.
-            ws: The w of both layers, ``(B, 2, w_dim)``.
-            noise: The noise of both layers.
+            features: Output of the block before; ``None`` for the block at 4x4.
+            ws: Styles of both layers, ``(B, 2, w_dim)``.
+            noise: Noise of both layers.
         """
         if features is None:
             features = self.constant.expand(ws.shape[0], -1, -1, -1)
@@ -171,13 +167,13 @@ class SynthesisNetwork(ProgressiveNetwork):
         self.to_rgb = ToRGB(self.image_resolutions, widths, img_channels)
 
     def num_layers(self, resolution: int | None = None) -> int:
-        """Styled layers that run at a resolution: two per doubling, 18 at 1024."""
-        resolution = self.stage(resolution, 1.0)
+        """Number of styled layers up to a resolution: two per doubling, 18 at 1024."""
+        resolution = self.check_growth(resolution, 1.0)
         return 2 * len(resolutions_between(BASE_RESOLUTION, resolution))
 
     def noise_shapes(self, resolution: int | None = None) -> list[tuple[int, int]]:
-        """Height and width of the noise of each layer that runs at a resolution."""
-        resolution = self.stage(resolution, 1.0)
+        """Height and width of the noise of each layer up to a resolution."""
+        resolution = self.check_growth(resolution, 1.0)
         return [(r, r) for r in resolutions_between(BASE_RESOLUTION, resolution) for _ in range(2)]
 
     def forward(
@@ -194,7 +190,7 @@ class SynthesisNetwork(ProgressiveNetwork):
             ws: One w for all layers, ``(B, w_dim)``, or one per layer, ``(B, layers, w_dim)``.
             resolution: Resolution in pixels; ``None`` for the highest.
             alpha: Weight of the newest resolution, 0 to 1.
-            noise: One ``(B, 1, H, W)`` per layer, see `noise_shapes`; ``None`` draws it anew.
+            noise: One ``(B, 1, H, W)`` per layer, see `noise_shapes`; ``None`` draws new noise.
 
         Returns:
             Images ``(B, img_channels, resolution, resolution)``, not clipped.
@@ -202,12 +198,14 @@ class SynthesisNetwork(ProgressiveNetwork):
         Raises:
             UserError: If an argument does not fit the network.
         """
-        resolution = self.stage(resolution, alpha)
+        resolution = self.check_growth(resolution, alpha)
         layers = self.num_layers(resolution)
         if ws.dim() == 2:
             ws = ws[:, None].expand(-1, layers, -1)
         if ws.shape[1] < layers or (noise is not None and len(noise) < layers):
-            raise UserError(f"{layers} layers run at {resolution}: give as many w and noises")
+            raise UserError(
+                f"{layers} layers run at {resolution}: give one w and one noise for each"
+            )
         features = previous = None
         for i, r in enumerate(resolutions_between(BASE_RESOLUTION, resolution)):
             both = slice(2 * i, 2 * i + 2)

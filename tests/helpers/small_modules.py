@@ -1,4 +1,4 @@
-"""Modules that train in a moment, and what of them is compared."""
+"""Modules that train in seconds, and comparisons of their weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODULES = {
 
 
 def blank(module: Any, *args: Any) -> None:
-    """Let the averaged generator give grey images only."""
+    """Make the averaged generator output grey images."""
     for name, parameter in module.generator_ema.named_parameters():
         if "to_rgb" in name:
             parameter.data.zero_()

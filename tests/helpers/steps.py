@@ -19,7 +19,7 @@ def batches(count, resolution=16, size=4):
 
 
 def run_steps(module, count, after=lambda: None, **kwargs):
-    """Steps without a trainer; returns what they log."""
+    """Run steps without a trainer; returns their logged terms."""
     fabric = Fabric(accelerator="cpu", devices=1)
     fabric.setup(module, *module.configure_optimizers())
     module.train()

@@ -50,7 +50,7 @@ def test_samples_belong_to_their_seed_and_number_alone(name, make_module):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_grades_are_one_for_all_one_for_each_or_drawn_by_the_law(make_module):
+def test_grades_are_one_for_all_one_per_image_or_drawn_by_the_class_distribution(make_module):
     module = make_module()
     each = module.generate(2, grade=["AB", Grade.parse("DD")])
     assert torch.equal(each[:1], module.generate(1, grade="AB"))
@@ -72,7 +72,7 @@ def test_truncation_narrows_stylegan_and_is_refused_by_progan(make_module):
     module = make_module("stylegan")
     wide, none = module.generate(8, "AA"), module.generate(8, "AA", truncation_psi=0.0)
     assert none.float().var(dim=0).mean() < wide.float().var(dim=0).mean()
-    with pytest.raises(UserError, match="has no truncation"):
+    with pytest.raises(UserError, match="truncation"):
         make_module().generate(1, truncation_psi=0.7)
 
 
@@ -234,18 +234,18 @@ def test_optimizers_are_any_of_torch_optim_and_nothing_else():
     settings = {"class_path": "torch.optim.AdamW", "init_args": {"betas": [0, 0.9]}}
     assert build_optimizer(settings, weights()).defaults["betas"] == (0.0, 0.9)
     for path in ("os.system", "torch.optim.lr_scheduler.StepLR", "evil.Adam", ""):
-        with pytest.raises(UserError, match=r"expected a class of torch\.optim"):
+        with pytest.raises(UserError, match=r"torch\.optim"):
             build_optimizer({"class_path": path}, weights())
     with pytest.raises(UserError, match="refuses"):
         build_optimizer({"class_path": "Adam", "init_args": {"speed": 1}}, weights())
 
 
 def test_wrong_settings_are_refused(make_module):
-    with pytest.raises(UserError, match="loss is 'mse'"):
+    with pytest.raises(UserError, match="loss"):
         make_module(loss="mse")
-    with pytest.raises(UserError, match="r1_interval is 0"):
+    with pytest.raises(UserError, match="r1_interval"):
         make_module(r1_interval=0)
-    with pytest.raises(UserError, match="r1_gamma is -1"):
+    with pytest.raises(UserError, match="r1_gamma"):
         make_module(r1_gamma=-1)
 
 

@@ -1,4 +1,4 @@
-"""The training step while the grade is ramped in and D sees augmented images, written out."""
+"""The training step during a ramp, with augmentation, against its written-out formulas."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from helpers.steps import ARCHITECTURES, batches, run_steps
 from blastogan.modules.step.passes import Pass
 
 WEIGHT = 0.375
-"""Of the grade in the step, 24 of 64 images into the ramp."""
+"""Condition weight of the step, 24 of 64 images into the ramp."""
 
 GAMMA, INTERVAL, LAMBDA = 2.0, 3, 5.0
 
 BIASES = {"progan": (7.5, -12.0), "stylegan": (0.0, -1.1)}
-"""Of both heads, such that they disagree on whether reals are real."""
+"""Biases of both heads, so that they disagree on whether reals are real."""
 
 
 def ramped(make_module, name, regularizer):
-    """A module before the fourth step of 8 images, which is R1's turn and that of r_t."""
+    """A module before its fourth step of 8 images, which takes R1 and adjusts r_t."""
     still = {"class_path": "SGD", "init_args": {"lr": 0.0}}
     module = make_module(
         name,
@@ -55,7 +55,7 @@ def norm_of_gradient(loss, network):
 
 
 def written_out(module, batch, regularizer):
-    """What the step should log."""
+    """Expected log of the step."""
     labels = batch["labels"]
     reals = (batch["image"].float() / 127.5 - 1.0).requires_grad_()
     part = Pass(reals, labels, 0, labels)
@@ -75,7 +75,7 @@ def written_out(module, batch, regularizer):
     )
     loss_d, logits = over_both(without, given), over_both(*real)
     signs = [each.sign().mean().item() for each in (logits, *real)]
-    # else it would not matter which of them is noted
+    # otherwise it would not matter which of them is noted
     assert len(set(signs)) == 3
     if regularizer == "r1":
         (slope,) = torch.autograd.grad(logits.sum(), reals, create_graph=True)

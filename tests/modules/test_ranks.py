@@ -9,7 +9,7 @@ from helpers.steps import run_steps
 from blastogan.errors import UserError
 from blastogan.modules.step.draws import CHUNK, SampleDraws
 from blastogan.modules.step.passes import size_of_passes
-from blastogan.modules.step.ranks import _as_they_lie
+from blastogan.modules.step.ranks import _in_memory_order
 
 BOTH = pytest.mark.parametrize("name", ["progan", "stylegan"])
 CPU = torch.device("cpu")
@@ -51,11 +51,11 @@ def test_draws_have_their_law_and_leave_the_global_state_alone():
     assert torch.corrcoef(normal).fill_diagonal_(0).abs().max() < 1.0 - 1e-3
 
 
-def test_tensors_are_laid_flat_as_they_lie_in_memory():
+def test_flat_views_follow_the_order_of_memory():
     images = torch.randn(2, 3, 4, 5)
     last = images.to(memory_format=torch.channels_last)
     for tensor in (images, last, torch.randn(7), torch.randn(3, 1, 1, 1), torch.tensor(1.0)):
-        flat = _as_they_lie(tensor)
+        flat = _in_memory_order(tensor)
         assert flat.data_ptr() == tensor.data_ptr()
         flat.fill_(2.0)
         assert (tensor == 2.0).all()
@@ -65,17 +65,17 @@ def test_tensors_are_laid_flat_as_they_lie_in_memory():
 
 
 @pytest.mark.parametrize(
-    ("share", "limit", "group", "expected"),
+    ("count", "limit", "group", "expected"),
     [(16, None, 4, 16), (16, 8, 4, 8), (16, 15, 4, 8), (24, 15, 4, 12), (2, None, 4, 2)],
 )
-def test_passes_are_equal_and_cut_no_group(share, limit, group, expected):
-    assert size_of_passes(share, limit, group) == expected
+def test_passes_are_equal_and_cut_no_group(count, limit, group, expected):
+    assert size_of_passes(count, limit, group) == expected
 
 
-def test_what_cannot_be_divided_is_refused():
-    with pytest.raises(UserError, match=r"8 images .* passes of 3 images at most"):
+def test_indivisible_batches_are_refused():
+    with pytest.raises(UserError, match="8 images"):
         size_of_passes(8, 3, 4)
-    with pytest.raises(UserError, match=r"6 images .* multiple of the minibatch-stddev group of 4"):
+    with pytest.raises(UserError, match="group of 4"):
         size_of_passes(6, None, 4)
 
 
@@ -105,7 +105,7 @@ def stepped(make_module, name, **settings):
 )
 def test_passes_add_up_to_the_whole_batch(name, settings, make_module, monkeypatch):
     torch.set_default_dtype(torch.float64)
-    monkeypatch.setattr("blastogan.modules.scoring.to_float", lambda x: x.double() / 127.5 - 1)
+    monkeypatch.setattr("blastogan.modules.generating.to_float", lambda x: x.double() / 127.5 - 1)
     try:
         whole, log = stepped(make_module, name, **settings)
         parts, log_of_parts = stepped(make_module, name, micro_batch=4, **settings)

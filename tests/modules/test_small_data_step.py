@@ -1,10 +1,10 @@
-"""What a step of training does where images are few: who sees what, under which grade."""
+"""The training step with few images: augmentation, condition weight, labels of fakes."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from helpers import steps as test_training_step
+from helpers import steps
 from helpers.steps import batches, run_steps
 
 from blastogan.errors import UserError
@@ -16,7 +16,7 @@ BOTH = pytest.mark.parametrize("name", ["progan", "stylegan"])
 
 
 def watched(module):
-    """What D is given in a step, and the weight of the grade that G is."""
+    """Inputs of D in a step, and the condition weights of G."""
     seen, weights = [], []
 
     def of_discriminator(_, args, kwargs):
@@ -32,7 +32,7 @@ def watched(module):
 
 
 def spread(images):
-    """Deviation of the images' means: about 5 where each is brightened by itself."""
+    """Deviation of the images' means: about 5 if each is brightened independently."""
     return images.mean(dim=(1, 2, 3)).std().item()
 
 
@@ -44,14 +44,14 @@ def test_all_that_d_sees_is_augmented_for_d_and_for_g(name, r1_interval, make_mo
     module.images_shown = 8 * (r1_interval > 1)
     seen, _ = watched(module)
     run_steps(module, 1, size=8)
-    # on R1's turn fakes and reals apart, then G's fakes
+    # on R1's turn fakes and reals separately, then G's fakes
     parts = [part for images, _ in seen for part in images.split(8)]
     assert len(parts) == 3
     for part in parts:
         assert spread(part) > 2.0
     levels = [part.mean(dim=(1, 2, 3)) for part in parts]
     for n in range(3):
-        # each has draws of its own
+        # each has its own draws
         assert (levels[n] - levels[n - 1]).std() > 2.0
 
 
@@ -64,7 +64,7 @@ def test_r1_is_of_the_images_before_augmentation(make_module):
     part = Pass(reals.clone(), labels, 0, labels)
     terms, _ = module._discriminator_loss(part, torch.rand(4, 1, 16, 16), 4)
     given = reals.clone().requires_grad_()
-    logits = plain.discriminator(module._seen("reals", given, part), labels)
+    logits = plain.discriminator(module._augmented("reals", given, part), labels)
     (gradient,) = torch.autograd.grad(logits.sum(), given)
     expected = gradient.square().sum(dim=(1, 2, 3)).mean() / 2
     assert terms["r1"].item() == pytest.approx(expected.item(), rel=1e-4)
@@ -86,7 +86,7 @@ def test_the_probability_follows_reals_alone(name, make_module):
 
 
 @BOTH
-def test_the_generator_is_told_the_weight_of_the_grade(name, make_module):
+def test_the_generator_gets_the_condition_weight(name, make_module):
     module = make_module(name, ramp_kimg=[0.0, 0.032])
     _, weights = watched(module)
     run_steps(module, 3)
@@ -102,7 +102,7 @@ def test_balanced_labels_are_those_of_fakes_in_both_networks(name, make_module, 
     seen, _ = watched(module)
     labels = torch.zeros(16, 2, dtype=torch.int64)
     (batch,) = batches(1, size=16)
-    monkeypatch.setattr(test_training_step, "batches", lambda _: [{**batch, "labels": labels}])
+    monkeypatch.setattr(steps, "batches", lambda _: [{**batch, "labels": labels}])
     run_steps(module, 1)
     (_, both), (_, of_generator) = seen
     assert torch.equal(both[:16], labels)
@@ -112,7 +112,7 @@ def test_balanced_labels_are_those_of_fakes_in_both_networks(name, make_module, 
 
 
 def test_a_penalty_between_two_grades_is_refused(make_module):
-    with pytest.raises(UserError, match="of one grade"):
+    with pytest.raises(UserError, match="gradient penalty"):
         make_module(fake_labels="balanced", regularizer="gradient_penalty")
 
 
@@ -120,7 +120,7 @@ def test_a_penalty_between_two_grades_is_refused(make_module):
 
 
 def resumed(make_module, before, after, p=0.4):
-    """p of a module that goes on from the checkpoint of another, whose p had come to a value."""
+    """Probability of a module resumed from the checkpoint of another with probability `p`."""
     old, new = make_module(**before), make_module(**after)
     if old.augmentation is not None:
         old.augmentation.p.fill_(p)
@@ -142,7 +142,7 @@ def resumed(make_module, before, after, p=0.4):
         ({}, {"augment": "bgc"}, 0.0),
     ],
 )
-def test_augmentation_goes_on_where_it_is_what_it_was(before, after, expected, make_module):
+def test_unchanged_augmentation_keeps_its_state(before, after, expected, make_module):
     assert resumed(make_module, before, after) == pytest.approx(expected)
 
 

@@ -37,7 +37,7 @@ def test_equalised_layers_keep_the_mean_square_through_the_activation():
     assert y.square().mean() == pytest.approx(1, abs=0.06)
 
 
-def test_lr_multiplier_leaves_the_output_law_but_scales_the_step():
+def test_lr_multiplier_scales_the_step_but_not_the_outputs():
     x = torch.randn(4096, 64)
     layer = EqualizedLinear(64, 256, lr_multiplier=0.01, gain=1.0, bias_init=2.0)
     y = layer(x)
@@ -93,7 +93,7 @@ def test_minibatch_stddev_refuses_a_batch_that_does_not_divide():
         MinibatchStdDev(4)(torch.randn(6, 3, 4, 4))
 
 
-def test_adain_reaches_the_asked_mean_and_deviation():
+def test_adain_reaches_the_given_mean_and_deviation():
     layer = AdaIN(3, 8)
     w = torch.randn(2, 8)
     scale, mean = layer.affine(w).chunk(2, dim=1)

@@ -114,7 +114,7 @@ def _has_gradient(module):
 
 
 @BOTH
-def test_state_has_the_same_keys_at_every_stage_and_starts_where_it_is_told(name):
+def test_state_has_the_same_keys_at_every_stage_from_the_start_resolution(name):
     generator = GENERATORS[name](start_resolution=16)
     assert generator.image_resolutions == (16, 32)
     with pytest.raises(UserError, match="this network has 16, 32"):

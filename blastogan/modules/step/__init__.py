@@ -1,1 +1,1 @@
-"""Parts of the training step that are no Lightning modules."""
+"""Parts of the training step."""

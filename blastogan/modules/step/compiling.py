@@ -14,22 +14,21 @@ from blastogan.errors import UserError
 _log = logging.getLogger(__name__)
 
 CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
-"""Modes of `torch.compile`, and none; ``reduce-overhead`` takes CUDA graphs."""
+"""Modes of `torch.compile`, or ``off``; ``reduce-overhead`` uses CUDA graphs."""
 
 
 class NetworkCompiler:
-    """Calls networks compiled, until that fails; then it says why and calls them as they are.
+    """Calls networks through `torch.compile`; if that fails, warns and calls them uncompiled.
 
-    A stage is what the compiled code holds for: a resolution, fading in or held, and a batch size.
-    Code of the stage before is dropped, that of other users of `torch.compile` in the process with
-    it, which is then compiled again. During a fade alpha is an input, not a constant: the code of
-    its second step serves the rest of it.
+    Compiled code is valid for one stage: a resolution, fading in or not, and a batch size. A new
+    stage drops all compiled code of the process. During a fade alpha is an input, not a constant,
+    so that the code of its second step serves the rest.
 
     Args:
-        mode: Of `torch.compile`, or ``off``.
+        mode: Mode of `torch.compile`, or ``off``.
 
     Raises:
-        UserError: If there is no such mode.
+        UserError: If the mode is unknown.
     """
 
     def __init__(self, mode: CompileMode) -> None:
@@ -47,7 +46,7 @@ class NetworkCompiler:
         return self._mode != "off"
 
     def begin_step(self, stage: Hashable) -> None:
-        """Tell that a step begins, and in which stage."""
+        """Mark the beginning of a step; `stage` identifies what compiled code is valid for."""
         if not self.active:
             return
         if stage != self._stage:
@@ -55,24 +54,24 @@ class NetworkCompiler:
                 torch.compiler.reset()
             self._stage = stage
         if torch.cuda.is_available():
-            # what the CUDA graphs of the step before returned may be overwritten
+            # outputs of the CUDA graphs of the previous step may be overwritten
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def __call__(self, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        """Call a network."""
+        """Call a network, compiled if possible."""
         if not self.active:
             plain: Tensor = network(*args, **kwargs)
             return plain
         from torch._dynamo.exc import TorchDynamoException
 
         if network not in self._compiled:
-            # not `network.compile()`: a call outside of training is not to be compiled
+            # not `network.compile()`, which would compile calls outside of training too
             self._compiled[network] = torch.compile(network, mode=self._mode)
         try:
             return self._compiled[network](*args, **kwargs)
         except TorchDynamoException as error:
             _log.warning(
-                "torch.compile failed, training goes on without it: %s",
+                "torch.compile failed; training continues without it: %s",
                 str(error).strip().splitlines()[0],
             )
             self._mode = "off"

@@ -1,4 +1,4 @@
-"""Random numbers of a training step, as a function of the run's seed and the place in the run."""
+"""Random numbers of a training step, determined by seed and position in the run."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from torch import Tensor
 from blastogan.utils.seeding import derive_seed
 
 CHUNK = 8
-"""Samples that share a generator."""
+"""Samples drawn from one generator."""
 
 
 class SampleDraws:
-    """Draws for some samples of a step's global batch, the same however the batch is divided.
+    """Draws for some samples of a global batch, the same however the batch is divided.
 
-    What sample n gets depends on the seed, the key and n alone: not on the number of devices, on
-    the passes that a batch is split into, or on what else draws. A resumed run needs no random
-    state, and a device draws nothing for the samples of the others but what rounds its own up to
-    whole chunks of the global batch.
+    The numbers of sample n depend on seed, key and n alone: not on the number of devices or passes,
+    nor on other draws. A resumed run thus needs no random state.
 
     Args:
-        seed: Of the run.
-        key: What is drawn for, such as the images shown and the name of a pass.
-        first: First sample of the global batch to draw for.
+        seed: Seed of the run.
+        key: Purpose of the draws, such as the images shown and the name of a pass.
+        first: Position of the first sample in the global batch.
         count: Number of samples.
-        device: Where.
+        device: Device of the numbers.
     """
 
     def __init__(

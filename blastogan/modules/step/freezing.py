@@ -1,4 +1,4 @@
-"""Networks that a step passes through without training them."""
+"""Freezing of whole networks, or of layers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from blastogan.networks.progressive import ProgressiveDiscriminator
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Take no gradients of a network's parameters; those that were frozen before stay so.
+    """Compute no gradients of a network's parameters, only of its input.
 
-    Gradients of its input are taken, for half of the work of a backward pass.
+    Parameters that were frozen before stay frozen. It halves the work of a backward pass.
     """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for parameter in trained:
@@ -29,18 +29,22 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 def freeze(discriminator: ProgressiveDiscriminator, layers: Iterable[str]) -> None:
-    """Train some layers of a discriminator no more; their gradients are not computed.
+    """Stop training some layers of a discriminator.
 
-    The optimiser goes on to know them, so that its state fits with and without.
+    They stay in the optimiser, so that its saved state fits with and without freezing.
 
     Args:
-        discriminator: To be frozen in part.
-        layers: As of `outermost`.
+        discriminator: Changed in place.
+        layers: Names such as ``blocks.32`` and ``from_rgb.32``.
 
     Raises:
-        UserError: If it has no such layer.
+        UserError: If a layer is unknown.
     """
-    known = set(_freezable(discriminator))
+    known = {
+        f"{kind}.{resolution}"
+        for kind in ("blocks", "from_rgb")
+        for resolution in getattr(discriminator, kind)
+    }
     for layer in layers:
         if layer not in known:
             raise UserError(f"cannot freeze {layer!r}: the discriminator has no such layer")
@@ -48,25 +52,16 @@ def freeze(discriminator: ProgressiveDiscriminator, layers: Iterable[str]) -> No
 
 
 def freeze_again(discriminator: ProgressiveDiscriminator, transfer: Any) -> dict[str, Any] | None:
-    """Freeze what was frozen when a run was saved.
+    """Freeze the layers that were frozen when a run was saved; returns `transfer`.
 
     Args:
-        discriminator: To be frozen in part.
-        transfer: The module's `transfer` as it stood in a checkpoint, ``None`` if in none.
-
-    Returns:
-        The same.
+        discriminator: Changed in place.
+        transfer: The module's `transfer` from a checkpoint; ``None`` if it has none.
 
     Raises:
-        UserError: See `freeze`.
+        UserError: If a layer is unknown.
     """
     if not isinstance(transfer, dict):
         return None
     freeze(discriminator, transfer.get("frozen") or ())
     return transfer
-
-
-def _freezable(discriminator: ProgressiveDiscriminator) -> list[str]:
-    return [f"blocks.{r}" for r in discriminator.blocks] + [
-        f"from_rgb.{r}" for r in discriminator.from_rgb
-    ]

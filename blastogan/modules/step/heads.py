@@ -1,9 +1,8 @@
 """Logits of a discriminator that scores images both without and with their labels.
 
 Shahbazi et al., "Collapse by Conditioning: Training Class-conditional GANs with Limited Data"
-(2022): the conditional part of the loss is weighted by how much the label counts, the unconditional
-one stays. Here the weights sum to 1, so that the loss keeps its measure beside R1 while the label
-is ramped in. All take logits ``(B,)`` of one head too, and leave them as they are.
+(2022) add the conditional loss, by its condition weight, to the unconditional one. Here the weights
+sum to 1, so that the loss keeps its scale relative to R1. Logits ``(B,)`` of one head stay as is.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from torch import Tensor
 
 
 def over_heads(loss: Callable[..., Tensor], weight: float, *logits: Tensor) -> Tensor:
-    """Mean of a loss over the heads.
+    """Weighted mean of a loss over the heads.
 
     Args:
-        loss: Maps logits ``(B,)``, as many as are given, to a scalar.
-        weight: Of the label, 0 to 1.
-        logits: ``(B,)``, or ``(B, 2)`` with the unconditional ones first.
+        loss: Function of as many logits ``(B,)`` as are given.
+        weight: Condition weight, 0 to 1.
+        *logits: ``(B,)``, or ``(B, 2)`` with the unconditional ones first.
     """
     if logits[0].dim() == 1:
         return loss(*logits)
@@ -28,5 +27,5 @@ def over_heads(loss: Callable[..., Tensor], weight: float, *logits: Tensor) -> T
 
 
 def mean_logit(logits: Tensor, weight: float) -> Tensor:
-    """Logits ``(B,)`` by which images are scored: the mean over the heads."""
+    """Score of each image ``(B,)``: the weighted mean of its logits over the heads."""
     return over_heads(lambda each: each, weight, logits)

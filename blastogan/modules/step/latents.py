@@ -1,4 +1,4 @@
-"""What the modules are given to work on, and what a request for images is made of."""
+"""Latents and labels of the images to generate."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from blastogan.errors import UserError
 from blastogan.grades import LABEL_SIZES, LETTERS, Grade, classes_of, distribution_within
-from blastogan.networks.conditioning import soft_labels
+from blastogan.networks.conditioning import flat_labels, soft_labels
 from blastogan.utils.seeding import derive_seed
 
 
-class Request(TypedDict):
-    """What the prediction loader asks for.
+class PredictionBatch(TypedDict):
+    """Samples to generate.
 
     Attributes:
         labels: int64 ``(B, 2)``, ICM and TE letter.
@@ -31,10 +31,10 @@ class Request(TypedDict):
 def numbered_latents(
     indices: Sequence[int], seed: int, latent_dim: int
 ) -> tuple[Tensor, list[torch.Generator]]:
-    """Latent of each numbered sample, and a generator for what else it draws.
+    """Latent of each numbered sample, and a generator for its other draws.
 
-    Sample n of a seed is the same in every batch, on every device, and for every number of
-    samples; the global random state is left alone.
+    Sample n of a seed is the same in every batch, on every device and for every number of samples;
+    the global random state is not used.
 
     Returns:
         z ``(B, latent_dim)``, standard normal, and B generators, on the CPU.
@@ -50,14 +50,14 @@ def grade_labels(
     seed: int,
     class_weights: Mapping[str, float],
 ) -> Tensor:
-    """Labels int64 ``(count, 2)`` of the grades asked for.
+    """Labels int64 ``(count, 2)`` of the grades to generate.
 
     Args:
         count: Number of images.
-        grade: One grade for all, one for each, a letter such as ``Ax`` or ``xB`` to draw from the
-            classes that have it, or ``None`` to draw from all.
+        grade: One grade for all, one per image, a letter such as ``Ax`` or ``xB`` to draw from the
+            classes that have it, or ``None`` to draw from all classes.
         seed: Seed of the draw.
-        class_weights: Law of the draw, by class.
+        class_weights: Class distribution of the draw, not necessarily normalised.
 
     Raises:
         UserError: If the number of grades is not `count`, or a grade is unknown.
@@ -71,20 +71,20 @@ def grade_labels(
     else:
         grades = [_as_grade(each) for each in grade]
     if len(grades) != count:
-        raise UserError(f"{len(grades)} grades for {count} images: give one, or one for each")
+        raise UserError(f"{len(grades)} grades for {count} images: give one, or one per image")
     return torch.tensor([each.labels for each in grades])
 
 
 def _drawn_grades(count: int, weights: Mapping[str, float], seed: int) -> list[Grade]:
     generator = torch.Generator().manual_seed(derive_seed(seed, "grades"))
-    law = torch.tensor(list(weights.values()), dtype=torch.float64)
-    drawn = torch.multinomial(law, count, replacement=True, generator=generator)
+    distribution = torch.tensor(list(weights.values()), dtype=torch.float64)
+    drawn = torch.multinomial(distribution, count, replacement=True, generator=generator)
     names = list(weights)
     return [Grade.parse(names[n]) for n in drawn.tolist()]
 
 
 def labels_between(start: str | Grade, end: str | Grade, steps: int) -> Tensor:
-    """Shares of each pair of letters on the way from one grade to another.
+    """Soft labels on the way from one grade to another.
 
     Returns:
         float32 ``(steps, 16)``, see `blastogan.networks.conditioning.soft_labels`; the first and
@@ -94,16 +94,24 @@ def labels_between(start: str | Grade, end: str | Grade, steps: int) -> Tensor:
         UserError: If there are fewer than two steps, or a grade is unknown.
     """
     if steps < 2:
-        raise UserError(f"steps is {steps}: expected 2 or more, the two grades included")
+        raise UserError(f"steps is {steps}: expected 2 or more, including both grades")
     ends = torch.tensor([_as_grade(each).labels for each in (start, end)])
     first, last = soft_labels(ends, LABEL_SIZES)
-    share = torch.linspace(0.0, 1.0, steps)[:, None]
-    between: Tensor = first * (1.0 - share) + last * share
+    weight = torch.linspace(0.0, 1.0, steps)[:, None]
+    between: Tensor = first * (1.0 - weight) + last * weight
     return between
 
 
+def count_grades(labels: Tensor) -> Tensor:
+    """Number of each pair of letters, int64 ``(4, 4)``, in labels ``(B, 2)``."""
+    flat = flat_labels(labels, LABEL_SIZES)
+    counts = torch.zeros(LABEL_SIZES, dtype=torch.int64, device=labels.device)
+    counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
+    return counts
+
+
 def balanced_labels(counts: Tensor, uniform: Tensor) -> Tensor:
-    """Labels drawn alike from all that were seen, without waiting for the device.
+    """Labels drawn uniformly from those seen, without waiting for the device.
 
     Args:
         counts: int64 ``(4, 4)``, images by ICM and TE letter.

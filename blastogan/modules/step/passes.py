@@ -1,4 +1,4 @@
-"""A device's share of a batch, in one or several passes through the networks."""
+"""A rank's part of a batch, in one or more passes through the networks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from blastogan.errors import UserError
 
 
 class Pass(NamedTuple):
-    """A part of a device's share that goes through the networks at once.
+    """Images of a batch that go through the networks at once.
 
     Attributes:
         reals: Images ``(B, C, R, R)`` as D sees them.
-        labels: int64 ``(B, 2)``; ``None`` for networks that get none.
-        first: Place of the first image in the global batch.
-        fake_labels: Those of the fakes, likewise.
+        labels: int64 ``(B, 2)``; ``None`` for unconditional networks.
+        first: Position of the first image in the global batch.
+        fake_labels: Labels of the fakes; same shape and type as `labels`.
     """
 
     reals: Tensor
@@ -26,47 +26,46 @@ class Pass(NamedTuple):
     fake_labels: Tensor | None
 
 
-def split_share(share: Pass, limit: int | None, group: int) -> list[Pass]:
-    """A rank's share in equal passes of `limit` images at most; see `size_of_passes`."""
-    reals, labels, first, fake_labels = share
+def split_passes(whole: Pass, limit: int | None, group: int) -> list[Pass]:
+    """Split a rank's part of a batch into equal passes; see `size_of_passes`."""
+    reals, labels, first, fake_labels = whole
     size = size_of_passes(len(reals), limit, group)
-    parts = [slice(start, start + size) for start in range(0, len(reals), size)]
     return [
         Pass(
-            reals[part],
-            None if labels is None else labels[part],
-            first + part.start,
-            None if fake_labels is None else fake_labels[part],
+            reals[start : start + size],
+            None if labels is None else labels[start : start + size],
+            first + start,
+            None if fake_labels is None else fake_labels[start : start + size],
         )
-        for part in parts
+        for start in range(0, len(reals), size)
     ]
 
 
-def size_of_passes(share: int, limit: int | None, group: int) -> int:
-    """Images of each pass.
+def size_of_passes(count: int, limit: int | None, group: int) -> int:
+    """Largest possible number of images per pass.
 
     Args:
-        share: Images of a batch on a device.
-        limit: Most images of a pass; ``None`` for no limit.
-        group: Images to a group of the minibatch standard deviation, which no pass may cut.
+        count: Images of a batch on one device.
+        limit: Upper limit; ``None`` for none.
+        group: Images per group of the minibatch standard deviation, which no pass may cut.
 
     Raises:
-        UserError: If there is no such size.
+        UserError: If no number divides the images so.
     """
-    whole = min(group, share)
-    for size in range(min(limit or share, share), 0, -1):
-        if share % size == 0 and size % whole == 0:
+    unit = min(group, count)
+    for size in range(min(limit or count, count), 0, -1):
+        if count % size == 0 and size % unit == 0:
             return size
-    most = f" of {limit} images at most" if limit else ""
+    most = f" of at most {limit} images" if limit else ""
     raise UserError(
-        f"a device's share of {share} images cannot go through in equal passes{most}, each a "
-        f"multiple of the minibatch-stddev group of {whole}: change batch_size, the number of "
-        "devices, micro_batch or stddev_group"
+        f"{count} images per device do not divide into equal passes{most}, each a multiple of the "
+        f"minibatch-stddev group of {unit}: change batch_size, the number of devices, micro_batch "
+        "or stddev_group"
     )
 
 
 def add_mean(means: dict[str, Tensor], found: Mapping[str, Tensor], passes: int) -> None:
-    """Add what one of several passes has found to the means over all."""
+    """Add the terms of one of several passes to the means over all of them."""
     for name, value in found.items():
-        share = value.detach() / passes
-        means[name] = means[name] + share if name in means else share
+        part = value.detach() / passes
+        means[name] = means[name] + part if name in means else part

@@ -1,86 +1,113 @@
-"""Settings of the training step that have no file of their own: what they may be, and together."""
+"""Checks of the training options, and those that the networks take."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from blastogan.errors import UserError
+from blastogan.grades import LABEL_SIZES
 from blastogan.losses import LOSSES
+
+Augment = str | dict[str, float]
+"""Name of an augmentation, or amplitudes by operation."""
 
 Regularizer = Literal["r1", "gradient_penalty", "none"]
 
 FakeLabels = Literal["data", "balanced"]
-"""Law of the grades of fakes in training: that of the reals shown, or all grades seen alike."""
+"""Class distribution of fakes in training: that of the reals shown, or uniform over those seen."""
+
+COMMON = (
+    "resolution",
+    "start_resolution",
+    "img_channels",
+    "factorised",
+    "channel_base",
+    "channel_cap",
+)
+"""Options that both networks take."""
 
 
-def check_settings(
-    *,
-    loss: str,
-    regularizer: str,
-    fake_labels: str,
-    ramped: bool,
-    conditional: bool,
-    r1_interval: int,
-    r1_gamma: float | None,
-    micro_batch: int | None,
-    clips: Mapping[str, float | None],
-) -> None:
-    """Refuse settings of a step that cannot be.
+def generator_options(settings: Mapping[str, Any], *own: str) -> dict[str, Any]:
+    """Arguments of a generator, from the hyper-parameters of a module.
 
     Args:
-        loss: Name of the adversarial loss.
-        regularizer: Name of the penalty.
-        fake_labels: Law of the grades of fakes.
-        ramped: Whether the grade is ramped in.
-        conditional: Whether the networks get it.
-        r1_interval: Steps from one R1 to the next.
-        r1_gamma: Weight of R1; ``None`` for the rule.
-        micro_batch: Most images of a pass; ``None`` for no limit.
-        clips: Largest norms of gradients, by network; ``None`` for no limit.
+        settings: All hyper-parameters.
+        *own: Names of those that only this architecture has.
+    """
+    return _common(settings) | {name: settings[name] for name in ("latent_dim", *own)}
+
+
+def discriminator_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a discriminator, from the hyper-parameters of a module."""
+    ramped = settings["conditional"] and settings["ramp_kimg"] is not None
+    own = {"stddev_group": settings["stddev_group"], "unconditional_head": ramped}
+    return _common(settings) | own
+
+
+def _common(settings: Mapping[str, Any]) -> dict[str, Any]:
+    labels = LABEL_SIZES if settings["conditional"] else ()
+    return {"label_sizes": labels, **{name: settings[name] for name in COMMON}}
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse training options that are out of range or contradict each other.
+
+    Args:
+        settings: All hyper-parameters of a module.
 
     Raises:
-        UserError: For the first that cannot be.
+        UserError: For the first fault.
     """
-    for name, value, allowed in (
-        ("loss", loss, tuple(LOSSES)),
-        ("regularizer", regularizer, get_args(Regularizer)),
-        ("fake_labels", fake_labels, get_args(FakeLabels)),
+    for name, allowed in (
+        ("loss", tuple(LOSSES)),
+        ("regularizer", get_args(Regularizer)),
+        ("fake_labels", get_args(FakeLabels)),
     ):
-        if value not in allowed:
-            raise UserError(f"{name} is {value!r}: expected one of {', '.join(allowed)}")
-    if ramped and loss == "wgan":
+        if settings[name] not in allowed:
+            raise UserError(f"{name} is {settings[name]!r}: expected one of {', '.join(allowed)}")
+    if settings["ramp_kimg"] is not None:
+        _check_ramp(settings)
+    if settings["fake_labels"] == "balanced":
+        _check_balanced(settings)
+    interval, gamma, limit = (settings[n] for n in ("r1_interval", "r1_gamma", "micro_batch"))
+    if interval < 1:
+        raise UserError(f"r1_interval is {interval}: expected 1 or more")
+    if gamma is not None and not gamma >= 0:
+        raise UserError(f"r1_gamma is {gamma}: expected 0 or more, or null for the rule")
+    if limit is not None and limit < 1:
+        raise UserError(f"micro_batch is {limit}: expected 1 or more, or null")
+    for name in ("generator_clip", "discriminator_clip"):
+        if settings[name] is not None and not settings[name] > 0:
+            raise UserError(f"{name} is {settings[name]}: expected a norm above 0, or null")
+
+
+def _check_ramp(settings: Mapping[str, Any]) -> None:
+    ramp = list(settings["ramp_kimg"])
+    if len(ramp) != 2 or not 0 <= ramp[0] < ramp[1]:
         raise UserError(
-            "ramp_kimg needs a score without the grade beside that with it, which the loss wgan "
+            f"ramp_kimg is {ramp}: expected two numbers, at least 0 and ascending, such as [10, 30]"
+        )
+    if not settings["conditional"]:
+        raise UserError("ramp_kimg needs conditional true: set one of them to null or true")
+    if settings["loss"] == "wgan":
+        raise UserError(
+            "ramp_kimg needs separate scores with and without the grade, which the loss wgan "
             "cannot tell from their sum: set ramp_kimg to null, or loss to logistic or hinge"
         )
-    if fake_labels == "balanced":
-        _check_balanced(regularizer, ramped=ramped, conditional=conditional)
-    if r1_interval < 1:
-        raise UserError(f"r1_interval is {r1_interval}: expected 1 or more")
-    if r1_gamma is not None and not r1_gamma >= 0:
-        raise UserError(f"r1_gamma is {r1_gamma}: expected 0 or more, or null for the rule")
-    if micro_batch is not None and micro_batch < 1:
-        raise UserError(f"micro_batch is {micro_batch}: expected 1 or more, or null")
-    for side, clip in clips.items():
-        if clip is not None and not clip > 0:
-            raise UserError(f"{side}_clip is {clip}: expected a norm above 0, or null")
 
 
-def _check_balanced(regularizer: str, *, ramped: bool, conditional: bool) -> None:
-    if not conditional:
+def _check_balanced(settings: Mapping[str, Any]) -> None:
+    if not settings["conditional"]:
+        raise UserError("fake_labels balanced needs conditional true; or set fake_labels to data")
+    if settings["ramp_kimg"] is not None:
         raise UserError(
-            "fake_labels is balanced, but the networks get no grades: set conditional to true, or "
-            "fake_labels to data"
+            "fake_labels balanced does not work with ramp_kimg: the score without the grade "
+            "compares fakes with reals, whose class distributions must match. Set fake_labels to "
+            "data, and data.balance to uniform for equally frequent classes"
         )
-    if ramped:
+    if settings["regularizer"] == "gradient_penalty":
         raise UserError(
-            "fake_labels is balanced, but under ramp_kimg a score without the grade compares fakes "
-            "with reals, whose grades must be as frequent: set fake_labels to data, and show reals "
-            "of all grades alike by data.balance uniform instead"
-        )
-    if regularizer == "gradient_penalty":
-        raise UserError(
-            "the gradient penalty goes between a real and a fake of one grade: use fake_labels "
-            "data, or the regularizer r1"
+            "fake_labels balanced does not work with the gradient penalty, which mixes a real with "
+            "a fake of the same grade: use fake_labels data, or the regularizer r1"
         )

@@ -1,0 +1,65 @@
+"""Resuming with other options than a checkpoint was saved with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from blastogan.modules.step.optimizers import DEFAULT, arguments_of
+
+_log = logging.getLogger(__name__)
+
+AUGMENTATION = "augmentation."
+"""Prefix of the augmentation's state in a state dict."""
+
+
+def change_optimizers(
+    checkpoint: Mapping[str, Any], settings: Sequence[Mapping[str, Any] | None]
+) -> None:
+    """Write settings into saved optimiser states, which would bring back their own.
+
+    A run can thus be resumed with another learning rate. Changes are logged.
+
+    Args:
+        checkpoint: Its optimiser states are changed in place.
+        settings: One per optimiser, see `build_optimizer`.
+    """
+    for mine, state in zip(settings, checkpoint.get("optimizer_states", []), strict=False):
+        for name, value in arguments_of(DEFAULT if mine is None else mine).items():
+            for group in state["param_groups"]:
+                saved = group.get(name, value)
+                if (tuple(saved) if name == "betas" else saved) != value:
+                    _log.info("optimizer: %s changes from %s to %s", name, saved, value)
+                    group[name] = value
+
+
+def keep_augmentation(
+    checkpoint: Mapping[str, Any], state: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> None:
+    """Keep the saved state of an augmentation if its options are unchanged, or start it over.
+
+    Args:
+        checkpoint: Its state dict is changed in place.
+        state: State dict of the module to be restored.
+        settings: Hyper-parameters of the module.
+    """
+    saved, before = checkpoint["state_dict"], checkpoint.get("hyper_parameters", {})
+    own = {name: value for name, value in state.items() if name.startswith(AUGMENTATION)}
+    theirs = [name for name in saved if name.startswith(AUGMENTATION)]
+    same = all(before.get(name) == settings.get(name) for name in ("augment", "augment_p"))
+    if same and set(theirs) == set(own):
+        return
+    for name in theirs:
+        del saved[name]
+    saved.update(own)
+    if own or theirs:
+        was, now = _augmentation(before), _augmentation(settings)
+        _log.info("augmentation changes from %s to %s and starts over", was, now)
+
+
+def _augmentation(settings: Mapping[str, Any]) -> str:
+    p = settings.get("augment_p")
+    return f"{settings.get('augment', 'none')} with p {'adaptive' if p is None else p}"
