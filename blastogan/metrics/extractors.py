@@ -7,7 +7,6 @@ the resize alone and is added here.
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import random
@@ -24,12 +23,14 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_clip import MODEL_METADATA as CLIP_MODELS
 from torch_fidelity.feature_extractor_clip import MODEL_URLS as CLIP_URLS
+from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
 from torch_fidelity.feature_extractor_dinov2 import MODEL_METADATA as DINO_MODELS
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 from torch_fidelity.feature_extractor_inceptionv3 import (
     URL_INCEPTION_V3,
     FeatureExtractorInceptionV3,
 )
+from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 
 from blastogan.errors import UserError
@@ -114,7 +115,7 @@ class ExtractorSpec:
 
     Attributes:
         name: As users give it.
-        home: Module and class of the network, a ``FeatureExtractorBase`` of torch-fidelity.
+        network: Class of the network.
         layer: Name of the features within the network.
         resize: ``clean``, ``legacy`` (TensorFlow 1 bilinear) or ``antialiased``.
         weights: The published file, ``None`` for networks that users train.
@@ -122,7 +123,7 @@ class ExtractorSpec:
     """
 
     name: str
-    home: str
+    network: type[FeatureExtractorBase]
     layer: str
     resize: str
     weights: PublishedWeights | None
@@ -130,24 +131,20 @@ class ExtractorSpec:
 
 
 def _specs() -> Iterator[ExtractorSpec]:
-    theirs, here = "torch_fidelity.feature_extractor_", "blastogan.metrics.extractors:"
-    legacy = f"{theirs}inceptionv3:FeatureExtractorInceptionV3"
-    yield ExtractorSpec("inception-clean", here + "CleanInception", "2048", "clean", INCEPTION)
+    yield ExtractorSpec("inception-clean", CleanInception, "2048", "clean", INCEPTION)
+    legacy = FeatureExtractorInceptionV3
     yield ExtractorSpec("inception-legacy", legacy, "2048", "legacy", INCEPTION)
-    grader = "blastogan.evaluation.grader_features:GraderFeatures"
-    yield ExtractorSpec("grader", grader, "embedding", "antialiased", None, reads_file=True)
     vgg = PublishedWeights(
         "https://download.pytorch.org/models/vgg16-397923af.pth",
         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         ("vgg16-397923af.pth",),
         553,
     )
-    yield ExtractorSpec("vgg16", f"{theirs}vgg16:FeatureExtractorVGG16", "fc2_relu", "legacy", vgg)
+    yield ExtractorSpec("vgg16", FeatureExtractorVGG16, "fc2_relu", "legacy", vgg)
     for name, model in CLIP_MODELS.items():
         archive = f"{name}-{model['hash']}.pt"
         clip = PublishedWeights(CLIP_URLS[name], model["hash"], (archive,))
-        home = f"{theirs}clip:FeatureExtractorCLIP"
-        yield ExtractorSpec(name, home, "clip", "legacy", clip, reads_file=True)
+        yield ExtractorSpec(name, FeatureExtractorCLIP, "clip", "legacy", clip, reads_file=True)
     checksums = {
         "dinov2-vit-s-14": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
         "dinov2-vit-b-14": "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
@@ -158,11 +155,28 @@ def _specs() -> Iterator[ExtractorSpec]:
         file_name = f"{model}_pretrain.pth"
         url = f"https://dl.fbaipublicfiles.com/dinov2/{model}/{file_name}"
         dino = PublishedWeights(url, checksums[name], (file_name,))
-        yield ExtractorSpec(name, here + "DinoV2", "dinov2", "legacy", dino)
+        yield ExtractorSpec(name, DinoV2, "dinov2", "legacy", dino)
 
 
-EXTRACTORS = {spec.name: spec for spec in _specs()}
-"""All extractors by name; beside the first three they are called as in torch-fidelity."""
+EXTRACTORS: dict[str, ExtractorSpec] = {}
+"""All extractors by name; those of torch-fidelity keep its names, but for its Inception."""
+
+
+def register_extractor(spec: ExtractorSpec) -> None:
+    """Make an extractor known to `load_extractor`, and to torch-fidelity by the same name.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+    if spec.name in EXTRACTORS:
+        raise ValueError(f"the extractor {spec.name!r} is registered already: choose another name")
+    EXTRACTORS[spec.name] = spec
+    if spec.name not in FEATURE_EXTRACTORS_REGISTRY:
+        register_feature_extractor(spec.name, spec.network)
+
+
+for _spec in _specs():
+    register_extractor(_spec)
 
 
 def extractor_names() -> list[str]:
@@ -225,17 +239,12 @@ class Extractor:
         # a tensor born in inference mode refuses in-place work outside of it
         return features.to(torch.float32).clone()
 
-    def compile(self) -> None:
-        """Have torch compile the network when it next runs; on a CPU that takes minutes."""
-        self._network.compile()
-
 
 def load_extractor(
     name: str = "inception-clean",
     weights: str | Path | None = None,
     *,
     device: str | torch.device = "cpu",
-    compile: bool = False,  # noqa: A002
 ) -> Extractor:
     """Build an extractor with trained weights; no global random state moves.
 
@@ -245,20 +254,19 @@ def load_extractor(
             without. A state dict, for CLIP the TorchScript archive as OpenAI publishes it, for
             the grader a checkpoint of ``blastogan grade fit``.
         device: Where to run it.
-        compile: Have torch compile the network.
 
     Raises:
         UserError: If the name is unknown or the weights do not fit.
         WeightsNotFound: If there are no weights and they cannot be fetched.
     """
     if name not in EXTRACTORS:
-        raise UserError(f"unknown extractor {name!r}: expected one of {', '.join(EXTRACTORS)}")
+        raise UserError(
+            f"unknown extractor {name!r}: expected one of {', '.join(EXTRACTORS)}, or one that is "
+            "registered before (importing `blastogan.evaluation` registers grader)"
+        )
     spec = EXTRACTORS[name]
     file = find_weights(name, spec.weights, weights)
-    extractor = Extractor(spec, _build(spec, file), file, torch.device(device))
-    if compile:
-        extractor.compile()
-    return extractor
+    return Extractor(spec, _build(spec, file), file, torch.device(device))
 
 
 def _build(spec: ExtractorSpec, file: WeightsFile) -> nn.Module:
@@ -271,11 +279,8 @@ def _build(spec: ExtractorSpec, file: WeightsFile) -> nn.Module:
     with _random_state_kept(), warnings.catch_warnings():
         # CLIP is published as TorchScript and nothing else
         warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
-        module, _, attribute = spec.home.partition(":")
-        network_class = getattr(importlib.import_module(module), attribute)
-        _register(spec.name, network_class)
         try:
-            network: nn.Module = network_class(
+            network: nn.Module = spec.network(
                 spec.name, [spec.layer], feature_extractor_weights_path=source, verbose=False
             )
         except UserError:
@@ -285,11 +290,6 @@ def _build(spec: ExtractorSpec, file: WeightsFile) -> nn.Module:
             reason = " ".join(str(error).split())[:400].rstrip(".")
             raise file.unusable(f"it does not fit {spec.name}: {reason}") from error
     return network
-
-
-def _register(name: str, network_class: type[FeatureExtractorBase]) -> None:
-    if name not in FEATURE_EXTRACTORS_REGISTRY:
-        register_feature_extractor(name, network_class)
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
@@ -312,6 +312,3 @@ def _random_state_kept() -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
-
-
-_register("inception-clean", CleanInception)

@@ -251,7 +251,7 @@ class GeneratingModule(LightningModule):
     def _log_metrics(self, metrics: ImageSetMetrics) -> None:
         # in a fit, `TrainingLog` tells the loggers, against images shown; else Lightning prints
         to_logger = self.trainer.state.fn != TrainerFn.FITTING
-        shares = gathered(metrics.share())
+        shares = gathered(metrics.rank_part())
         metrics.merge(shares)
         values = agreed(metrics.compute() if shares else {})
         self.log_dict(values, logger=to_logger, batch_size=1)
