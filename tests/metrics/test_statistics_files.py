@@ -150,7 +150,7 @@ def test_copies_have_the_best_distance_and_are_called_out():
     assert copies.train.values["fid"] < honest.train.values["fid"] / 5
     assert copies.train.values["fid"] < copies.held_out.values["fid"] / 5
     assert copies.fid_train_matched < copies.held_out.values["fid"]
-    assert "reproduces what it was trained on" in copies.verdict()
+    assert "reproduces training images" in copies.verdict()
     assert "within chance" in honest.verdict()
     # at equal numbers of images both sides are equally far
     assert honest.fid_train_matched == pytest.approx(honest.held_out.values["fid"], rel=0.5)
