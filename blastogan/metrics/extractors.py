@@ -1,8 +1,8 @@
-"""Feature extractors: the networks whose features FID and its kin compare.
+"""Feature extractors: the networks whose features FID and KID compare.
 
 The networks are those of torch-fidelity. It computes the FID of 2017 with TensorFlow's aliased
-resize; the number that is quoted today is the *clean* one (Parmar et al. 2022), which differs in
-the resize alone and is added here.
+resize; the one quoted today is *clean* FID (Parmar et al. 2022), which differs in the resize alone
+and is added here. Other packages add networks by `register_extractor`.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from blastogan.metrics.resize import resize_clean
 from blastogan.metrics.weights import PublishedWeights, WeightsFile, find_weights, load_state_dict
 
 VERSION = 1
-"""Raised when features of equal images change, so that cached ones are not taken for new ones."""
+"""Part of the cache key; raise it when the features of equal images change."""
 
 _CPU_BATCH = 4  # larger batches leave the cache: 0.24 s an image of 256 pixels instead of 0.17
 
 INCEPTION = PublishedWeights(
     url=URL_INCEPTION_V3,
     sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    # by torch-fidelity and by pytorch-fid: the same file
+    # the names that torch-fidelity and pytorch-fid give to the same file
     file_names=(
         "weights-inception-2015-12-05-6726825d.pth",
         "pt_inception-2015-12-05-6726825d.pth",
@@ -57,12 +57,12 @@ INCEPTION = PublishedWeights(
 
 
 class CleanInception(FeatureExtractorInceptionV3):  # type: ignore[misc]
-    """torch-fidelity's Inception behind the clean resize; its pooled 2048 features only."""
+    """torch-fidelity's Inception after the clean resize; only its 2048 pooled features."""
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Features ``(B, 2048)`` of uint8 images ``(B, 3, H, W)``."""
         x = (resize_clean(images) - 128) / 128
-        # the children stand in the order in which they run, the classifier last
+        # the children are in the order of execution, the classifier last
         for name, layer in self.named_children():
             if name != "fc":
                 x = layer(x)
@@ -75,10 +75,9 @@ class CleanInception(FeatureExtractorInceptionV3):  # type: ignore[misc]
 
 
 class DinoV2(FeatureExtractorDinoV2):  # type: ignore[misc]
-    """torch-fidelity's DINOv2 with weights from a file, and the network's code from torch's hub.
+    """torch-fidelity's DINOv2 with weights from a file, and its code from torch's hub cache.
 
-    The code is not fetched here, only used where the hub has cached it: running what was
-    downloaded a moment ago is for the user to decide.
+    The code is never fetched here: whether to run downloaded code is for the user to decide.
     """
 
     def __init__(
@@ -92,9 +91,9 @@ class DinoV2(FeatureExtractorDinoV2):  # type: ignore[misc]
         code = Path(torch.hub.get_dir()) / "facebookresearch_dinov2_main"
         if not code.is_dir():
             raise UserError(
-                f"the code of {name} is not in torch's hub cache ({code}): fetch it once by "
-                "python -c \"import torch; torch.hub.list('facebookresearch/dinov2')\" where there "
-                "is a network, or put a checkout of github.com/facebookresearch/dinov2 there"
+                f"the code of {name} is not in torch's hub cache ({code}): with a network, run "
+                "python -c \"import torch; torch.hub.list('facebookresearch/dinov2')\" once, or "
+                "put a checkout of github.com/facebookresearch/dinov2 there"
             )
         # read on import of that code: xformers has no CPU kernels and changes the numbers
         os.environ.setdefault("XFORMERS_DISABLED", "1")
@@ -111,15 +110,15 @@ class DinoV2(FeatureExtractorDinoV2):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class ExtractorSpec:
-    """What an extractor is made of.
+    """A network, the layer of its features, its resize and its weights.
 
     Attributes:
-        name: As users give it.
+        name: Name for users.
         network: Class of the network.
         layer: Name of the features within the network.
         resize: ``clean``, ``legacy`` (TensorFlow 1 bilinear) or ``antialiased``.
-        weights: The published file, ``None`` for networks that users train.
-        reads_file: The class reads the weights file itself, safely; others get a state dict.
+        weights: The published file; ``None`` for networks that users train.
+        reads_file: Whether the class itself reads the weights file safely; others get a state dict.
     """
 
     name: str
@@ -180,7 +179,7 @@ for _spec in _specs():
 
 
 def extractor_names() -> list[str]:
-    """Names that `load_extractor` knows, the default first."""
+    """Names for `load_extractor`, the default first."""
     return list(EXTRACTORS)
 
 
@@ -188,10 +187,10 @@ class Extractor:
     """A network that turns 8-bit images into features, made by `load_extractor`.
 
     Attributes:
-        name: As in `EXTRACTORS`.
+        name: Name in `EXTRACTORS`.
         dim: Number of features.
-        label: For reports: the name, and which weights where they are not the published ones.
-        key: Changes whenever features of the same images may; fit for file names.
+        label: Name for reports, with the checksum of weights that are not the published ones.
+        key: Changes whenever the features of an image may change; fit for file names.
         device: Where the network runs and the features lie.
     """
 
@@ -212,18 +211,18 @@ class Extractor:
         self.dim = probe.shape[1]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Features, float32 ``(B, dim)``, of images; grey ones count as three equal channels.
+        """Features, float32 ``(B, dim)``, of images; grey ones become three equal channels.
 
         Args:
             images: uint8 ``(B, 1, H, W)`` or ``(B, 3, H, W)`` on any device.
 
         Raises:
-            UserError: If the images are of another kind.
+            UserError: If the shape or dtype is another.
         """
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             raise UserError(
                 f"images are {tuple(images.shape)} {images.dtype}: expected torch.uint8 of shape "
-                "(B, 1, H, W) or (B, 3, H, W); convert floats in [-1, 1] by to_uint8 first"
+                "(B, 1, H, W) or (B, 3, H, W); convert floats in [-1, 1] by to_uint8"
             )
         if not images.numel():
             raise UserError(f"no images to extract features from: got {tuple(images.shape)}")
@@ -236,7 +235,7 @@ class Extractor:
             pixels = pixels.contiguous(memory_format=self._format)
             parts = torch.split(pixels, _CPU_BATCH if self.device.type == "cpu" else len(pixels))
             features = torch.cat([self._network(part)[0] for part in parts])
-        # a tensor born in inference mode refuses in-place work outside of it
+        # tensors of inference mode allow no in-place operation outside of it
         return features.to(torch.float32).clone()
 
 
@@ -246,18 +245,18 @@ def load_extractor(
     *,
     device: str | torch.device = "cpu",
 ) -> Extractor:
-    """Build an extractor with trained weights; no global random state moves.
+    """Build an extractor with trained weights; global random states are unchanged.
 
     Args:
         name: One of `extractor_names`.
-        weights: File to use in place of the published one; see `find_weights` for what happens
-            without. A state dict, for CLIP the TorchScript archive as OpenAI publishes it, for
-            the grader a checkpoint of ``blastogan grade fit``.
-        device: Where to run it.
+        weights: File to use instead of the published one, see `find_weights`: a state dict, for
+            CLIP the TorchScript archive of OpenAI, for the grader a checkpoint of
+            ``blastogan grade fit``.
+        device: Device to run it on.
 
     Raises:
         UserError: If the name is unknown or the weights do not fit.
-        WeightsNotFound: If there are no weights and they cannot be fetched.
+        WeightsNotFound: If the weights are missing and cannot be fetched.
     """
     if name not in EXTRACTORS:
         raise UserError(
@@ -272,7 +271,7 @@ def load_extractor(
 def _build(spec: ExtractorSpec, file: WeightsFile) -> nn.Module:
     source: str | IO[bytes] = str(file.path)
     if not spec.reads_file:
-        # torch-fidelity unpickles whatever it is given: it gets what has been read safely
+        # torch-fidelity unpickles any file: give it one written here, after a safe read
         source = io.BytesIO()
         torch.save(load_state_dict(file), source)
         source.seek(0)
@@ -293,7 +292,7 @@ def _build(spec: ExtractorSpec, file: WeightsFile) -> nn.Module:
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Convolutions in float32 on a GPU too, which by default rounds their factors to TF32."""
+    """Float32 convolutions on a GPU, whose default is TF32."""
     if device.type != "cuda":
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -303,7 +302,7 @@ def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
 def _random_state_kept() -> Iterator[None]:
     """Restore the global random states: networks are built with random weights at first."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    # to ask a device for its state would start it
+    # asking for the state of a device initialises CUDA
     started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count() if started else 0)
     try:
