@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blastogan.callbacks import FadeIn, FidelityCallback, ProgressiveGrowing, SampleGrid
     from blastogan.data import BlastocystDataModule
+    from blastogan.evaluation import FidelityEvaluator
     from blastogan.grades import Grade
     from blastogan.growth import GrowthSchedule
-    from blastogan.metrics import FidelityEvaluator
     from blastogan.modules import ProGANModule, StyleGANModule
     from blastogan.phantoms import PhantomDataset
 
@@ -39,7 +39,7 @@ _HOMES = {
     "BlastocystDataModule": "data",
     "FadeIn": "callbacks",
     "FidelityCallback": "callbacks",
-    "FidelityEvaluator": "metrics",
+    "FidelityEvaluator": "evaluation",
     "Grade": "grades",
     "GrowthSchedule": "growth",
     "PhantomDataset": "phantoms",

@@ -1,4 +1,4 @@
-"""``blastogan evaluate``: how close images from anywhere come to real ones."""
+"""``blastogan evaluate``: compare generated images of any origin with real ones."""
 
 from __future__ import annotations
 
@@ -26,28 +26,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from blastogan.data.images.framing import Crop
-    from blastogan.evaluation.comparison import Side
-    from blastogan.metrics.fidelity import FidelityEvaluator
+    from blastogan.evaluation import ComparedSet, FidelityEvaluator
     from blastogan.metrics.report import FidelityReport
     from blastogan.metrics.statistics import SetStatistics
 
 FAKES = 50_000
-"""Images that are generated from a checkpoint, unless asked for another number."""
+"""Images that a checkpoint generates by default."""
 
 _log = logging.getLogger(__name__)
 
 
 def evaluate(args: Sequence[str]) -> int:
-    """Compare two sets of images; print and write what was measured."""
+    """Compare two sets of images; print the metrics and write them if asked."""
     options = _parser().parse_args(args)
     _check_paths(options)
     _check_metrics(options)
     crop = _crop(options)
-    from blastogan.evaluation.comparison import Gatherer, open_sides
+    from blastogan.evaluation import Gatherer, open_sets
     from blastogan.utils.workers import available_cores
 
     device = choose_device(options.device)
-    sides = open_sides(
+    sets = open_sets(
         options.real,
         options.fake,
         resolution=options.resolution,
@@ -56,16 +55,15 @@ def evaluate(args: Sequence[str]) -> int:
         device=device,
         crop=crop,
     )
-    evaluator = _evaluator(options, sides, device)
+    evaluator = _evaluator(options, sets, device)
     workers = min(available_cores(), 8) if options.workers is None else max(options.workers, 0)
     gatherer = Gatherer(evaluator, options.batch_size, workers, not options.no_cache)
-    reals = gatherer.real(sides[0])
+    reals = gatherer.real(sets[0])
     _save(reals, options.save_real)
-    fakes = gatherer.fake(sides[1])
+    fakes = gatherer.fake(sets[1])
     _save(fakes, options.save_fake)
-    notes = _notes(options, sides, (reals, fakes))
     report = evaluator.compare(reals, fakes)
-    report.notes[:0] = notes
+    report.notes[:0] = _notes(options, sets, (reals, fakes))
     if not report.values:
         raise UserError("nothing could be measured:\n" + "\n".join(report.notes))
     _show(report, options)
@@ -77,11 +75,13 @@ def evaluate(args: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from blastogan.metrics.specs import METRICS, describe_metrics
+
     parser = argparse.ArgumentParser(
         prog="blastogan evaluate",
-        description="Measure how close generated images come to real ones: FID, KID, precision, "
-        "recall, density, coverage, sliced Wasserstein distance, MS-SSIM, and KID by class where "
-        "both sides are graded. Nothing is overwritten.",
+        description="Measure how close generated images come to real ones. Nothing is overwritten.",
+        epilog=f"metrics:\n{describe_metrics()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("real", metavar="REAL", help="folder of real images, or a file that --save-real wrote")
@@ -94,16 +94,15 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--extractor",
         help="network whose features are compared: inception-clean (default), inception-legacy, "
-        "grader, a name of torch-fidelity, or none",
+        "grader, one of torch-fidelity, or none",
     )
-    add("--weights", metavar="FILE", help="weights of the extractor, where not the published ones")
+    add("--weights", metavar="FILE", help="weights of the extractor instead of the published ones")
     add(
         "--metrics",
-        help="any of fid,kid,precision,recall,density,coverage,swd,ms_ssim,classes (default: all "
-        "that can be had)",
+        help=f"any of {','.join(METRICS)} (default: all that can be measured)",
     )
     add("--kid-subset-size", type=positive, default=1000, help="images in a subset for KID")
-    add("--seed", type=int, default=0, help="of subsets, samples, halves, and latents")
+    add("--seed", type=int, default=0, help="seed of subsets, samples, halves, and latents")
     add(
         "--resolution",
         type=positive,
@@ -114,17 +113,21 @@ def _parser() -> argparse.ArgumentParser:
     add_crop(add, "square of the real images; with a checkpoint, that of its training")
     parser.set_defaults(crop=None, crop_margin=None)
     add("--count", type=positive, help=f"images that a checkpoint generates (default {FAKES})")
-    add("--batch-size", type=positive, default=32, help="images at a time")
+    add("--batch-size", type=positive, default=32, help="images per batch")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    add("--workers", type=int, help="processes that decode images (default: one to a core)")
+    add(
+        "--workers",
+        type=int,
+        help="processes that decode images (default: one per core)",
+    )
     add("--json", metavar="FILE", help="write all numbers")
-    add("--save-real", metavar="FILE.npz", help="write the real side; holds no image")
-    add("--save-fake", metavar="FILE.npz", help="write the side of the fakes; holds no image")
-    add("--no-cache", action="store_true", help="look at REAL anew, and keep nothing of it")
+    add("--save-real", metavar="FILE.npz", help="write statistics of the reals; holds no image")
+    add("--save-fake", metavar="FILE.npz", help="write statistics of the fakes; holds no image")
+    add("--no-cache", action="store_true", help="do not cache the features of REAL")
     return parser
 
 
-# -- what can be told before any work -----------------------------------------------------------
+# -- checks before any work ---------------------------------------------------------------------
 
 
 def _check_paths(options: argparse.Namespace) -> None:
@@ -138,59 +141,56 @@ def _check_paths(options: argparse.Namespace) -> None:
             raise UserError(f"{name} {text} is a file: expected {expected}")
     if options.count and not is_checkpoint(options.fake):
         raise UserError(
-            f"--count {options.count} is for a checkpoint, which generates so many; {options.fake} "
-            "is taken as a whole: leave it out"
+            f"--count {options.count} is the number of images that a checkpoint generates: omit "
+            f"it, all images of {options.fake} are used"
         )
     if options.weights and not Path(options.weights).expanduser().is_file():
-        raise UserError(f"no file {options.weights}: --weights takes that of the extractor")
+        raise UserError(f"no file {options.weights}: --weights expects those of the extractor")
     statistics = {"--save-real": options.save_real, "--save-fake": options.save_fake}
     check_outputs({"--json": options.json, **statistics})
     for path in filter(None, statistics.values()):
         if Path(path).suffix.lower() != ".npz":
-            raise UserError(f"statistics are written to .npz files, got {path}: name it so")
+            raise UserError(f"statistics are written to .npz files, got {path}: rename it")
 
 
 def _check_metrics(options: argparse.Namespace) -> None:
-    """Refuse metrics that cannot be had, and make `options.metrics` a tuple of names or None."""
-    from blastogan.metrics.pixels import PIXEL_METRICS
+    """Refuse impossible metrics; make `options.metrics` a tuple of names or None."""
+    from blastogan.metrics.specs import PIXEL_METRICS
 
     if options.metrics is not None:
         options.metrics = tuple(name.strip() for name in options.metrics.split(","))
-    of_features = set(options.metrics or ()) - set(PIXEL_METRICS)
-    blind = options.extractor == "none" or bool(options.metrics and not of_features)
+    need_features = set(options.metrics or ()) - set(PIXEL_METRICS)
+    pixels_only = options.extractor == "none" or bool(options.metrics and not need_features)
     files = [path for path in (options.real, options.fake) if is_statistics(path)]
-    if of_features and options.extractor == "none" and len(files) < 2:
-        names = ", ".join(sorted(of_features))
-        raise UserError(f"--extractor none and --metrics {names}: these need an extractor")
-    if blind and len(files) == 1:
+    if need_features and options.extractor == "none" and len(files) < 2:
+        names = ", ".join(sorted(need_features))
+        raise UserError(f"--extractor none with --metrics {names}: these need an extractor")
+    if pixels_only and len(files) == 1:
         raise UserError(
-            f"{files[0]} holds features and no images: compare it by the extractor it was made "
-            "with, or give the folder of the images"
+            f"{files[0]} holds features and no images: use the extractor it was made with, or the "
+            "folder of the images"
         )
-    if blind and len(files) < 2 and (options.save_real or options.save_fake):
-        raise UserError("--save-real and --save-fake keep features: these need an extractor")
+    if pixels_only and len(files) < 2 and (options.save_real or options.save_fake):
+        raise UserError("--save-real and --save-fake write features: these need an extractor")
 
 
 def _crop(options: argparse.Namespace) -> Crop | None:
-    """The crop that the user chose, if any."""
+    """The crop that the user chose; ``None`` without one."""
     from blastogan.data.images.framing import Crop
 
     if options.crop_margin is None:
         return Crop(options.crop) if options.crop else None
     if options.crop != "embryo":
         raise UserError(
-            f"--crop-margin {options.crop_margin:g} is room around the embryo: add --crop embryo, "
-            "or leave it out"
+            f"--crop-margin {options.crop_margin:g} is the room around the embryo: add --crop "
+            "embryo, or omit it"
         )
     return Crop(options.crop, options.crop_margin)
 
 
-# -- the work -----------------------------------------------------------------------------------
-
-
 @dataclass
 class _Recorded:
-    """The extractor of two files: what it saw is in them, and it looks at nothing more."""
+    """The extractor that made two files of statistics; it is never run again."""
 
     label: str
     key: str
@@ -201,13 +201,14 @@ class _Recorded:
 
 
 def _evaluator(
-    options: argparse.Namespace, sides: Sequence[Side], device: str
+    options: argparse.Namespace, sets: Sequence[ComparedSet], device: str
 ) -> FidelityEvaluator:
-    from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
+    from blastogan.evaluation import FidelityEvaluator
+    from blastogan.metrics.specs import METRICS
     from blastogan.metrics.statistics import SetStatistics
 
     extractor: str | _Recorded = options.extractor or "inception-clean"
-    files = [side for side in sides if isinstance(side, SetStatistics)]
+    files = [each for each in sets if isinstance(each, SetStatistics)]
     if len(files) == 2:
         extractor = _Recorded(files[0].extractor, files[0].extractor_key)
     keeps = files or options.save_real or options.save_fake
@@ -222,49 +223,46 @@ def _evaluator(
     )
     found = evaluator.extractor
     if len(files) == 1 and found is not None and found.key != files[0].extractor_key:
-        # `compare` would say so too, after the work
+        # `compare` refuses this too, but after all the work
         raise UserError(
-            f"the statistics come from {files[0].extractor}, the images would be seen by "
-            f"{found.label} (or it is another version or other weights): gather both with one "
+            f"the statistics are of {files[0].extractor}, the images would be compared by "
+            f"{found.label} (or another version, or other weights): gather both with one "
             "extractor; --extractor and --weights choose it"
         )
     return evaluator
 
 
-# -- what comes out -----------------------------------------------------------------------------
+# -- output -------------------------------------------------------------------------------------
 
 
 def _notes(
-    options: argparse.Namespace, sides: Sequence[Side], statistics: Sequence[SetStatistics]
+    options: argparse.Namespace, sets: Sequence[ComparedSet], statistics: Sequence[SetStatistics]
 ) -> list[str]:
-    """What the evaluator cannot know, a sentence each."""
-    from blastogan.evaluation.comparison import crop_notes
+    """Notes that the evaluator cannot write, a sentence each."""
+    from blastogan.evaluation import crop_notes
     from blastogan.metrics.statistics import SetStatistics
 
-    notes = crop_notes(sides, chosen=options.crop is not None)
+    notes = crop_notes(*sets, chosen=options.crop is not None)
     if Path(options.real).resolve() == Path(options.fake).resolve():
-        notes.append("REAL and FAKE are the same set: the numbers say nothing of a generator")
-    for name, side in zip(("REAL", "FAKE"), sides, strict=True):
-        if not isinstance(side, SetStatistics):
-            notes += [f"{name}: {side.note}"] if side.note else []
-        elif side.features is None:
+        notes.append("REAL and FAKE are the same set: the numbers say nothing about a generator")
+    for name, each in zip(("REAL", "FAKE"), sets, strict=True):
+        if not isinstance(each, SetStatistics):
+            notes += [f"{name}: {each.note}"] if each.note else []
+        elif each.features is None:
             notes.append(f"{name} holds moments and no features: they give FID alone")
-    lossy = [side.lossy for side in sides if not isinstance(side, SetStatistics)]
-    if lossy == [True, False]:
+    lossy = [each.lossy for each in sets if not isinstance(each, SetStatistics)]
+    if lossy in ([True, False], [False, True]):
+        jpeg, other = ("real", "generated") if lossy[0] else ("generated", "real")
+        remedy = "" if lossy[0] else "; save generated images as PNG"
         notes.append(
-            "the real images are JPEG and the generated ones are not: a part of the distances is "
-            "compression"
-        )
-    if lossy == [False, True]:
-        notes.append(
-            "the generated images are JPEG and the real ones are not: a part of the distances is "
-            "compression; save generated images as PNG"
+            f"the {jpeg} images are JPEG and the {other} ones are not: a part of the distances is "
+            f"compression{remedy}"
         )
     reals, fakes = statistics
     if reals.shape[1:] != fakes.shape[1:]:
         notes.append(
             f"real images are {_size(reals.shape)}, generated ones {_size(fakes.shape)}: the "
-            "distances contain the difference of detail; --resolution R brings folders to one size"
+            "distances contain the difference of detail; --resolution R resizes folders to one size"
         )
     return notes
 

@@ -1,10 +1,10 @@
-"""The two sides of a comparison: from paths to the statistics that metrics are computed of."""
+"""Real and generated images of a comparison: from their paths to their statistics."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,19 +27,19 @@ _CENTRE = Crop().key()
 
 
 class GeneratedSet:
-    """Fakes of a module as one side of a comparison, made when they are looked at.
+    """Fakes of a module, generated batch by batch; used like an `ImageSet`.
 
     Args:
-        module: Gives the samples, at its final resolution.
-        labels: Grades to ask for, int64 ``(N, 2)``.
+        module: Generates the samples, enlarged to its final resolution.
+        labels: Grades of the samples, int64 ``(N, 2)``.
         seed: Seed of the latents.
-        crop: Key of the crop of what the module was trained on.
+        crop: Key of the crop of the module's training images.
 
     Attributes:
-        groups: ``None``: fakes are nobody's.
-        lossy: ``False``: fakes come as they were made.
+        groups: ``None``: fakes belong to no embryo.
+        lossy: ``False``: fakes are not compressed.
         crop: As given.
-        note: What is special about the module, else empty.
+        note: What a reader must know about the module; may be empty.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class GeneratedSet:
         return len(self._labels)
 
     def batches(self, batch_size: int, num_workers: int = 0) -> Iterator[dict[str, Any]]:
-        """As `ImageSet.batches`."""
+        """See `ImageSet.batches`."""
         return evaluation_fakes(self._module, self._labels, seed=self._seed, batch_size=batch_size)
 
 
-Side = ImageSet | GeneratedSet | SetStatistics
-"""One side of a comparison; statistics come from a file."""
+ComparedSet = ImageSet | GeneratedSet | SetStatistics
+"""Real or fake images of a comparison; statistics come from a file."""
 
 
-def open_sides(
+def open_sets(
     real: str,
     fake: str,
     *,
@@ -80,40 +80,41 @@ def open_sides(
     seed: int,
     device: str,
     crop: Crop | None = None,
-) -> tuple[Side, Side]:
-    """Open both sides; no image is decoded yet.
+) -> tuple[ComparedSet, ComparedSet]:
+    """Open reals and fakes; no image is decoded yet.
 
-    Fakes of a checkpoint have the grades of the reals, or where these have none, of what the
-    module was trained on; reals then get its resolution and channels.
+    Fakes of a checkpoint take their class distribution from the reals, or from the training images
+    if the reals have no grades; the reals get the checkpoint's resolution and channels.
 
     Args:
         real: Folder, or file of statistics.
         fake: The same, or a checkpoint of a GAN.
-        resolution: Side in pixels to which images in folders are resized; ``None`` for as they are.
-        count: Images that a checkpoint generates.
-        seed: Seed of what it generates.
-        device: Where it runs.
-        crop: Which square of the reals is shown; ``None`` for that which a checkpoint was trained
-            on, else the centre. Fakes are shown whole.
+        resolution: Pixels to which images in folders are resized; ``None`` leaves their size.
+        count: Number of images that a checkpoint generates.
+        seed: Seed of the generated images.
+        device: Device of the generator.
+        crop: Square of the reals to use; ``None`` for the one that a checkpoint was trained on,
+            else the centre. Fakes are never cropped.
 
     Raises:
-        UserError: If a side cannot be read, every fault of a folder being listed; or if the crop
-            of a checkpoint is none that is known here.
+        UserError: If a set cannot be read (every fault of a folder is listed), or the crop of a
+            checkpoint is unknown.
     """
     if not is_checkpoint(fake):
         return _open(real, resolution, None, crop), _open(fake, resolution, None)
     trained = trained_crop(read_checkpoint(fake))
     crop = crop or _crop_of(trained)
-    # networks are built with random weights before they get their own
+    # building the networks draws random weights
     with torch.random.fork_rng(devices=[]):
         module = load_module(fake).to(device)
     channels = int(module.hparams["img_channels"])
     reals = _open(real, resolution or module.final_resolution, channels, crop)
-    law = module.class_weights()
+    distribution = module.class_weights()
     if reals.labels is not None:
         names = Counter(Grade.from_labels(*pair).name for pair in reals.labels.tolist())
-        law = {name: float(names[name]) for name in law}
-    return reals, GeneratedSet(module, sample_labels(count, law, seed), seed, trained)
+        distribution = {name: float(names[name]) for name in distribution}
+    labels = sample_labels(count, distribution, seed)
+    return reals, GeneratedSet(module, labels, seed, trained)
 
 
 def _open(
@@ -125,48 +126,48 @@ def _open(
 
 
 def trained_crop(checkpoint: Mapping[str, Any]) -> str:
-    """Key of the crop of the images that a checkpoint was trained on, see `Crop.key`.
+    """Key of the crop of a checkpoint's training images, see `Crop.key`.
 
-    Checkpoints that were written before this was a setting were trained on the centre.
+    Checkpoints without one are older than the setting: they were trained on the centre.
     """
     for state in checkpoint.values():
-        # the state of the data module lies under the name of its class, which may be a user's own
+        # the key of the data module's state is the name of its class, which may be a user's own
         if isinstance(state, Mapping) and {"crop", "fingerprint"} <= state.keys():
             return str(state["crop"])
     return _CENTRE
 
 
 def _crop_of(key: str) -> Crop:
-    """The crop of a key; one found by another version of the search is taken for ours."""
+    """The crop of a key; the version of the search for embryos is ignored."""
     kind, _, rest = key.partition("-")
     margin = rest.partition("-")[2]
     try:
         return Crop(kind, float(margin)) if rest else Crop(kind)  # type: ignore[arg-type]
     except ValueError as error:
         raise UserError(
-            f"the checkpoint was trained with the crop {key!r}, which is not known here: say by "
-            "--crop which square of the real images is shown"
+            f"the checkpoint was trained with the unknown crop {key!r}: choose the square of the "
+            "real images by --crop"
         ) from error
 
 
-def crop_notes(sides: Sequence[Side], chosen: bool) -> list[str]:
-    """What is to be told of the crop of the reals, a sentence each, once they were looked at.
+def crop_notes(reals: ComparedSet, fakes: ComparedSet, chosen: bool) -> list[str]:
+    """Notes on the crop of the reals, a sentence each; call it after they were gathered.
 
     Args:
-        sides: As `open_sides` gave them.
+        reals: First result of `open_sets`.
+        fakes: Second result of `open_sets`.
         chosen: Whether the user chose the crop.
     """
-    reals, fakes = sides
     trained = fakes.crop if isinstance(fakes, GeneratedSet) else None
     if not isinstance(reals, ImageSet):
-        unknown = f"the model was trained with {_options(trained)}; a file does not tell its crop"
+        unknown = f"the model was trained with {_options(trained)}; the crop of a file is unknown"
         return [f"REAL: {unknown}"] if trained not in (None, _CENTRE) else []
     notes, shown = [], reals.crop.key()
     if trained not in (None, shown):
         both = f"{_options(shown)}, the model was trained with {_options(trained)}"
         remedy = "the search for embryos has changed since"
         if chosen:
-            remedy = "leave --crop out for that of training"
+            remedy = "omit --crop to use the crop of training"
         notes.append(f"REAL: {both}: a part of the distances is the crop; {remedy}")
     elif shown != _CENTRE and not chosen:
         notes.append(f"REAL: {_options(shown)}, as the model was trained")
@@ -177,20 +178,20 @@ def crop_notes(sides: Sequence[Side], chosen: bool) -> list[str]:
 
 
 def _options(key: str | None) -> str:
-    """How the command line asks for the crop of a key."""
+    """Command-line options of the crop of a key."""
     kind, *rest = (key or _CENTRE).split("-", 2)
     return f"--crop {kind} --crop-margin {rest[-1]}" if rest else f"--crop {kind}"
 
 
 @dataclass(frozen=True)
 class Gatherer:
-    """Look at the images of a side, with a bar on a terminal.
+    """Gathers statistics with a progress bar.
 
     Attributes:
-        evaluator: What for.
-        batch_size: Images at a time.
-        num_workers: Processes that decode.
-        use_cache: Whether features of a folder of reals are taken from the cache, and put there.
+        evaluator: Extracts the features.
+        batch_size: Images per batch.
+        num_workers: Processes that decode images.
+        use_cache: Whether to cache the features of a folder of reals.
     """
 
     evaluator: FidelityEvaluator
@@ -198,29 +199,33 @@ class Gatherer:
     num_workers: int
     use_cache: bool = True
 
-    def real(self, side: Side) -> SetStatistics:
-        """Statistics of the real side; from the cache only while no file and no grade changed."""
-        if not isinstance(side, ImageSet) or not self.use_cache:
-            return self._look(side, real=True)
+    def real(self, images: ComparedSet) -> SetStatistics:
+        """Statistics of the reals; a cached entry is used until a file or a grade changes."""
+        if not isinstance(images, ImageSet) or not self.use_cache:
+            return self._gather(images, real=True)
         found = self.evaluator.gather_cached(
-            side.fingerprint(), lambda extract: self._look(side, real=True, extract=extract)
+            images.fingerprint(), lambda extract: self._gather(images, real=True, extract=extract)
         )
-        if side.not_found is None:
-            # the cache knows features alone, and what they are of is to be told
-            for _ in self._batches(side, "real images"):
+        if images.not_found is None:
+            # cached features do not say in how many images an embryo was found: decode once
+            for _ in self._batches(images, "real images"):
                 pass
         return found
 
-    def fake(self, side: Side) -> SetStatistics:
-        """Statistics of the side of the fakes."""
-        return self._look(side)
+    def fake(self, images: ComparedSet) -> SetStatistics:
+        """Statistics of the fakes."""
+        return self._gather(images)
 
-    def _look(self, side: Side, *, real: bool = False, extract: bool = True) -> SetStatistics:
-        if isinstance(side, SetStatistics):
-            return side
-        shown = self._batches(side, "real images" if real else "generated images")
-        return self.evaluator.gather(shown, groups=side.groups, real=real, extract=extract)
+    def _gather(
+        self, images: ComparedSet, *, real: bool = False, extract: bool = True
+    ) -> SetStatistics:
+        if isinstance(images, SetStatistics):
+            return images
+        batches = self._batches(images, "real images" if real else "generated images")
+        return self.evaluator.gather(batches, groups=images.groups, real=real, extract=extract)
 
-    def _batches(self, side: ImageSet | GeneratedSet, description: str) -> Iterable[dict[str, Any]]:
-        total = math.ceil(len(side) / self.batch_size)
-        return track(side.batches(self.batch_size, self.num_workers), total, description)
+    def _batches(
+        self, images: ImageSet | GeneratedSet, description: str
+    ) -> Iterable[dict[str, Any]]:
+        total = math.ceil(len(images) / self.batch_size)
+        return track(images.batches(self.batch_size, self.num_workers), total, description)

@@ -1,4 +1,4 @@
-"""Fakes for an evaluation: numbered, graded by a law, at the final resolution, batch by batch."""
+"""Fakes for an evaluation, of a given class distribution and at the final resolution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blastogan.utils.seeding import derive_seed
 
 
 def sample_labels(count: int, weights: Mapping[str, float], seed: int) -> Tensor:
-    """Labels whose shares of classes are those of a reference, to the last image, in random order.
+    """Labels in random order whose class distribution is as near to `weights` as counts allow.
 
     Args:
         count: Number of labels.
@@ -23,8 +23,8 @@ def sample_labels(count: int, weights: Mapping[str, float], seed: int) -> Tensor
     Returns:
         int64 ``(count, 2)``.
     """
-    shares = apportion(count, weights)
-    ordered = [Grade.parse(name).labels for name, share in shares.items() for _ in range(share)]
+    counts = apportion(count, weights)
+    ordered = [Grade.parse(name).labels for name, number in counts.items() for _ in range(number)]
     generator = torch.Generator().manual_seed(derive_seed(seed, "labels"))
     return torch.tensor(ordered, dtype=torch.int64)[torch.randperm(count, generator=generator)]
 
@@ -38,19 +38,17 @@ def evaluation_fakes(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[dict[str, Tensor]]:
-    """Samples of the averaged generator, one for each label, never more than a batch in memory.
-
-    Those of a module that never saw a grade come without labels, which would mean nothing.
+    """Samples of the averaged generator, one for each label, generated batch by batch.
 
     Stages below the final resolution are enlarged to it, so that curves are comparable throughout.
-    The global random state is left alone.
+    An unconditional module gives batches without labels. The global random state is left alone.
 
     Args:
-        module: Gives the samples.
+        module: Generates the samples.
         labels: int64 ``(N, 2)``.
         seed: Seed of the latents.
-        batch_size: Samples to a batch.
-        rank: Of this process, which makes every `world_size`-th sample.
+        batch_size: Samples per batch.
+        rank: Rank of this process, which makes every `world_size`-th sample.
         world_size: Number of processes.
     """
     index = torch.arange(rank, len(labels), world_size)

@@ -1,6 +1,6 @@
-"""Features of a trained grade classifier, as torch-fidelity takes them.
+"""Features of a trained grade classifier, as an extractor of torch-fidelity.
 
-A network that was trained to grade tells apart what graders look at, and needs no download.
+A network that was trained to grade sees what graders look at, and needs no download.
 """
 
 from __future__ import annotations
@@ -13,31 +13,32 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from blastogan.errors import UserError
+from blastogan.metrics.extractors import ExtractorSpec, register_extractor
 from blastogan.modules.grade_classifier import GradeClassifier
 
 NAME = "grader"
-"""Name under which torch-fidelity is to know the extractor."""
+"""Name of the extractor, in torch-fidelity too."""
 
 LAYER = "embedding"
-"""The one layer that it gives: what the two heads work on."""
+"""The only layer: the input of the two heads."""
 
 
 class GraderFeatures(FeatureExtractorBase):  # type: ignore[misc]
     """The features before the heads of a `GradeClassifier`.
 
     Args:
-        name: As registered with torch-fidelity.
+        name: Name of the extractor.
         features_list: ``["embedding"]``.
         feature_extractor_weights_path: Checkpoint of ``blastogan grade fit``, or a binary stream
-            of it; tensors and plain values only are loaded.
-        feature_extractor_internal_dtype: ``float32`` or nothing.
-        **kwargs: What else torch-fidelity hands to extractors, ignored.
+            of it; only tensors and plain values are loaded.
+        feature_extractor_internal_dtype: ``float32`` or ``None``.
+        **kwargs: Other options of torch-fidelity, ignored.
 
     Attributes:
         feature_dim: Number of features.
 
     Raises:
-        UserError: If there is no checkpoint, it holds another model, or the type is another.
+        UserError: If the checkpoint is missing or holds another model, or the dtype is unsupported.
     """
 
     def __init__(
@@ -52,11 +53,11 @@ class GraderFeatures(FeatureExtractorBase):  # type: ignore[misc]
         if feature_extractor_weights_path is None:
             raise UserError(
                 f"the extractor {name} needs a trained grader: train one with `blastogan grade "
-                "fit`, and give its checkpoint, RUN/checkpoints/best.ckpt, as the weights"
+                "fit`, and give its checkpoint, RUN/checkpoints/best.ckpt, as weights"
             )
         if feature_extractor_internal_dtype not in (None, "float32"):
             raise UserError(
-                f"internal type is {feature_extractor_internal_dtype!r}: a grader has float32 only"
+                f"the dtype is {feature_extractor_internal_dtype!r}: a grader supports float32 only"
             )
         self.grader = GradeClassifier.load_from_checkpoint(feature_extractor_weights_path)
         self.feature_dim = int(self.grader.network.icm_head.in_features)
@@ -64,20 +65,20 @@ class GraderFeatures(FeatureExtractorBase):  # type: ignore[misc]
         self.eval()
 
     def forward(self, input: Tensor) -> tuple[Tensor]:  # noqa: A002
-        """Features float32 ``(B, feature_dim)``, in a tuple, of uint8 images ``(B, 3, H, W)``."""
+        """Tuple of features float32 ``(B, feature_dim)`` for uint8 images ``(B, 3, H, W)``."""
         return (self.grader.features(input).float(),)
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
-        """The one layer."""
+        """The only layer."""
         return (LAYER,)
 
     @staticmethod
     def get_default_feature_layer_for_metric(metric: str) -> str:
-        """The one layer for the metrics of features; there is no Inception score without logits.
+        """The only layer; there is no Inception score without logits.
 
         Raises:
-            KeyError: For other metrics, as in the extractors of torch-fidelity.
+            KeyError: For metrics without a layer, as torch-fidelity's own extractors do.
         """
         return {"fid": LAYER, "kid": LAYER, "prc": LAYER}[metric]
 
@@ -90,3 +91,8 @@ class GraderFeatures(FeatureExtractorBase):  # type: ignore[misc]
     def get_dummy_input_for_compile() -> Tensor:
         """A batch of one small image."""
         return torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+
+
+register_extractor(
+    ExtractorSpec(NAME, GraderFeatures, LAYER, "antialiased", weights=None, reads_file=True)
+)

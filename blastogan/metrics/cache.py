@@ -1,7 +1,7 @@
-"""Statistics of an image set as a file, and a cache of those of the real side.
+"""Files of the statistics of an image set, and a cache of those of the reals.
 
-Files hold moments, features and labels, but no image: what lies in a cache folder shows nobody's
-embryo. They are NumPy archives, read without running what they contain.
+Files hold moments, features and labels but no image, so that a cache folder shows nobody's embryo.
+They are NumPy archives, and reading them runs no code.
 """
 
 from __future__ import annotations
@@ -25,28 +25,27 @@ from blastogan.utils.files import atomic_write
 _log = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of the file format and of how features are made; older files count as absent."""
+"""Version of the file format and of the features; other versions are ignored."""
 
 CACHE_VARIABLE = "BLASTOGAN_CACHE"
 """Environment variable with the cache folder."""
 
 
 def cache_folder() -> Path:
-    """Folder of the cache: `CACHE_VARIABLE`, else ``blastogan`` in the user's cache folder."""
+    """Cache folder: `CACHE_VARIABLE`, else ``blastogan`` in the user's cache folder."""
     given = os.environ.get(CACHE_VARIABLE)
     if given:
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "blastogan"
 
 
-def fingerprint(
+def statistics_key(
     images: Iterable[Tensor], labels: Tensor | None = None, groups: Sequence[str] = ()
 ) -> str:
     """Hex digits that change with any pixel, label or embryo of a set.
 
     Args:
-        images: uint8 ``(B, C, H, W)``, batch by batch, or all in one tensor ``(N, C, H, W)``; how
-            they are cut into batches does not matter.
+        images: uint8 ``(B, C, H, W)``, in batches of any size, or one tensor ``(N, C, H, W)``.
         labels: int64 ``(N, 2)``.
         groups: Embryo of each image.
     """
@@ -63,14 +62,14 @@ def fingerprint(
 
 
 def save_statistics(statistics: SetStatistics, path: str | Path) -> Path:
-    """Write statistics, whole or not at all; images are left out.
+    """Write statistics without their images, atomically.
 
     Raises:
-        UserError: If there are no features to keep.
+        UserError: If there are no features.
     """
     path = Path(path)
     if statistics.halves is None:
-        raise UserError("there is nothing to save: these statistics were made without an extractor")
+        raise UserError("these statistics have no features to save: gather them with an extractor")
     arrays: dict[str, Any] = {
         "version": VERSION,
         "extractor": statistics.extractor,
@@ -111,8 +110,8 @@ def load_statistics(path: str | Path) -> SetStatistics:
         version = int(arrays["version"])
         if version != VERSION:
             raise UserError(
-                f"{path} has statistics of version {version}, expected {VERSION}: they are stale; "
-                "delete the file and gather them anew"
+                f"{path} has statistics of version {version}, expected {VERSION}: delete the file "
+                "and gather them again"
             )
         return _statistics(arrays)
     except UserError:
@@ -121,7 +120,7 @@ def load_statistics(path: str | Path) -> SetStatistics:
     except Exception as error:
         raise UserError(
             f"cannot read the statistics in {path} ({error}): the file is damaged or another "
-            "program's; gather them anew into another file"
+            "program's; gather them again into another file"
         ) from error
 
 
@@ -137,7 +136,7 @@ def _statistics(arrays: dict[str, Any]) -> SetStatistics:
     index = _tensor(arrays, "index", torch.int64, (None,))
     count, dim = len(index), len(halves[0].mean)
     if halves[0].count + halves[1].count != count or len(halves[1].mean) != dim:
-        raise ValueError("moments and index do not belong together")
+        raise ValueError("moments and index do not match")
     wanted = {
         "features": (torch.float32, (count, dim)),
         "labels": (torch.int64, (count, 2)),
@@ -148,7 +147,7 @@ def _statistics(arrays: dict[str, Any]) -> SetStatistics:
         for name, form in wanted.items()
     }
     if len(arrays["groups"]) not in (0, count):
-        raise ValueError("groups and index do not belong together")
+        raise ValueError("groups and index do not match")
     return SetStatistics(
         index,
         str(arrays["extractor"]),
@@ -165,10 +164,10 @@ def _statistics(arrays: dict[str, Any]) -> SetStatistics:
 def _tensor(
     arrays: Mapping[str, Any], name: str, dtype: torch.dtype, shape: tuple[int | None, ...]
 ) -> Tensor:
-    """An array of a file, if it is of that type and shape, and finite; ``None`` is any length."""
+    """An array of a file, checked to be finite and of this type and shape; ``None`` is any size."""
     tensor = torch.from_numpy(arrays[name])
     fits = len(shape) == tensor.dim() and all(
-        side in (None, got) for side, got in zip(shape, tensor.shape, strict=True)
+        size in (None, got) for size, got in zip(shape, tensor.shape, strict=True)
     )
     if not fits or tensor.dtype != dtype or not tensor.isfinite().all():
         raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, or not finite")
@@ -181,13 +180,13 @@ def cached(
     gather: Callable[[], SetStatistics],
     folder: Path | None = None,
 ) -> SetStatistics:
-    """Statistics from the cache, else gathered and put there.
+    """Statistics from the cache; gathered and stored if they are missing.
 
     Args:
-        key: All that they depend on: fingerprint of the set, extractor, seed.
-        needs_features: Whether an entry that holds moments alone will not do.
-        gather: Makes them.
-        folder: Of the cache; by default `cache_folder`.
+        key: Everything that they depend on: key of the set, extractor, seed.
+        needs_features: Whether an entry without features counts as missing.
+        gather: Gathers the statistics.
+        folder: Cache folder, by default `cache_folder`.
     """
     name = hashlib.blake2b(repr((VERSION, *key)).encode(), digest_size=16).hexdigest()
     path = (folder or cache_folder()) / f"{name}.npz"
@@ -197,10 +196,10 @@ def cached(
             if found.features is not None or not needs_features:
                 return found
         except UserError as error:
-            _log.warning("%s; it is made anew", error)
+            _log.warning("%s; gathering again", error)
     statistics = gather()
     try:
         save_statistics(statistics, path)
     except OSError as error:
-        _log.warning("cannot write the cache %s (%s): going on without it", path, error)
+        _log.warning("cannot write the cache %s (%s): continuing without it", path, error)
     return statistics

@@ -1,4 +1,4 @@
-"""KID of each class and of each letter, which has no bias where images are few."""
+"""KID of each class and of each letter: unbiased, however few the images."""
 
 from __future__ import annotations
 
@@ -8,40 +8,39 @@ import torch
 from torch import Tensor
 
 from blastogan.grades import CLASSES, LETTERS, Grade
-from blastogan.metrics.kernel import MOST, unbiased_kid
+from blastogan.metrics.kernel import MAX_IMAGES, unbiased_kid
 from blastogan.metrics.statistics import SetStatistics
 
 
 def kid_by_class(
-    real: SetStatistics, fake: SetStatistics, fewest: int
+    real: SetStatistics, fake: SetStatistics, min_images: int
 ) -> dict[str, dict[str, float | None]]:
     """Unbiased KID with a 95 % interval, by class, then by letter (``ICM A``, ``TE B``).
 
-    FID of so few images would measure their number. The interval is the jackknife's over embryos
-    and fakes, normal.
+    FID of so few images would measure their number. The interval is normal, by the jackknife over
+    embryos and fakes.
 
     Args:
         real: With features and labels.
         fake: With features and labels.
-        fewest: Images of both sides from which on a KID is given.
+        min_images: Smallest number of reals, and of fakes, for which KID is computed.
 
     Returns:
         ``n_real``, ``n_fake``, ``kid``, ``low``, ``high`` of each class that has an image; the
-        last three ``None`` where there are fewer than `fewest`, or fewer than three embryos. The
-        numbers are those of the images looked at, at most `MOST` of a side: more would cost
-        minutes and tell no more.
+        last three are ``None`` with fewer than `min_images`, or fewer than three embryos. At most
+        `MAX_IMAGES` reals and fakes are used and counted: more cost minutes and add nothing.
     """
     assert real.features is not None
     assert fake.features is not None
     rows: dict[str, dict[str, float | None]] = {}
     embryos = _embryos(real)
     for name, letters in _parts().items():
-        reals, fakes = (_some(side, letters) for side in (real, fake))
+        reals, fakes = (_random_members(each, letters) for each in (real, fake))
         if not len(reals) and not len(fakes):
             continue
         row: dict[str, float | None] = {"n_real": len(reals), "n_fake": len(fakes)}
         row |= {"kid": None, "low": None, "high": None}
-        if min(len(reals), len(fakes)) >= fewest:
+        if min(len(reals), len(fakes)) >= min_images:
             value, error = unbiased_kid(
                 real.features[reals],
                 fake.features[fakes],
@@ -53,27 +52,27 @@ def kid_by_class(
     return rows
 
 
-def _embryos(side: SetStatistics) -> Tensor | None:
-    """Number of the embryo of each image, where embryos are known."""
-    if side.groups is None:
+def _embryos(statistics: SetStatistics) -> Tensor | None:
+    """Number of the embryo of each image; ``None`` if embryos are unknown."""
+    if statistics.groups is None:
         return None
-    numbers = {name: n for n, name in enumerate(dict.fromkeys(side.groups))}
-    return torch.tensor([numbers[name] for name in side.groups])
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(statistics.groups))}
+    return torch.tensor([numbers[name] for name in statistics.groups])
 
 
-def _some(side: SetStatistics, letters: tuple[int | None, int | None]) -> Tensor:
-    """Positions of random members of a class, at most `MOST`."""
-    found = _members(side, letters).nonzero().squeeze(1)
+def _random_members(statistics: SetStatistics, letters: tuple[int | None, int | None]) -> Tensor:
+    """Positions of random members of a class, at most `MAX_IMAGES`."""
+    found = _members(statistics, letters).nonzero().squeeze(1)
     generator = torch.Generator().manual_seed(0)
-    return found[torch.randperm(len(found), generator=generator)[:MOST]]
+    return found[torch.randperm(len(found), generator=generator)[:MAX_IMAGES]]
 
 
-def _members(side: SetStatistics, letters: tuple[int | None, int | None]) -> Tensor:
-    assert side.labels is not None
-    chosen = torch.ones(side.count, dtype=torch.bool)
+def _members(statistics: SetStatistics, letters: tuple[int | None, int | None]) -> Tensor:
+    assert statistics.labels is not None
+    chosen = torch.ones(statistics.count, dtype=torch.bool)
     for column, letter in enumerate(letters):
         if letter is not None:
-            chosen &= side.labels[:, column] == letter
+            chosen &= statistics.labels[:, column] == letter
     return chosen
 
 

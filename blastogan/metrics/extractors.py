@@ -1,13 +1,12 @@
-"""Feature extractors: the networks whose features FID and its kin compare.
+"""Feature extractors: the networks whose features FID and KID compare.
 
 The networks are those of torch-fidelity. It computes the FID of 2017 with TensorFlow's aliased
-resize; the number that is quoted today is the *clean* one (Parmar et al. 2022), which differs in
-the resize alone and is added here.
+resize; the one quoted today is *clean* FID (Parmar et al. 2022), which differs in the resize alone
+and is added here. Other packages add networks by `register_extractor`.
 """
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import random
@@ -24,12 +23,14 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_clip import MODEL_METADATA as CLIP_MODELS
 from torch_fidelity.feature_extractor_clip import MODEL_URLS as CLIP_URLS
+from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
 from torch_fidelity.feature_extractor_dinov2 import MODEL_METADATA as DINO_MODELS
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 from torch_fidelity.feature_extractor_inceptionv3 import (
     URL_INCEPTION_V3,
     FeatureExtractorInceptionV3,
 )
+from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 
 from blastogan.errors import UserError
@@ -37,14 +38,14 @@ from blastogan.metrics.resize import resize_clean
 from blastogan.metrics.weights import PublishedWeights, WeightsFile, find_weights, load_state_dict
 
 VERSION = 1
-"""Raised when features of equal images change, so that cached ones are not taken for new ones."""
+"""Part of the cache key; raise it when the features of equal images change."""
 
 _CPU_BATCH = 4  # larger batches leave the cache: 0.24 s an image of 256 pixels instead of 0.17
 
 INCEPTION = PublishedWeights(
     url=URL_INCEPTION_V3,
     sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    # by torch-fidelity and by pytorch-fid: the same file
+    # the names that torch-fidelity and pytorch-fid give to the same file
     file_names=(
         "weights-inception-2015-12-05-6726825d.pth",
         "pt_inception-2015-12-05-6726825d.pth",
@@ -56,12 +57,12 @@ INCEPTION = PublishedWeights(
 
 
 class CleanInception(FeatureExtractorInceptionV3):  # type: ignore[misc]
-    """torch-fidelity's Inception behind the clean resize; its pooled 2048 features only."""
+    """torch-fidelity's Inception after the clean resize; only its 2048 pooled features."""
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Features ``(B, 2048)`` of uint8 images ``(B, 3, H, W)``."""
         x = (resize_clean(images) - 128) / 128
-        # the children stand in the order in which they run, the classifier last
+        # the children are in the order of execution, the classifier last
         for name, layer in self.named_children():
             if name != "fc":
                 x = layer(x)
@@ -74,10 +75,9 @@ class CleanInception(FeatureExtractorInceptionV3):  # type: ignore[misc]
 
 
 class DinoV2(FeatureExtractorDinoV2):  # type: ignore[misc]
-    """torch-fidelity's DINOv2 with weights from a file, and the network's code from torch's hub.
+    """torch-fidelity's DINOv2 with weights from a file, and its code from torch's hub cache.
 
-    The code is not fetched here, only used where the hub has cached it: running what was
-    downloaded a moment ago is for the user to decide.
+    The code is never fetched here: whether to run downloaded code is for the user to decide.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class DinoV2(FeatureExtractorDinoV2):  # type: ignore[misc]
         code = Path(torch.hub.get_dir()) / "facebookresearch_dinov2_main"
         if not code.is_dir():
             raise UserError(
-                f"the code of {name} is not in torch's hub cache ({code}): fetch it once by "
-                "python -c \"import torch; torch.hub.list('facebookresearch/dinov2')\" where there "
-                "is a network, or put a checkout of github.com/facebookresearch/dinov2 there"
+                f"the code of {name} is not in torch's hub cache ({code}): with a network, run "
+                "python -c \"import torch; torch.hub.list('facebookresearch/dinov2')\" once, or "
+                "put a checkout of github.com/facebookresearch/dinov2 there"
             )
         # read on import of that code: xformers has no CPU kernels and changes the numbers
         os.environ.setdefault("XFORMERS_DISABLED", "1")
@@ -110,19 +110,19 @@ class DinoV2(FeatureExtractorDinoV2):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class ExtractorSpec:
-    """What an extractor is made of.
+    """A network, the layer of its features, its resize and its weights.
 
     Attributes:
-        name: As users give it.
-        home: Module and class of the network, a ``FeatureExtractorBase`` of torch-fidelity.
+        name: Name for users.
+        network: Class of the network.
         layer: Name of the features within the network.
         resize: ``clean``, ``legacy`` (TensorFlow 1 bilinear) or ``antialiased``.
-        weights: The published file, ``None`` for networks that users train.
-        reads_file: The class reads the weights file itself, safely; others get a state dict.
+        weights: The published file; ``None`` for networks that users train.
+        reads_file: Whether the class itself reads the weights file safely; others get a state dict.
     """
 
     name: str
-    home: str
+    network: type[FeatureExtractorBase]
     layer: str
     resize: str
     weights: PublishedWeights | None
@@ -130,24 +130,20 @@ class ExtractorSpec:
 
 
 def _specs() -> Iterator[ExtractorSpec]:
-    theirs, here = "torch_fidelity.feature_extractor_", "blastogan.metrics.extractors:"
-    legacy = f"{theirs}inceptionv3:FeatureExtractorInceptionV3"
-    yield ExtractorSpec("inception-clean", here + "CleanInception", "2048", "clean", INCEPTION)
+    yield ExtractorSpec("inception-clean", CleanInception, "2048", "clean", INCEPTION)
+    legacy = FeatureExtractorInceptionV3
     yield ExtractorSpec("inception-legacy", legacy, "2048", "legacy", INCEPTION)
-    grader = "blastogan.evaluation.grader_features:GraderFeatures"
-    yield ExtractorSpec("grader", grader, "embedding", "antialiased", None, reads_file=True)
     vgg = PublishedWeights(
         "https://download.pytorch.org/models/vgg16-397923af.pth",
         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         ("vgg16-397923af.pth",),
         553,
     )
-    yield ExtractorSpec("vgg16", f"{theirs}vgg16:FeatureExtractorVGG16", "fc2_relu", "legacy", vgg)
+    yield ExtractorSpec("vgg16", FeatureExtractorVGG16, "fc2_relu", "legacy", vgg)
     for name, model in CLIP_MODELS.items():
         archive = f"{name}-{model['hash']}.pt"
         clip = PublishedWeights(CLIP_URLS[name], model["hash"], (archive,))
-        home = f"{theirs}clip:FeatureExtractorCLIP"
-        yield ExtractorSpec(name, home, "clip", "legacy", clip, reads_file=True)
+        yield ExtractorSpec(name, FeatureExtractorCLIP, "clip", "legacy", clip, reads_file=True)
     checksums = {
         "dinov2-vit-s-14": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
         "dinov2-vit-b-14": "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
@@ -158,15 +154,32 @@ def _specs() -> Iterator[ExtractorSpec]:
         file_name = f"{model}_pretrain.pth"
         url = f"https://dl.fbaipublicfiles.com/dinov2/{model}/{file_name}"
         dino = PublishedWeights(url, checksums[name], (file_name,))
-        yield ExtractorSpec(name, here + "DinoV2", "dinov2", "legacy", dino)
+        yield ExtractorSpec(name, DinoV2, "dinov2", "legacy", dino)
 
 
-EXTRACTORS = {spec.name: spec for spec in _specs()}
-"""All extractors by name; beside the first three they are called as in torch-fidelity."""
+EXTRACTORS: dict[str, ExtractorSpec] = {}
+"""All extractors by name; those of torch-fidelity keep its names, but for its Inception."""
+
+
+def register_extractor(spec: ExtractorSpec) -> None:
+    """Make an extractor known to `load_extractor`, and to torch-fidelity by the same name.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+    if spec.name in EXTRACTORS:
+        raise ValueError(f"the extractor {spec.name!r} is registered already: choose another name")
+    EXTRACTORS[spec.name] = spec
+    if spec.name not in FEATURE_EXTRACTORS_REGISTRY:
+        register_feature_extractor(spec.name, spec.network)
+
+
+for _spec in _specs():
+    register_extractor(_spec)
 
 
 def extractor_names() -> list[str]:
-    """Names that `load_extractor` knows, the default first."""
+    """Names for `load_extractor`, the default first."""
     return list(EXTRACTORS)
 
 
@@ -174,10 +187,10 @@ class Extractor:
     """A network that turns 8-bit images into features, made by `load_extractor`.
 
     Attributes:
-        name: As in `EXTRACTORS`.
+        name: Name in `EXTRACTORS`.
         dim: Number of features.
-        label: For reports: the name, and which weights where they are not the published ones.
-        key: Changes whenever features of the same images may; fit for file names.
+        label: Name for reports, with the checksum of weights that are not the published ones.
+        key: Changes whenever the features of an image may change; fit for file names.
         device: Where the network runs and the features lie.
     """
 
@@ -198,18 +211,18 @@ class Extractor:
         self.dim = probe.shape[1]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Features, float32 ``(B, dim)``, of images; grey ones count as three equal channels.
+        """Features, float32 ``(B, dim)``, of images; grey ones become three equal channels.
 
         Args:
             images: uint8 ``(B, 1, H, W)`` or ``(B, 3, H, W)`` on any device.
 
         Raises:
-            UserError: If the images are of another kind.
+            UserError: If the shape or dtype is another.
         """
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             raise UserError(
                 f"images are {tuple(images.shape)} {images.dtype}: expected torch.uint8 of shape "
-                "(B, 1, H, W) or (B, 3, H, W); convert floats in [-1, 1] by to_uint8 first"
+                "(B, 1, H, W) or (B, 3, H, W); convert floats in [-1, 1] by to_uint8"
             )
         if not images.numel():
             raise UserError(f"no images to extract features from: got {tuple(images.shape)}")
@@ -222,12 +235,8 @@ class Extractor:
             pixels = pixels.contiguous(memory_format=self._format)
             parts = torch.split(pixels, _CPU_BATCH if self.device.type == "cpu" else len(pixels))
             features = torch.cat([self._network(part)[0] for part in parts])
-        # a tensor born in inference mode refuses in-place work outside of it
+        # tensors of inference mode allow no in-place operation outside of it
         return features.to(torch.float32).clone()
-
-    def compile(self) -> None:
-        """Have torch compile the network when it next runs; on a CPU that takes minutes."""
-        self._network.compile()
 
 
 def load_extractor(
@@ -235,47 +244,42 @@ def load_extractor(
     weights: str | Path | None = None,
     *,
     device: str | torch.device = "cpu",
-    compile: bool = False,  # noqa: A002
 ) -> Extractor:
-    """Build an extractor with trained weights; no global random state moves.
+    """Build an extractor with trained weights; global random states are unchanged.
 
     Args:
         name: One of `extractor_names`.
-        weights: File to use in place of the published one; see `find_weights` for what happens
-            without. A state dict, for CLIP the TorchScript archive as OpenAI publishes it, for
-            the grader a checkpoint of ``blastogan grade fit``.
-        device: Where to run it.
-        compile: Have torch compile the network.
+        weights: File to use instead of the published one, see `find_weights`: a state dict, for
+            CLIP the TorchScript archive of OpenAI, for the grader a checkpoint of
+            ``blastogan grade fit``.
+        device: Device to run it on.
 
     Raises:
         UserError: If the name is unknown or the weights do not fit.
-        WeightsNotFound: If there are no weights and they cannot be fetched.
+        WeightsNotFound: If the weights are missing and cannot be fetched.
     """
     if name not in EXTRACTORS:
-        raise UserError(f"unknown extractor {name!r}: expected one of {', '.join(EXTRACTORS)}")
+        raise UserError(
+            f"unknown extractor {name!r}: expected one of {', '.join(EXTRACTORS)}, or one that is "
+            "registered before (importing `blastogan.evaluation` registers grader)"
+        )
     spec = EXTRACTORS[name]
     file = find_weights(name, spec.weights, weights)
-    extractor = Extractor(spec, _build(spec, file), file, torch.device(device))
-    if compile:
-        extractor.compile()
-    return extractor
+    return Extractor(spec, _build(spec, file), file, torch.device(device))
 
 
 def _build(spec: ExtractorSpec, file: WeightsFile) -> nn.Module:
     source: str | IO[bytes] = str(file.path)
     if not spec.reads_file:
-        # torch-fidelity unpickles whatever it is given: it gets what has been read safely
+        # torch-fidelity unpickles any file: give it one written here, after a safe read
         source = io.BytesIO()
         torch.save(load_state_dict(file), source)
         source.seek(0)
     with _random_state_kept(), warnings.catch_warnings():
         # CLIP is published as TorchScript and nothing else
         warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
-        module, _, attribute = spec.home.partition(":")
-        network_class = getattr(importlib.import_module(module), attribute)
-        _register(spec.name, network_class)
         try:
-            network: nn.Module = network_class(
+            network: nn.Module = spec.network(
                 spec.name, [spec.layer], feature_extractor_weights_path=source, verbose=False
             )
         except UserError:
@@ -287,13 +291,8 @@ def _build(spec: ExtractorSpec, file: WeightsFile) -> nn.Module:
     return network
 
 
-def _register(name: str, network_class: type[FeatureExtractorBase]) -> None:
-    if name not in FEATURE_EXTRACTORS_REGISTRY:
-        register_feature_extractor(name, network_class)
-
-
 def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Convolutions in float32 on a GPU too, which by default rounds their factors to TF32."""
+    """Float32 convolutions on a GPU, whose default is TF32."""
     if device.type != "cuda":
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -303,7 +302,7 @@ def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
 def _random_state_kept() -> Iterator[None]:
     """Restore the global random states: networks are built with random weights at first."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    # to ask a device for its state would start it
+    # asking for the state of a device initialises CUDA
     started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count() if started else 0)
     try:
@@ -312,6 +311,3 @@ def _random_state_kept() -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
-
-
-_register("inception-clean", CleanInception)

@@ -1,4 +1,4 @@
-"""Fidelity of fakes to reals: one look at each side, every metric from it."""
+"""Fidelity of fakes to reals: each set is read once, every metric follows from its statistics."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from blastogan.metrics.classes import kid_by_class
 from blastogan.metrics.extractors import Extractor, load_extractor
 from blastogan.metrics.frechet import FrechetReference, frechet_deviation
 from blastogan.metrics.gap import HeldOutGap, held_out_gap
-from blastogan.metrics.kernel import MOST, subset_kid, unbiased_kid
+from blastogan.metrics.kernel import MAX_IMAGES, subset_kid, unbiased_kid
 from blastogan.metrics.manifold import density_coverage, precision_recall
-from blastogan.metrics.pixels import PIXEL_METRICS, compare_pixels
+from blastogan.metrics.pixels import compare_pixels
 from blastogan.metrics.report import FidelityReport
+from blastogan.metrics.specs import METRICS, PIXEL_METRICS, SPECS
 from blastogan.metrics.statistics import (
     Batch,
     FeatureExtractor,
@@ -32,35 +33,32 @@ from blastogan.utils.seeding import derive_seed
 
 _log = logging.getLogger(__name__)
 
-METRICS = ("fid", "kid", "precision", "recall", "density", "coverage", "swd", "ms_ssim", "classes")
-"""What can be measured; ``classes`` is KID by class and by letter."""
-
+_NEED_FEATURES = {spec.name for spec in SPECS if spec.needs == "features"}
 _PRC_NEIGHBOURS = 3
 _PRDC_NEIGHBOURS = 5
 
 
 class FidelityEvaluator:
-    """Measure how close fakes come to reals, on any images and with or without Lightning.
+    """Measure how close fakes come to reals, for any images, with or without Lightning.
 
-    `gather` looks at a set once and keeps what the metrics need; `compare` does the rest. The
-    global random state is left alone. With ``fid`` alone the memory does not grow with the sets.
+    `gather` reads a set once and keeps what the metrics need; `compare` computes them. The global
+    random state is left alone. With ``fid`` alone, memory does not grow with the sets.
 
     Args:
         extractor: Name (see `blastogan.metrics.extractors`), a loaded extractor, or ``none``.
-        weights: File of the extractor's weights; ``None`` looks for it, see
-            `blastogan.metrics.weights`.
-        metrics: Any of `METRICS`.
-        kid_subset_size: Images in a subset for KID; lowered, with a note, where a set is smaller.
+        weights: File of the extractor's weights; ``None`` searches, see `find_weights`.
+        metrics: Any of `blastogan.metrics.specs.METRICS`.
+        kid_subset_size: Images in a subset for KID; lowered, with a note, if a set is smaller.
         kid_subsets: Number of subsets.
-        swd_images: Random images of each side that the metrics of pixels look at, at most.
-        class_images: Images of a class or letter on both sides from which on its KID is given.
+        swd_images: Largest number of random reals, and of fakes, for the pixel metrics.
+        class_images: Smallest number of reals, and of fakes, for the KID of a class or letter.
         seed: Seed of subsets, samples, patches and pairs.
-        device: Where the extractor runs, and the metrics of pixels.
-        optional: Where the weights cannot be had, warn and leave out what needs them.
+        device: Device of the extractor and of the pixel metrics.
+        optional: If the weights are missing, warn and leave out the metrics that need them.
 
     Raises:
         UserError: If a metric or extractor is unknown.
-        WeightsNotFound: If the weights cannot be had, unless `optional`.
+        WeightsNotFound: If the weights are missing, unless `optional`.
     """
 
     def __init__(
@@ -122,8 +120,8 @@ class FidelityEvaluator:
 
     @property
     def keeps_features(self) -> bool:
-        """Whether a metric asked for needs the features of all images at once."""
-        return bool(set(self.metrics) - {"fid", *PIXEL_METRICS})
+        """Whether a metric needs the features of all images at once."""
+        return not _NEED_FEATURES.isdisjoint(self.metrics)
 
     def gather(
         self,
@@ -133,14 +131,14 @@ class FidelityEvaluator:
         real: bool = False,
         extract: bool = True,
     ) -> SetStatistics:
-        """Look at a set once.
+        """Gather the statistics of a set, which is read once.
 
         Args:
             batches: Images uint8 ``(B, C, H, W)``, or floats in [-1, 1]; or mappings with
-                ``image``, and where known ``labels`` int64 ``(B, 2)`` and ``index``.
-            groups: Embryo by index; halves for the floor and swaps never separate one.
-            real: Whether this is the real side, of which the floor needs two halves.
-            extract: Whether to run the extractor; a cache may have its share already.
+                ``image``, and optionally ``labels`` int64 ``(B, 2)`` and ``index``.
+            groups: Embryo by index; neither halves nor permutations separate its images.
+            real: Whether the images are real: the floor needs two halves of them.
+            extract: Whether to run the extractor; ``False`` if a cache has the features.
 
         Raises:
             UserError: If the set is empty or its images are not of one accepted form.
@@ -155,28 +153,28 @@ class FidelityEvaluator:
             seed=self.seed,
         )
 
-    def gather_cached(self, key: str, look: Callable[[bool], SetStatistics]) -> SetStatistics:
-        """The real side, of which a cache has kept what the extractor saw.
+    def gather_cached(self, key: str, gather: Callable[[bool], SetStatistics]) -> SetStatistics:
+        """Statistics of the reals, whose features a cache keeps.
 
         Args:
-            key: Fingerprint of the set, see `blastogan.metrics.cache`.
-            look: Gathers the set; it is told whether to run the extractor.
+            key: Key of the set, see `blastogan.metrics.cache.statistics_key`.
+            gather: Gathers the set; its argument says whether to run the extractor.
         """
         if self.extractor is None:
-            return look(False)
+            return gather(False)
         found = cached(
-            (key, self.extractor.key, self.seed), self.keeps_features, lambda: look(True)
+            (key, self.extractor.key, self.seed), self.keeps_features, lambda: gather(True)
         )
         if found.images is None and set(self.metrics) & set(PIXEL_METRICS):
-            seen = look(False)
-            return replace(found, images=seen.images, image_index=seen.image_index)
+            pixels = gather(False)
+            return replace(found, images=pixels.images, image_index=pixels.image_index)
         return found
 
     def compare(self, real: SetStatistics, fake: SetStatistics) -> FidelityReport:
-        """All metrics asked for.
+        """Compute all metrics.
 
         Raises:
-            UserError: If a side has fewer than two images, or they come from different extractors.
+            UserError: If a set has fewer than two images, or the extractors differ.
         """
         self._check(real, fake)
         report = FidelityReport({}, real.extractor, real.count, fake.count, fake.shape)
@@ -188,7 +186,7 @@ class FidelityEvaluator:
                 report.classes = kid_by_class(real, fake, self.class_images)
             elif "classes" in self.metrics:
                 report.notes.append(
-                    "a side has no grades: no KID by class, and MS-SSIM is across classes"
+                    "a set has no grades: no KID by class, and MS-SSIM is across classes"
                 )
         if set(self.metrics) & set(PIXEL_METRICS):
             values, notes = compare_pixels(real, fake, self.metrics, self.seed, self.device)
@@ -200,27 +198,28 @@ class FidelityEvaluator:
     def gap(
         self, train: SetStatistics, held_out: SetStatistics, fake: SetStatistics
     ) -> HeldOutGap | None:
-        """Whether fakes are nearer to training images than to held-out ones; needs features."""
-        sides = [side.features for side in (train, held_out, fake)]
-        if any(side is None or len(side) < 2 for side in sides):
+        """Test whether fakes are nearer to training than to held-out images; needs features."""
+        features = [each.features for each in (train, held_out, fake) if each.features is not None]
+        if len(features) < 3 or any(len(each) < 2 for each in features):
             return None
         groups = None
         if train.groups is not None and held_out.groups is not None:
             groups = [*train.groups, *held_out.groups]
-        first, second, third = (side for side in sides if side is not None)
+        first, second, third = features
         return held_out_gap(first, second, self._shuffled(third), groups=groups, seed=self.seed)
 
     def _check(self, real: SetStatistics, fake: SetStatistics) -> None:
-        for name, side in (("real", real), ("fake", fake)):
-            if side.count < 2:
+        for name, each in (("real", real), ("fake", fake)):
+            if each.count < 2:
                 raise UserError(
-                    f"the {name} side has {side.count} image: a distance between sets needs two "
-                    "or more, a meaningful one hundreds"
+                    f"the {name} set has {each.count} image: a distance between sets needs two or "
+                    "more, a meaningful one hundreds"
                 )
         if real.extractor_key != fake.extractor_key:
             raise UserError(
-                f"the real side was seen by {real.extractor}, the fake side by {fake.extractor} "
-                "(or by another version or other weights of it): gather both with one extractor"
+                f"the features of the reals are of {real.extractor}, those of the fakes of "
+                f"{fake.extractor} (or another version, or other weights): gather both with one "
+                "extractor"
             )
 
     def _compare_moments(
@@ -236,7 +235,7 @@ class FidelityEvaluator:
         if fewest <= dim:
             report.notes.append(
                 f"FID of {fewest} images in {dim} dimensions: the covariance is singular and the "
-                "value far too high; it compares only with others at the same numbers. KID has no "
+                "value far too high; compare it only at the same numbers of images. KID has no "
                 "such bias"
             )
 
@@ -246,17 +245,17 @@ class FidelityEvaluator:
             (values["kid"], values["kid_std"]), size = self._kid(real, fake)
             if size < self.kid_subset_size:
                 report.notes.append(
-                    f"KID by subsets of {size} images instead of {self.kid_subset_size}: a set "
-                    "has no more; its deviation is that of the sets, not of subsets"
+                    f"KID by subsets of {size} images instead of {self.kid_subset_size}, all of "
+                    "the smaller set; its deviation is over sets, not subsets"
                 )
         wanted = {"precision", "recall"} & set(self.metrics)
         if wanted and fewest > _PRC_NEIGHBOURS:
-            shares = precision_recall(real, fake, neighbours=_PRC_NEIGHBOURS)
+            fractions = precision_recall(real, fake, neighbours=_PRC_NEIGHBOURS)
             counts = {"precision": len(fake), "recall": len(real)}
-            for (name, count), share in zip(counts.items(), shares, strict=True):
+            for (name, count), value in zip(counts.items(), fractions, strict=True):
                 if name in wanted:
-                    values[name] = share
-                    values[f"{name}_std"] = math.sqrt(share * (1 - share) / count)
+                    values[name] = value
+                    values[f"{name}_std"] = math.sqrt(value * (1 - value) / count)
         wanted = {"density", "coverage"} & set(self.metrics)
         if wanted and fewest > _PRDC_NEIGHBOURS:
             pairs = density_coverage(real, fake, neighbours=_PRDC_NEIGHBOURS)
@@ -265,7 +264,7 @@ class FidelityEvaluator:
                     values[name], values[f"{name}_std"] = pair
 
     def _floor(self, real: SetStatistics) -> dict[str, Any] | None:
-        """Distance between two halves of the reals; found once for a set."""
+        """Distance between two halves of the reals; computed once per set."""
         if real.halves is None or min(half.count for half in real.halves) < 2:
             return None
         settings = (self.metrics, self.kid_subset_size, self.kid_subsets, self.seed)
@@ -281,14 +280,14 @@ class FidelityEvaluator:
         return real.floors[settings]
 
     def _kid(self, real: Tensor, fake: Tensor) -> tuple[tuple[float, float], int]:
-        """KID with its deviation, and the subset size that the sets allow."""
+        """KID with its deviation, and the subset size."""
         size = min(self.kid_subset_size, len(real), len(fake))
         value, deviation = subset_kid(
             real, fake, subset_size=size, subsets=self.kid_subsets, seed=self.seed
         )
         if size < self.kid_subset_size and size > 2:
             # subsets that are nearly the whole set differ too little, or not at all
-            some = (self._shuffled(side)[:MOST] for side in (real, fake))
+            some = (self._shuffled(each)[:MAX_IMAGES] for each in (real, fake))
             deviation = unbiased_kid(*some)[1]
         return (value, deviation), size
 

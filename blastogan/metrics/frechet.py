@@ -1,4 +1,4 @@
-"""Fréchet distance between Gaussians, from moments that are streamed in float64.
+"""Fréchet distance between Gaussians, from streamed float64 moments.
 
 Heusel et al., "GANs Trained by a Two Time-Scale Update Rule" (2017), section 3; Dowson and Landau
 1982 for the closed form.
@@ -12,7 +12,7 @@ from torch import Tensor
 from blastogan.errors import UserError
 
 JACKKNIFE_GROUPS = 10
-"""Groups of fakes of which one is left out at a time, see `frechet_deviation`."""
+"""Number of groups of fakes in the jackknife, see `frechet_deviation`."""
 
 
 class Moments:
@@ -70,14 +70,14 @@ class Moments:
 
 
 class FrechetReference:
-    """A Gaussian to which distances are taken, with a square root of its covariance kept.
+    """A Gaussian that distances refer to; it keeps a square root of its covariance.
 
     The distance needs the trace of the root of a product of covariances. With a factor
     ``A = L @ L.T`` the root's eigenvalues are those of the symmetric ``L.T @ B @ L``: real, of the
     rank that the sets allow, and several times faster to find than those of ``A @ B``.
 
     Args:
-        moments: Of the real side.
+        moments: Moments of the reals.
 
     Raises:
         UserError: If there are fewer than two vectors.
@@ -106,7 +106,7 @@ class FrechetReference:
             )
         covariance = moments.covariance
         inner = self.factor.T @ covariance @ self.factor
-        # rounding leaves no exact zeros beyond the rank, and the roots of its crumbs add up
+        # beyond the rank, rounding leaves small values whose roots would add up
         rank = min(len(inner), moments.count - 1)
         values = torch.linalg.eigvalsh((inner + inner.T) / 2)[-rank:]
         cross = float(values.clamp_min(0).sqrt().sum())
@@ -123,8 +123,8 @@ def frechet_deviation(
     common to all of them and does not show here.
 
     Args:
-        reference: The real side.
-        features: Of the fakes in random order, ``(N, D)``, N at least twice `groups`.
+        reference: The reals.
+        features: Features of the fakes in random order, ``(N, D)``, N at least twice `groups`.
         groups: Number of groups.
     """
     if len(features) < 2 * groups:

@@ -1,4 +1,4 @@
-"""How well letters are read: balanced accuracy and kappa of each head."""
+"""Balanced accuracy and kappa of each head of a grade classifier."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class GradeMetrics(nn.Module):
     def compute(self) -> dict[str, Tensor]:
         """``icm_`` and ``te_`` ``balanced_accuracy`` and ``kappa``, mean ``kappa``, ``loss``.
 
-        Kappa is weighted quadratically on A < B < C < D (Cohen 1968). It is 0 where it is not
-        defined: when all images, and all predictions, are of one letter.
+        Kappa is weighted quadratically on A < B < C < D (Cohen 1968). It is 0 where it is
+        undefined: if all images and all predictions have one letter.
         """
         values: dict[str, Tensor] = {}
         for head in self.heads:

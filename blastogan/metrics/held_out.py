@@ -1,4 +1,4 @@
-"""Fakes against training images and against held-out ones: what memorisation looks like."""
+"""Comparison of fakes with training and with held-out images, which shows memorisation."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ class HeldOutReport:
     """What `compare_held_out` found.
 
     Attributes:
-        train: Fakes against the images that were trained on.
-        held_out: Fakes against images that were not.
-        fid_train_matched: FID to as many training images as are held out, whole embryos: the
-            number that the held-out FID may be compared with, since FID falls with the number of
-            images. ``None`` without features.
-        gap: KID to held-out images less KID to training images, with its chance; ``None``
+        train: Fakes against training images.
+        held_out: Fakes against held-out images.
+        fid_train_matched: FID to as many training images, of whole embryos, as are held out:
+            comparable with the held-out FID, since FID falls with the number of images. ``None``
             without features.
+        gap: Test of the difference between both; ``None`` without features.
     """
 
     train: FidelityReport
@@ -45,12 +44,12 @@ class HeldOutReport:
         )
         if gap.suspicious:
             return (
-                f"held-out gap: the fakes are nearer to training images than to held-out ones of "
-                f"the same law. {size}. The generator reproduces what it was trained on, and its "
-                "distance to the training images flatters it"
+                "held-out gap: the fakes are nearer to training images than to held-out ones. "
+                f"{size}. The generator reproduces training images, and its distance to them is "
+                "too good"
             )
         return (
-            f"held-out gap: within chance. {size}. This is no proof that nothing was memorised: "
+            f"held-out gap: within chance. {size}. This does not prove that nothing was memorised: "
             "a few copies among many fakes may not show"
         )
 
@@ -74,7 +73,7 @@ def compare_held_out(
     held_out: SetStatistics,
     fake: SetStatistics,
 ) -> HeldOutReport:
-    """Compare fakes with both sides; all gathered by `evaluator`."""
+    """Compare fakes with both sets of reals; `evaluator` has gathered all three."""
     report = HeldOutReport(evaluator.compare(train, fake), evaluator.compare(held_out, fake))
     if train.features is None or "fid" not in evaluator.metrics or train.count <= held_out.count:
         matched = None
@@ -86,7 +85,7 @@ def compare_held_out(
 
 
 def _matched(statistics: SetStatistics, count: int, seed: int) -> SetStatistics:
-    """Features of random embryos, the first `count` of their images."""
+    """The first `count` images of the embryos in random order."""
     assert statistics.features is not None
     generator = torch.Generator().manual_seed(derive_seed(seed, "matched"))
     groups = statistics.groups or tuple(map(str, range(statistics.count)))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-MOST = 4000
-"""Images of a side on which the error of a KID is estimated, at most."""
+MAX_IMAGES = 4000
+"""Largest number of reals or fakes from which the error of a KID is estimated."""
 
 _BLOCK = 1024
 
@@ -19,12 +19,12 @@ _BLOCK = 1024
 def subset_kid(
     real: Tensor, fake: Tensor, *, subset_size: int, subsets: int, seed: int
 ) -> tuple[float, float]:
-    """KID as people quote it: mean and standard deviation over random subsets, by torch-fidelity.
+    """KID as usually quoted: mean and standard deviation over random subsets (torch-fidelity).
 
     Args:
         real: float32 ``(N, D)``.
         fake: float32 ``(M, D)``.
-        subset_size: Images of each side in a subset, at most N and M.
+        subset_size: Reals, and fakes, in a subset; at most N and M.
         subsets: Number of subsets.
         seed: Seed of the subsets.
     """
@@ -46,19 +46,20 @@ def subset_kid(
 
 
 def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> tuple[float, float]:
-    """KID of whole sets with its standard error, also of sets too small for subsets.
+    """KID of whole sets with its standard error, also for sets too small for subsets.
 
-    The error is the two-sample jackknife's: each embryo and each fake is left out once. Memory
-    does not grow with the product of the sizes.
+    The error comes from the two-sample jackknife: each embryo and each fake is left out once.
+    Memory does not grow with the product of the sizes.
 
     Args:
         real: ``(N, D)``, N at least 3.
         fake: ``(M, D)``, M at least 3.
-        embryos: int64 ``(N,)``, whose image each is; ``None`` where each is its own.
+        embryos: Number of the embryo of each image, int64 ``(N,)``; ``None`` if each has its own.
 
     Returns:
-        KID, and its error; NaN where there are fewer than three embryos.
+        KID and its error, which is NaN with fewer than three embryos.
     """
+    # the estimate: mean kernel within each set, without pairs of an image with itself, and across
     n, m = len(real), len(fake)
     real, fake = real.double(), fake.double()
     units = torch.arange(n) if embryos is None else torch.unique(embryos, return_inverse=True)[1]
@@ -67,6 +68,7 @@ def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> t
     mean_r, mean_f = within.sum() / (n * (n - 1)), fakes.sum() / (m * (m - 1))
     value = mean_r + mean_f - 2 * across.sum() / (n * m)
 
+    # the same with one embryo, or one fake, left out
     sizes, gone, pairs = (_per_unit(units, each) for each in (torch.ones(n), across, within))
     left = n - sizes
     without_r = (
@@ -81,6 +83,7 @@ def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> t
     )
     if len(sizes) < 3:
         return float(value), float("nan")
+    # variance of the jackknife, over embryos and over fakes
     variance = sum(
         (len(w) - 1) / len(w) * (w - w.mean()).square().sum() for w in (without_r, without_f)
     )
@@ -88,16 +91,16 @@ def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> t
 
 
 def _per_unit(units: Tensor, values: Tensor) -> Tensor:
-    """Sums of values over the members of each unit, float64."""
+    """Sum of the values of each unit, float64."""
     sums = torch.zeros(int(units.max()) + 1, dtype=torch.float64)
     return sums.index_add_(0, units, values.double())
 
 
-def _among(side: Tensor, units: Tensor) -> Tensor:
-    """Sum of the kernel over the pairs of different images within each unit."""
+def _among(features: Tensor, units: Tensor) -> Tensor:
+    """Sum of the kernel over pairs of different images of each unit."""
     sums = torch.zeros(int(units.max()) + 1, dtype=torch.float64)
     for unit in units.bincount().gt(1).nonzero().flatten().tolist():
-        members = side[units == unit]
+        members = features[units == unit]
         sums[unit] = polynomial_kernel(members, members).sum() - _own(members).sum()
     return sums
 
@@ -110,9 +113,9 @@ def _row_sums(first: Tensor, second: Tensor) -> Tensor:
     return sums
 
 
-def _own(side: Tensor) -> Tensor:
+def _own(features: Tensor) -> Tensor:
     """The kernel of each vector with itself."""
-    return (side.square().sum(dim=1) / side.shape[1] + 1) ** 3
+    return (features.square().sum(dim=1) / features.shape[1] + 1) ** 3
 
 
 def polynomial_kernel(first: Tensor, second: Tensor) -> Tensor:

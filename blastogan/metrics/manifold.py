@@ -1,19 +1,19 @@
-"""Precision and recall, density and coverage: how much of one set lies among the other."""
+"""Precision and recall, density and coverage: overlap of the sets in feature space."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_WHOLE = 10_000
+_MAX_AT_ONCE = 10_000
 _BLOCK = 2048
 
 
 def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> tuple[float, float]:
-    """Share of fakes among reals, and of reals among fakes, by torch-fidelity.
+    """Fraction of fakes among reals, and of reals among fakes (torch-fidelity).
 
-    Kynkaanniemi et al., "Improved Precision and Recall" (2019): an image lies among a set if some
-    image of that set is nearer than the latter's k-th neighbour in its own set.
+    Kynkaanniemi et al., "Improved Precision and Recall" (2019): an image lies among a set if it
+    is nearer to some image of the set than that image's k-th neighbour within the set.
 
     Args:
         real: float32 ``(N, D)``, N more than `neighbours`.
@@ -26,14 +26,14 @@ def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> tupl
         prc_features_to_metric,
     )
 
-    large = max(len(real), len(fake)) > _WHOLE
+    large = max(len(real), len(fake)) > _MAX_AT_ONCE
     found = prc_features_to_metric(
         fake,
         real,
         prc_neighborhood=neighbours,
-        # square matrices of all distances take gigabytes for large sets
+        # all distances of large sets at once take gigabytes
         save_cpu_ram=large,
-        prc_batch_size=_BLOCK if large else _WHOLE,
+        prc_batch_size=_BLOCK if large else _MAX_AT_ONCE,
         verbose=False,
     )
     return found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
@@ -44,9 +44,9 @@ def density_coverage(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Density and coverage, each with its standard error over images.
 
-    Naeem et al., "Reliable Fidelity and Diversity Metrics" (2020), section 3. Balls are drawn
-    around the reals alone, so that outliers among the fakes cannot inflate them. For large sets of
-    one law and one size the density is 1 and the coverage ``1 - 2 ** -k`` (its appendix).
+    Naeem et al., "Reliable Fidelity and Diversity Metrics" (2020), section 3. Balls are
+    drawn around the reals alone, so that outliers among the fakes cannot inflate them. For large
+    sets of one distribution and size, density is 1 and coverage ``1 - 2 ** -k`` (appendix).
 
     Args:
         real: float32 ``(N, D)``, N more than `neighbours`.
@@ -54,12 +54,12 @@ def density_coverage(
         neighbours: k.
 
     Returns:
-        Density with its error, coverage with its error.
+        Density and its error, coverage and its error.
     """
     radii, nearest = real.new_empty(len(real)), real.new_full((len(real),), torch.inf)
     for start in range(0, len(real), _BLOCK):
         part = slice(start, start + _BLOCK)
-        # the nearest of the set is the image itself
+        # the nearest image is the image itself
         radii[part] = torch.cdist(real[part], real).kthvalue(neighbours + 1).values
     balls = torch.empty(len(fake), dtype=torch.float64)
     for start in range(0, len(fake), _BLOCK):

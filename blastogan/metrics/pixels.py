@@ -1,4 +1,4 @@
-"""Metrics of pixels between two sets: they need no trained network."""
+"""Pixel metrics between two sets: they need no trained network."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from blastogan.metrics.sliced_wasserstein import COARSEST, image_swd_by_directio
 from blastogan.metrics.statistics import SetStatistics
 from blastogan.utils.seeding import derive_seed
 
-PIXEL_METRICS = ("swd", "ms_ssim")
-"""Metrics that need no extractor."""
-
 
 def compare_pixels(
     real: SetStatistics,
@@ -25,27 +22,27 @@ def compare_pixels(
     seed: int,
     device: str | torch.device = "cpu",
 ) -> tuple[dict[str, float], list[str]]:
-    """Sliced Wasserstein distance and MS-SSIM within classes, of the images that were kept.
+    """Sliced Wasserstein distance and MS-SSIM within classes, of the sampled images.
 
     Args:
-        real: With `images`, and labels if they are graded.
-        fake: As `real`.
+        real: Statistics with `images`, and labels if they are graded.
+        fake: The same of the fakes.
         metrics: Any of `PIXEL_METRICS`.
         seed: Seed of patches, directions and pairs.
         device: Where to compute.
 
     Returns:
-        Values by name, and what could not be measured, a sentence each.
+        Values by name, and notes on what could not be measured, a sentence each.
     """
     if real.images is None or fake.images is None:
-        return {}, ["no SWD and no MS-SSIM: a side comes from a file, which holds no images"]
+        return {}, ["no SWD and no MS-SSIM: a set comes from a file, which holds no images"]
     reals, fakes = (images.to(device) for images in _same_channels(real.images, fake.images))
-    misfits = [f"{_size(side)}" for side in (reals, fakes) if not _fits_pyramid(side)]
+    misfits = [_size(images) for images in (reals, fakes) if not _fits_pyramid(images)]
     if misfits:
         wrong = " and ".join(dict.fromkeys(misfits))
         return {}, [
             f"no SWD and no MS-SSIM: they need squares of 16, 32, ... pixels "
-            f"(--resolution R makes such of folders), got {wrong}"
+            f"(--resolution R resizes folders), got {wrong}"
         ]
     values: dict[str, float] = {}
     notes = []
@@ -54,28 +51,28 @@ def compare_pixels(
     elif "swd" in metrics:
         notes.append(f"no SWD between images of {_size(reals)} and of {_size(fakes)}")
     if "ms_ssim" in metrics:
-        # within classes on one side and across them on the other would not compare
+        # values within classes and across classes are not comparable
         graded = real.labels is not None and fake.labels is not None
-        for name, side, images in (("ms_ssim", fake, fakes), ("ms_ssim_real", real, reals)):
-            labels = side.image_labels()
+        for name, each, images in (("ms_ssim", fake, fakes), ("ms_ssim_real", real, reals)):
+            labels = each.image_labels()
             if labels is None or not graded:
                 labels = torch.zeros(len(images), 2, dtype=torch.int64)
             if torch.unique(labels, dim=0, return_counts=True)[1].max() < 2:
                 notes.append(f"no {name}: no class has two images")
                 continue
-            # that of the reals does not change from one evaluation of a run to the next
+            # the value of the reals is the same in every evaluation of a run
             key = (graded, seed, tuple(images.shape))
-            if key not in side.similarities:
-                side.similarities[key] = ms_ssim_within_classes(images, labels, seed=seed)
-            values[name], values[f"{name}_std"] = side.similarities[key]
+            if key not in each.similarities:
+                each.similarities[key] = ms_ssim_within_classes(images, labels, seed=seed)
+            values[name], values[f"{name}_std"] = each.similarities[key]
     return values, notes
 
 
 def _swd(reals: Tensor, fakes: Tensor, seed: int) -> dict[str, float]:
-    # sets that come class by class would else be compared by their first classes
+    # sets may be sorted by class: the first images would not represent them
     count = min(len(reals), len(fakes))
     generator = torch.Generator().manual_seed(derive_seed(seed, "swd"))
-    chosen = [torch.randperm(len(side), generator=generator)[:count] for side in (reals, fakes)]
+    chosen = [torch.randperm(len(each), generator=generator)[:count] for each in (reals, fakes)]
     reals, fakes = reals[chosen[0].sort().values], fakes[chosen[1].sort().values]
     levels = image_swd_by_direction(reals, fakes, seed=seed)
     means = {f"swd_{level}": float(along.mean()) for level, along in levels.items()}

@@ -1,4 +1,4 @@
-"""The outcome of a comparison: every number, how sure it is, and what has to be said with it."""
+"""The result of a comparison: values, their deviations, and notes for the reader."""
 
 from __future__ import annotations
 
@@ -6,38 +6,25 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-TITLES = {
-    "fid": "FID",
-    "kid": "KID x 1000",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "swd": "SWD x 1000",
-    "ms_ssim": "MS-SSIM",
-    "ms_ssim_real": "  of the real images",
-}
-"""Names of the metrics for people, in the order of a table."""
-
-_THOUSANDTHS = {"kid"}
+from blastogan.metrics.specs import TABLE
 
 
 @dataclass
 class FidelityReport:
-    """What `FidelityEvaluator.compare` found.
+    """The result of `FidelityEvaluator.compare`.
 
     Attributes:
-        values: Metric by name, in plain units (KID is not multiplied, SWD is times 1000 as its
-            authors have it), with deviations under ``<name>_std``.
-        extractor: Label of the extractor; ``none`` without.
-        n_real: Real images.
-        n_fake: Fakes.
+        values: Metric by name, unscaled (SWD is times 1000 as in its paper), with deviations under
+            ``<name>_std``.
+        extractor: Label of the extractor, or ``none``.
+        n_real: Number of reals.
+        n_fake: Number of fakes.
         shape: ``(C, H, W)`` of the fakes.
-        floor: ``fid`` and ``kid`` between two halves of the reals, with their sizes ``n``: what a
-            perfect generator would score at that number of images.
+        floor: ``fid`` and ``kid`` between two halves of the reals, whose sizes are ``n``: the score
+            of a perfect generator at that number of images.
         classes: By class, then by letter (``ICM A``, ``TE B``): ``n_real``, ``n_fake``, and where
             both have enough images ``kid`` with its 95 % interval ``low`` and ``high``.
-        notes: What a reader of the numbers has to know, a sentence each.
+        notes: What a reader must know about the numbers, a sentence each.
     """
 
     values: dict[str, float]
@@ -50,8 +37,8 @@ class FidelityReport:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON file; a metric that was not measured is null."""
-        names = [*TITLES, *(f"{name}_std" for name in TITLES)]
+        """Plain values for a JSON file; missing metrics are null."""
+        names = [*TABLE, *(f"{name}_std" for name in TABLE)]
         rest = [name for name in self.values if name not in names]
         values = {name: _plain(self.values.get(name)) for name in [*names, *rest]}
         return {
@@ -66,22 +53,21 @@ class FidelityReport:
         }
 
     def lines(self) -> list[tuple[str, str, str]]:
-        """Rows for people: metric, value with its deviation, floor."""
+        """Rows of a table: metric, value with its deviation, floor."""
         rows = []
-        for name, title in TITLES.items():
+        for name, spec in TABLE.items():
             if name not in self.values:
                 continue
-            unit = 1000.0 if name in _THOUSANDTHS else 1.0
-            deviation = self.values.get(f"{name}_std", math.nan) * unit
-            text = f"{self.values[name] * unit:.4g}"
+            deviation = self.values.get(f"{name}_std", math.nan) * spec.scale
+            text = f"{self.values[name] * spec.scale:.4g}"
             if not math.isnan(deviation):
                 text += f" ± {deviation:.2g}"
             floor = (self.floor or {}).get(name)
-            rows.append((title, text, "" if floor is None else f"{floor * unit:.4g}"))
+            rows.append((spec.title, text, "" if floor is None else f"{floor * spec.scale:.4g}"))
         return rows
 
     def class_text(self, name: str) -> str:
-        """KID x 1000 of a class or letter with its interval, or why there is none."""
+        """KID x 1000 of a class or letter with its interval, or why it is missing."""
         row = self.classes.get(name)
         if row is None:
             return "no image"

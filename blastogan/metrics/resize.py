@@ -22,7 +22,7 @@ def resize_clean(images: Tensor, size: int = INCEPTION_SIZE) -> Tensor:
         size: Side of the result in pixels.
 
     Returns:
-        float32 ``(B, C, size, size)``; what the filter overshoots is clipped to 0 to 255.
+        float32 ``(B, C, size, size)``; overshoot is clipped to 0 to 255.
     """
     resized = F.interpolate(
         images.to(torch.float32),

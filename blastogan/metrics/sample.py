@@ -1,4 +1,4 @@
-"""Keeping some of what streams by: rows in one tensor, and a random sample of the images."""
+"""Containers for streams: rows in one tensor, and a random sample of images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from blastogan.utils.seeding import derive_seed
 
 
 class Rows:
-    """Rows that come bit by bit, in one tensor that doubles when it is full.
+    """Rows in one tensor that doubles when it is full.
 
-    A list of small tensors would pin the heap between the large ones that come and go, and cost
-    many times its size.
+    A list of small tensors would fragment the heap and cost many times its size.
     """
 
     def __init__(self) -> None:
@@ -33,20 +32,20 @@ class Rows:
         self._count = needed
 
     def all(self) -> Tensor:
-        """All rows so far, ``(N, ...)``; not a copy."""
+        """All rows so far, ``(N, ...)``, as a view."""
         return self._rows[: self._count]
 
 
 class Sample:
-    """Those images whose keys are smallest: a random sample that no order and no split changes.
+    """The images with the smallest random keys: a sample that depends on no order or split.
 
     Args:
-        most: Images to keep, at most.
+        max_images: Largest number of images to keep.
         seed: Seed of the keys.
     """
 
-    def __init__(self, most: int, seed: int) -> None:
-        self._most = most
+    def __init__(self, max_images: int, seed: int) -> None:
+        self._max_images = max_images
         self._seed = seed
         self._kept: list[tuple[int, int, int]] = []  # a heap, largest key on top
         self._images = Rows()
@@ -55,7 +54,7 @@ class Sample:
         """Add images ``(B, C, H, W)`` with their numbers ``(B,)``."""
         for image, number in zip(images, numbers.tolist(), strict=True):
             key = -derive_seed(self._seed, "kept", number)
-            if len(self._kept) < self._most:
+            if len(self._kept) < self._max_images:
                 heapq.heappush(self._kept, (key, number, len(self._kept)))
                 self._images.extend(image[None].cpu())
             elif self._kept and (key, number) > self._kept[0][:2]:

@@ -1,4 +1,4 @@
-"""Metrics between a set of real and a set of generated images, gathered batch by batch."""
+"""Metrics between real and generated images, gathered batch by batch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from blastogan.metrics.sliced_wasserstein import COARSEST, image_swd
 class ImageSetMetrics(Metric):
     """Sliced Wasserstein distance and MS-SSIM of fakes against reals; no weights needed.
 
-    Images are gathered as uint8 on the CPU, and may come in any order and from several processes
-    (`merge`): they are put in the order of their index. `compute` gives ``swd`` (mean over levels,
+    Images are gathered as uint8 on the CPU, in any order and from any number of processes (see
+    `merge`), and sorted by their index. `compute` gives ``swd`` (mean over levels,
     times 1000), ``swd_<resolution>`` per level, ``ms_ssim`` of the fakes and ``ms_ssim_real``.
 
     Args:
         seed: Seed of patches, directions and pairs: equal sets give equal values.
-        swd_images: Most images of each set that the distance looks at; memory grows with it.
+        swd_images: Largest number of reals, and of fakes, for the distance; memory grows with it.
     """
 
     full_state_update = False
@@ -33,7 +33,7 @@ class ImageSetMetrics(Metric):
     index: list[Tensor]
 
     def __init__(self, seed: int = 0, swd_images: int = 2000) -> None:
-        # what processes have is merged by whoever runs them
+        # the caller merges the processes' parts
         super().__init__(compute_on_cpu=True, sync_on_compute=False)
         self.seed = seed
         self.swd_images = swd_images
@@ -47,10 +47,10 @@ class ImageSetMetrics(Metric):
         Args:
             reals: Real images.
             fakes: Generated ones.
-            index: int64 ``(B,)``, place of each in its set; by default as they come.
+            index: Position of each image in its set, int64 ``(B,)``; by default in order.
 
         Raises:
-            UserError: If shape or dtype differ.
+            UserError: If shapes or dtypes differ.
         """
         if reals.shape != fakes.shape or {reals.dtype, fakes.dtype} != {torch.uint8}:
             raise UserError(
@@ -63,24 +63,24 @@ class ImageSetMetrics(Metric):
         self.fakes.append(fakes.cpu())
         self.index.append(index.cpu())
 
-    def share(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Reals, fakes and index so far; ``None`` before any."""
+    def rank_part(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Reals, fakes and index of this process; ``None`` without images."""
         if not self.reals:
             return None
         return dim_zero_cat(self.reals), dim_zero_cat(self.fakes), dim_zero_cat(self.index)
 
-    def merge(self, shares: Sequence[tuple[Tensor, Tensor, Tensor] | None]) -> None:
-        """Take what the metrics of all processes have, instead of what this one has."""
+    def merge(self, parts: Sequence[tuple[Tensor, Tensor, Tensor] | None]) -> None:
+        """Replace the images by those of all processes, see `rank_part`."""
         self.reset()
-        for share in shares:
-            if share is not None:
-                self.update(*share)
+        for part in parts:
+            if part is not None:
+                self.update(*part)
 
     def compute(self) -> dict[str, Tensor]:
-        """All metrics by name as scalars; empty below 16 pixels, where none is defined."""
+        """All metrics by name, as scalars; empty below 16 pixels, where none is defined."""
         reals, fakes, index = (dim_zero_cat(each) for each in (self.reals, self.fakes, self.index))
         order = index.argsort(stable=True)
-        # where there are fewer images than processes, several have the same
+        # with fewer images than processes, several have the same image
         order = order[index[order].diff(prepend=torch.tensor([-1])) > 0]
         reals, fakes = reals[order], fakes[order]
         if reals.shape[-1] < COARSEST or len(reals) < 2:

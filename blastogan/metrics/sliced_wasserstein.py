@@ -116,7 +116,7 @@ def image_swd(
     """Sliced Wasserstein distance by level of the Laplacian pyramid, in thousandths.
 
     The paper compares 16,384 images with 128 patches each over 512 directions. Fewer images give
-    a larger distance for sets of the same law: compare only at equal numbers.
+    a larger distance for the same distributions: compare only at equal numbers.
 
     Args:
         reals: uint8 ``(N, C, R, R)``, R a power of two, at least 16.
@@ -145,7 +145,7 @@ def image_swd_by_direction(
     directions: int = 512,
     seed: int = 0,
 ) -> dict[int, Tensor]:
-    """As `image_swd`, with the distance along each direction, float64 ``(directions,)``."""
+    """The distances of `image_swd` along each direction, float64 ``(directions,)``."""
     if reals.shape != fakes.shape or reals.shape[-1] < COARSEST or not len(reals):
         raise UserError(
             f"sliced Wasserstein distance needs two sets of one shape, {COARSEST} pixels or more: "

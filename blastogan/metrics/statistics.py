@@ -1,4 +1,4 @@
-"""What is kept of one image set: moments, features, a sample of its images."""
+"""Statistics of one image set: moments, features, and a sample of its images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blastogan.utils.seeding import derive_seed
 
 
 class FeatureExtractor(Protocol):
-    """What turns images into feature vectors; see `blastogan.metrics.extractors`.
+    """Turns images into feature vectors; see `blastogan.metrics.extractors`.
 
     Attributes:
         dim: Size of a feature vector.
@@ -39,23 +39,23 @@ class FeatureExtractor(Protocol):
 
 @dataclass
 class SetStatistics:
-    """One side of a comparison. Features, labels and groups are in the order of ``index``.
+    """Statistics of reals or fakes. Features, labels and groups are in the order of ``index``.
 
     Attributes:
         index: int64 ``(N,)``, numbers of the images, ascending.
-        extractor: Label of the extractor, ``none`` without.
-        extractor_key: Its key; sides with different keys are not comparable.
-        halves: Moments of two disjoint halves, which no embryo straddles; the second may be
-            empty, where nobody asks for a floor.
+        extractor: Label of the extractor, or ``none``.
+        extractor_key: Its key; sets with different keys are not comparable.
+        halves: Moments of two disjoint halves, neither of which shares an embryo; the second is
+            empty if no floor is needed.
         features: float32 ``(N, D)``, if a metric needs them.
         labels: int64 ``(N, 2)``, if the images are graded.
-        groups: Embryo of each image, where known.
-        images: uint8 ``(K, C, H, W)``, a random sample for the metrics that look at pixels.
-        image_index: int64 ``(K,)``, which they are.
+        groups: Embryo of each image, if known.
+        images: uint8 ``(K, C, H, W)``, a random sample for the pixel metrics.
+        image_index: Their numbers, int64 ``(K,)``.
         shape: ``(C, H, W)`` of all images.
-        half: Which half each image is in, ``(N,)``, where features are kept.
-        floors: Distances between the halves that were found already, by settings.
-        similarities: MS-SSIM that was found already, with its error, by settings.
+        half: Split half of each image, ``(N,)``, 0 or 1, if features are kept.
+        floors: Distances between the halves computed so far, by settings.
+        similarities: MS-SSIM and its error computed so far, by settings.
     """
 
     index: Tensor
@@ -102,7 +102,7 @@ class SetStatistics:
 
     @cached_property
     def reference(self) -> FrechetReference:
-        """The set as the Gaussian to which distances are taken; its factor is kept."""
+        """The set as the reference Gaussian of distances; its factor is kept."""
         return FrechetReference(self.moments)
 
     def image_labels(self) -> Tensor | None:
@@ -113,7 +113,7 @@ class SetStatistics:
 
     @classmethod
     def merge(cls, parts: Sequence[SetStatistics], keep_images: int, seed: int) -> SetStatistics:
-        """The whole set of which each process gathered a part."""
+        """Merge the parts that each process gathered."""
         index = torch.cat([part.index for part in parts])
         order = index.argsort()
         halves = None
@@ -162,20 +162,20 @@ def gather_statistics(
     groups: Sequence[str] | None = None,
     seed: int = 0,
 ) -> SetStatistics:
-    """Look at a set once, batch by batch.
+    """Gather the statistics of a set in one pass, batch by batch.
 
     Args:
-        batches: The set; batches without ``index`` are numbered as they come.
-        extractor: Gives the features; ``None`` where only pixels are looked at.
-        keep_features: Whether to keep all features; else memory does not grow with N.
-        keep_images: Random images to keep.
-        two_halves: Whether to keep the moments of two halves apart.
+        batches: The set; batches without ``index`` are numbered in order.
+        extractor: Extracts the features; ``None`` for pixel metrics alone.
+        keep_features: Whether to keep all features; without, memory does not grow with N.
+        keep_images: Number of random images to keep.
+        two_halves: Whether to keep the moments of two halves.
         groups: Embryo by index of an image.
         seed: Seed of halves and sample.
 
     Raises:
-        UserError: If there is no image, or the images are not of one shape, 1 or 3 channels, and
-            uint8 or floats in [-1, 1].
+        UserError: If the set is empty, or the images differ in shape, have neither 1 nor 3
+            channels, or are neither uint8 nor floats in [-1, 1].
     """
     halves = None if extractor is None else (Moments(extractor.dim), Moments(extractor.dim))
     sample = Sample(keep_images, seed)
@@ -184,8 +184,9 @@ def gather_statistics(
     half_of = _half_of_groups(groups, seed)
     shape: tuple[int, ...] = ()
     seen = 0
+    # one pass: numbers and labels of all images, pixels of a sample
     for batch in batches:
-        images, numbers, graded = _taken_apart(batch, seen)
+        images, numbers, graded = _parse_batch(batch, seen)
         shape = _same_shape(shape, images)
         seen += len(images)
         index.extend(numbers.tolist())
@@ -194,6 +195,7 @@ def gather_statistics(
         sample.add(images, numbers)
         if extractor is None or halves is None:
             continue
+        # features: moments of each half, and the rows themselves if a metric needs them
         found = extractor(images)
         where = _halves(numbers, half_of, groups) if two_halves else torch.zeros(len(images))
         for half, moments in enumerate(halves):
@@ -201,7 +203,8 @@ def gather_statistics(
         if keep_features:
             features.extend(found.float().cpu())
     if not seen:
-        raise UserError("there is no image to look at: the set is empty")
+        raise UserError("no images: the set is empty")
+    # everything in the order of the numbers
     numbers = torch.tensor(index)
     order = numbers.argsort()
     labels = torch.tensor(letters).view(-1, 2) if len(letters) == 2 * seen else None
@@ -219,8 +222,8 @@ def gather_statistics(
     )
 
 
-def _taken_apart(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Images uint8, their numbers and labels, of a batch in any accepted form."""
+def _parse_batch(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Images uint8, their numbers and labels, from a batch in any accepted form."""
     given = batch if isinstance(batch, Mapping) else {"image": batch}
     images: Tensor = given["image"]
     labels, numbers = given.get("labels"), given.get("index")
@@ -234,12 +237,12 @@ def _taken_apart(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None
         if not (low >= -1.0 and high <= 1.0):
             raise UserError(
                 f"images are floats from {low:g} to {high:g}: expected uint8, or floats in "
-                "[-1, 1]; clamp what a generator gives, and turn 0..255 into uint8"
+                "[-1, 1]; clamp the images of a generator, and convert 0..255 to uint8"
             )
         if low >= 0.0:
             warnings.warn(
-                "images are floats of 0 or more and are taken for [-1, 1]: if they are in [0, 1], "
-                "give (images * 255).round() as uint8",
+                "images are floats of 0 or more and are read as [-1, 1]: if they are in [0, 1], "
+                "pass (images * 255).round() as uint8",
                 stacklevel=2,
             )
         images = to_uint8(images)
@@ -254,21 +257,21 @@ def _same_shape(shape: tuple[int, ...], images: Tensor) -> tuple[int, ...]:
     found = tuple(images.shape[1:])
     if shape and found != shape:
         raise UserError(
-            f"images of several shapes: {shape} and {found} (C, H, W). A metric of mixed sizes "
-            "measures the sizes: bring all to one first"
+            f"images of several shapes: {shape} and {found} (C, H, W). Resize all to one size: "
+            "metrics of mixed sizes measure the sizes"
         )
     return found
 
 
 def _halves(numbers: Tensor, halves: Mapping[str, int], groups: Sequence[str] | None) -> Tensor:
-    """0 or 1 for each image, the same for all images of a group; by turns without groups."""
+    """Half, 0 or 1, of each image, one per group; alternating without groups."""
     if groups is None:
         return numbers % 2
     return torch.tensor([halves[groups[n]] for n in numbers.tolist()])
 
 
 def _half_of_groups(groups: Sequence[str] | None, seed: int) -> dict[str, int]:
-    """Half of each group, in random order to the half that has fewer images so far."""
+    """Half of each group: in random order, each goes to the half with fewer images so far."""
     sizes = Counter(groups or ())
     halves: dict[str, int] = {}
     filled = [0, 0]

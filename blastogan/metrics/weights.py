@@ -1,7 +1,7 @@
-"""Weights of published networks: where they are found, and how they are read.
+"""Weights of published networks: finding and reading them.
 
-The order is the same for all: the file that was given, an environment variable, torch's cache, a
-download whose checksum is verified. Nothing in a file is run.
+In this order: the given file, an environment variable, torch's cache, a download with a verified
+checksum. Reading a file runs no code.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from blastogan.errors import UserError
 from blastogan.utils.files import atomic_write
 
 TIMEOUT = 15.0
-"""Seconds without an answer after which a download is given up; some firewalls never refuse."""
+"""Seconds without an answer after which a download fails; some firewalls never refuse."""
 
 _CHUNK = 1 << 20
 _log = logging.getLogger(__name__)
 
 
 class WeightsNotFound(UserError):
-    """There is no weights file, and none could be fetched; the message says how to bring one."""
+    """The weights are missing and cannot be fetched; the message says how to provide them."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class PublishedWeights:
     """A weights file as its authors published it.
 
     Attributes:
-        url: Where it is fetched from.
-        sha256: Its checksum in hexadecimal digits, or the first of them.
-        file_names: Its names in torch's cache; a download is kept under the first.
-        megabytes: Size, 0 where it is not known beforehand.
-        variable: Environment variable that names a file to use instead, empty for none.
+        url: Its address.
+        sha256: Its checksum, or the first hexadecimal digits.
+        file_names: Its names in torch's cache; a download gets the first.
+        megabytes: Size, 0 if unknown.
+        variable: Environment variable with the path of a file to use instead; may be empty.
     """
 
     url: str
@@ -51,7 +51,7 @@ class PublishedWeights:
 
     @property
     def cache_path(self) -> Path:
-        """Where a download is kept."""
+        """Path of a download."""
         return cache_folder() / self.file_names[0]
 
     def describe(self) -> str:
@@ -65,9 +65,9 @@ class WeightsFile:
     """A weights file on this machine.
 
     Attributes:
-        path: Where it is.
+        path: Path of the file.
         sha256: Its checksum, 64 hexadecimal digits.
-        source: The published file that is expected in its place, ``None`` where there is none.
+        source: The published file; ``None`` if none is published.
     """
 
     path: Path
@@ -76,11 +76,11 @@ class WeightsFile:
 
     @property
     def published(self) -> bool:
-        """Whether it is the published file, so that numbers compare with those of others."""
+        """Whether it is the published file, so that numbers are comparable with others'."""
         return self.source is not None and self.sha256.startswith(self.source.sha256)
 
     def unusable(self, reason: str) -> UserError:
-        """The error that says why the file does not serve, with its and the published checksum."""
+        """The error for an unusable file, with its checksum and the published one."""
         message = f"cannot use the weights {self.path}: {reason}.\nIts sha256 is {self.sha256}. "
         if self.source is None:
             return UserError(message + "Give another file.")
@@ -91,39 +91,39 @@ class WeightsFile:
 
 
 def cache_folder() -> Path:
-    """Folder in which torch keeps downloaded weights; ``TORCH_HOME`` moves it."""
+    """Torch's folder of downloaded weights, see ``TORCH_HOME``."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def find_weights(
     name: str, source: PublishedWeights | None, given: str | Path | None = None
 ) -> WeightsFile:
-    """Find the weights of a network, and fetch them where they are not on this machine.
+    """Find the weights of a network; fetch them if they are missing.
 
-    A file that was given by its path or by the environment variable may be any; that it is not
-    the published one is logged. In the cache and after a download the checksum has to agree.
+    Any file may be given by its path or by the environment variable; a log line says if it is not
+    the published one. The checksum of a cached or downloaded file must match.
 
     Args:
-        name: Of the network, for messages.
-        source: The published file, ``None`` where there is none: then one has to be given.
+        name: Name of the network, for messages.
+        source: The published file; ``None`` if none is published, then `given` is required.
         given: Path of a file to use.
 
     Raises:
-        WeightsNotFound: If there is no file; the message says how to bring one.
+        WeightsNotFound: If there is no file; the message says how to provide one.
         UserError: If the cached file is damaged.
     """
     variable = source.variable if source is not None else ""
     chosen = given or os.environ.get(variable)
     if chosen:
         path = Path(chosen).expanduser()
-        origin = "" if given else f", which {variable} names"
+        named_by = "" if given else f", which {variable} names"
         if not path.is_file():
-            raise WeightsNotFound(f"no weights for {name}: there is no file {path}{origin}")
+            raise WeightsNotFound(f"no weights for {name}: there is no file {path}{named_by}")
         file = WeightsFile(path, _sha256(path), source)
         if source is not None and not file.published:
             _log.info(
                 "weights %s%s have the sha256 %s, not the published %s: numbers compare only with "
-                "those of the same file", path, origin, file.sha256, source.sha256,
+                "those of the same file", path, named_by, file.sha256, source.sha256,
             )  # fmt: skip
         return file
     if source is None:
@@ -138,19 +138,19 @@ def load_state_dict(file: WeightsFile) -> dict[str, Tensor]:
     """Read tensors by name on the CPU.
 
     Raises:
-        UserError: If the file is damaged or holds more than tensors, which is not loaded.
+        UserError: If the file is damaged or holds more than tensors.
     """
     try:
         state = torch.load(file.path, map_location="cpu", weights_only=True)
     # on a damaged file the decoder raises nearly anything, IndexError and struct.error included
     except Exception as error:
         raise file.unusable(
-            "it is damaged, no weights file, or contains more than tensors, which is not loaded "
+            "it is damaged, not a weights file, or contains more than tensors, which is refused "
             "for safety"
         ) from error
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
         return state
-    raise file.unusable("it is no dictionary of tensors by name")
+    raise file.unusable("it is not a dictionary of tensors by name")
 
 
 def _cached(source: PublishedWeights) -> WeightsFile | None:
@@ -162,7 +162,7 @@ def _cached(source: PublishedWeights) -> WeightsFile | None:
         if not file.published:
             raise UserError(
                 f"the cached weights {path} are damaged: their sha256 is {file.sha256}, expected "
-                f"{source.sha256}. A download may have been cut off: delete the file and try again."
+                f"{source.sha256}. Perhaps a download was cut off: delete the file and try again."
             )
         return file
     return None
@@ -173,7 +173,7 @@ def _downloaded(name: str, source: PublishedWeights) -> WeightsFile:
     try:
         return WeightsFile(target, _fetch(source, target), source)
     except (OSError, HTTPException) as error:
-        raise WeightsNotFound(_how_to_bring(name, source, str(error))) from error
+        raise WeightsNotFound(_how_to_provide(name, source, str(error))) from error
 
 
 def _fetch(source: PublishedWeights, target: Path) -> str:
@@ -186,15 +186,15 @@ def _fetch(source: PublishedWeights, target: Path) -> str:
                 digest.update(chunk)
                 file.write(chunk)
         if not digest.hexdigest().startswith(source.sha256):
-            raise OSError(f"what came has the sha256 {digest.hexdigest()} and is not kept")
+            raise OSError(f"the download has the wrong sha256 {digest.hexdigest()}")
     return digest.hexdigest()
 
 
-def _how_to_bring(name: str, source: PublishedWeights, reason: str) -> str:
+def _how_to_provide(name: str, source: PublishedWeights, reason: str) -> str:
     ways = ["give its path as `weights` (--weights PATH, of a run --fidelity.weights PATH)"]
     if source.variable:
         ways.append(f"export {source.variable}=PATH")
-    ways.append(f"put it to {source.cache_path}")
+    ways.append(f"save it as {source.cache_path}")
     return "\n".join(
         [
             f"no weights for {name} on this machine, and the download failed: {reason}",

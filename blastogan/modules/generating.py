@@ -257,7 +257,7 @@ class GeneratingModule(LightningModule):
     def _log_metrics(self, metrics: ImageSetMetrics) -> None:
         # in a fit, `TrainingLog` logs them against images shown; otherwise Lightning prints them
         to_logger = self.trainer.state.fn != TrainerFn.FITTING
-        parts = gathered(metrics.share())
+        parts = gathered(metrics.rank_part())
         metrics.merge(parts)
         values = agreed(metrics.compute() if parts else {})
         self.log_dict(values, logger=to_logger, batch_size=1)

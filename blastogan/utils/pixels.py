@@ -10,7 +10,7 @@ def to_float(images: Tensor) -> Tensor:
     """Map uint8 images 0..255 to float32 in [-1, 1], any shape.
 
     Raises:
-        ValueError: If the images are not uint8: floats would be scaled twice in silence.
+        ValueError: If the images are not uint8: floats would silently be scaled twice.
     """
     if images.dtype != torch.uint8:
         raise ValueError(f"images are {images.dtype}: expected torch.uint8, values 0 to 255")
@@ -18,7 +18,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Map float images in [-1, 1] to uint8 0..255, any shape; values beyond are clipped.
+    """Map float images in [-1, 1] to uint8 0..255, any shape; other values are clipped.
 
     Raises:
         ValueError: If the images are not floats.

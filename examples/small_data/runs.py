@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 
+from blastogan import FidelityEvaluator
 from blastogan.grades import CLASSES, LETTERS, Grade
-from blastogan.metrics import FidelityEvaluator
 from blastogan.modules import BaseGANModule, GradeClassifier, load_module
 from blastogan.phantoms import PhantomDataset
 from blastogan.phantoms.dataset import render_phantoms

@@ -18,7 +18,8 @@ from blastogan.callbacks.fidelity.statistics import RunStatistics
 from blastogan.errors import UserError
 from blastogan.evaluation.fakes import evaluation_fakes, sample_labels
 from blastogan.metrics import fidelity
-from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
+from blastogan.metrics.fidelity import FidelityEvaluator
+from blastogan.metrics.specs import METRICS
 from blastogan.utils.curves import plot_curves
 
 

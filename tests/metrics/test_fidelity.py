@@ -13,13 +13,14 @@ from helpers.stand_in import Pixels
 
 from blastogan.errors import UserError
 from blastogan.metrics import kernel
-from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
+from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.frechet import FrechetReference, Moments, frechet_deviation
 from blastogan.metrics.gap import held_out_gap
 from blastogan.metrics.kernel import subset_kid, unbiased_kid
 from blastogan.metrics.manifold import density_coverage, precision_recall
 from blastogan.metrics.similarity import ms_ssim_within_classes
 from blastogan.metrics.sliced_wasserstein import image_swd_by_direction
+from blastogan.metrics.specs import METRICS
 from blastogan.metrics.statistics import SetStatistics
 
 
@@ -83,9 +84,9 @@ def test_distance_equals_that_of_torch_fidelity():
 
 
 def test_distance_refuses_one_image_and_other_dimensions():
-    with pytest.raises(UserError, match="two or more images: got 1"):
+    with pytest.raises(UserError, match="got 1"):
         FrechetReference(Moments.of(normal(1)))
-    with pytest.raises(UserError, match="of 8 and of 4 dimensions"):
+    with pytest.raises(UserError, match="dimensions"):
         FrechetReference(Moments.of(normal(9))).distance(Moments.of(normal(9, 4)))
 
 
@@ -426,13 +427,13 @@ def test_sets_that_come_class_by_class_are_compared_as_wholes():
 @pytest.mark.parametrize(
     ("batches", "message"),
     [
-        ([], "the set is empty"),
-        ([torch.full((2, 1, 16, 16), 3.0)], r"floats from 3 to 3: expected uint8, or floats in"),
+        ([], "empty"),
+        ([torch.full((2, 1, 16, 16), 3.0)], "floats from 3 to 3"),
         ([torch.full((2, 1, 16, 16), torch.nan)], "floats from nan"),
-        ([torch.zeros(2, 4, 16, 16, dtype=torch.uint8)], r"expected \(B, C, H, W\) with 1"),
-        ([torch.zeros(2, 16, 16, dtype=torch.uint8)], r"expected \(B, C, H, W\)"),
-        ([torch.zeros(2, 1, 16, 16, dtype=torch.int64)], "expected torch.uint8"),
-        ([pictures(2), pictures(2, resolution=32)], r"several shapes: \(1, 16, 16\) and"),
+        ([torch.zeros(2, 4, 16, 16, dtype=torch.uint8)], "channels"),
+        ([torch.zeros(2, 16, 16, dtype=torch.uint8)], "channels"),
+        ([torch.zeros(2, 1, 16, 16, dtype=torch.int64)], "torch.int64"),
+        ([pictures(2), pictures(2, resolution=32)], "several shapes"),
     ],
 )
 def test_images_in_another_form_are_refused(batches, message):
@@ -450,15 +451,15 @@ def test_floats_in_range_are_taken_for_what_they_are():
 def test_evaluator_refuses_single_images_unknown_metrics_and_mixed_extractors():
     evaluator = features_only(metrics=("fid",))
     one, many = evaluator.gather([pictures(1)]), evaluator.gather([pictures(5)])
-    with pytest.raises(UserError, match="the fake side has 1 image"):
+    with pytest.raises(UserError, match="fake set"):
         evaluator.compare(many, one)
-    with pytest.raises(UserError, match="metrics fud: expected any of fid"):
+    with pytest.raises(UserError, match="fud"):
         features_only(metrics=("fud",))
-    with pytest.raises(UserError, match=r"kid_subset_size is 1, .* expected 2 or more"):
+    with pytest.raises(UserError, match="kid_subset_size"):
         features_only(kid_subset_size=1)
-    with pytest.raises(UserError, match="seed is -1: expected 0 to 4294967295"):
+    with pytest.raises(UserError, match="seed"):
         features_only(seed=-1)
-    with pytest.raises(UserError, match="the real side was seen by features, the fake side by pix"):
+    with pytest.raises(UserError, match="one extractor"):
         evaluator.compare(SetStatistics.of_features(normal(5)), many)
 
 
@@ -467,6 +468,6 @@ def test_sizes_that_no_pyramid_fits_are_left_out_with_a_note():
     odd = evaluator.gather([pictures(4, resolution=20)])
     report = evaluator.compare(odd, evaluator.gather([pictures(4)]))
     assert report.values == {}
-    assert report.notes == ["no SWD and no MS-SSIM: they need squares of 16, 32, ... pixels "
-                            "(--resolution R makes such of folders), "
-                            "got 20x20"]  # fmt: skip
+    (note,) = report.notes
+    assert note.startswith("no SWD and no MS-SSIM")
+    assert note.endswith("got 20x20")

@@ -82,9 +82,9 @@ def test_distance_is_small_for_one_law_and_large_for_another():
 
 
 def test_distance_refuses_sets_that_cannot_be_compared():
-    with pytest.raises(UserError, match="two sets of one shape"):
+    with pytest.raises(UserError, match="shape"):
         image_swd(noise(4), noise(5))
-    with pytest.raises(UserError, match="16 pixels or more"):
+    with pytest.raises(UserError, match="16 pixels"):
         image_swd(noise(4, 8), noise(4, 8))
 
 
@@ -104,9 +104,9 @@ def test_similarity_leaves_no_image_paired_with_itself():
 def test_similarity_uses_as_many_scales_as_fit():
     assert [len(scale_weights(r)) for r in (16, 32, 64, 128, 256, 1024)] == [1, 2, 3, 4, 5, 5]
     assert sum(scale_weights(64)) == pytest.approx(1)
-    with pytest.raises(UserError, match="16 pixels or more"):
+    with pytest.raises(UserError, match="16 pixels"):
         scale_weights(8)
-    with pytest.raises(UserError, match="got 1, needs 2"):
+    with pytest.raises(UserError, match="got 1"):
         pairwise_ms_ssim(noise(1))
 
 
@@ -120,7 +120,7 @@ def test_set_metrics_gather_batches_and_do_not_depend_on_them():
     assert set(values) == {"swd", "swd_32", "swd_16", "ms_ssim", "ms_ssim_real"}
     assert values == parts.compute()
     assert values["swd"] == pytest.approx((values["swd_32"] + values["swd_16"]).item() / 2)
-    with pytest.raises(UserError, match="expected the same shape"):
+    with pytest.raises(UserError, match="same shape"):
         whole.update(reals, fakes.float())
 
 

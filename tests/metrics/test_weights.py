@@ -53,10 +53,10 @@ def test_given_file_goes_before_variable_before_cache_before_download(
     caplog.clear()
     assert find_weights("net", source, given).published
     assert not caplog.text
-    with pytest.raises(WeightsNotFound, match=r"no file .*gone.pth"):
+    with pytest.raises(WeightsNotFound, match="gone"):
         find_weights("net", source, tmp_path / "gone.pth")
     named.unlink()
-    with pytest.raises(WeightsNotFound, match=r"no file .*named.pth, which TEST_WEIGHTS names"):
+    with pytest.raises(WeightsNotFound, match="TEST_WEIGHTS"):
         find_weights("net", source)
 
 

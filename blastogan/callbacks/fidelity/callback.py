@@ -14,10 +14,10 @@ from blastogan.callbacks.fidelity.statistics import MIN_HELD_OUT, RunStatistics
 from blastogan.callbacks.fidelity.table import print_held_out
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
-from blastogan.metrics.fidelity import METRICS, FidelityEvaluator
+from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.held_out import HeldOutReport, compare_held_out
-from blastogan.metrics.pixels import PIXEL_METRICS
-from blastogan.metrics.report import TITLES, FidelityReport
+from blastogan.metrics.report import FidelityReport
+from blastogan.metrics.specs import METRICS, PIXEL_METRICS, SPECS, TABLE, TESTED
 from blastogan.modules import BaseGANModule
 from blastogan.modules.base import as_gan
 from blastogan.runs.loggers import send_picture
@@ -28,35 +28,13 @@ from blastogan.utils.sheets import save_picture
 
 _log = logging.getLogger(__name__)
 
-_HALVES = "real half against real half"
 
-PANELS = (
-    Panel("fid", "FID", reference="floor_fid", reference_title=_HALVES, logarithmic=True),
-    Panel("kid", "KID x 1000", 1000.0, "floor_kid", _HALVES, logarithmic=True),
-    Panel("kid_held_out", "KID x 1000, held out", 1000.0, logarithmic=True),
-    Panel("precision", "precision"),
-    Panel("recall", "recall"),
-    Panel("density", "density"),
-    Panel("coverage", "coverage"),
-    Panel("swd", "SWD x 1000"),
-    Panel("ms_ssim", "MS-SSIM", reference="ms_ssim_real", reference_title="real images"),
-)
+PANELS = [
+    Panel(spec.name, spec.title, spec.scale, spec.reference, spec.reference_title, spec.logarithmic)
+    for spec in SPECS
+    if spec.in_plot
+]
 """Panels of ``fidelity.png``."""
-
-TESTED = (
-    "fid_train",
-    "fid_held_out",
-    "kid_train",
-    "kid_held_out",
-    "gap_kid",
-    "gap_kid_p",
-    "gap_nearest_p",
-    "precision_train",
-    "recall_train",
-    "swd_train",
-    "swd_held_out",
-)
-"""Values of a test that Lightning returns and shows; the JSON file has all."""
 
 
 class FidelityCallback(Callback):
@@ -76,7 +54,7 @@ class FidelityCallback(Callback):
         extractor: Name of a feature extractor (`blastogan.metrics.extractors`), or ``none`` for
             sliced Wasserstein distance and MS-SSIM only.
         weights: File with its weights; ``None`` searches for it.
-        metrics: Some of `blastogan.metrics.fidelity.METRICS`; empty disables evaluation.
+        metrics: Some of `blastogan.metrics.specs.METRICS`; empty disables evaluation.
         num_fakes: Fakes per evaluation in a fit.
         num_test_fakes: Fakes in a test.
         every_kimg: Interval between evaluations within a phase, rounded up to whole ticks.
@@ -256,7 +234,7 @@ class FidelityCallback(Callback):
             if logged:
                 logger.log_metrics(self.schedule.log_columns(shown) | logged, step=shown)
             send_picture(logger, "fidelity", picture, shown)
-        main = {name: f"{value:.4g}" for name, value in report.values.items() if name in TITLES}
+        main = {name: f"{value:.4g}" for name, value in report.values.items() if name in TABLE}
         _log.info(
             "fidelity at %g kimg (%s, %d fakes): %s", shown / 1000, report.extractor,
             report.n_fake, ", ".join(f"{name} {value}" for name, value in main.items()),

@@ -14,7 +14,7 @@ from pytorch_lightning import Trainer
 from blastogan.data import BlastocystDataModule
 from blastogan.errors import UserError
 from blastogan.evaluation.fakes import evaluation_fakes, sample_labels
-from blastogan.metrics.cache import fingerprint
+from blastogan.metrics.cache import statistics_key
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.kernel import unbiased_kid
 from blastogan.metrics.statistics import Batch, SetStatistics
@@ -77,7 +77,7 @@ class RunStatistics:
             return self._gather_part(part, groups)
         parts = torch.split(torch.arange(len(groups)), self.batch_size)
         images = (data.images(part, some) for some in parts)
-        key = fingerprint(images, data.labels(part), groups)
+        key = statistics_key(images, data.labels(part), groups)
         return self.evaluator.gather_cached(
             key, lambda extract: self._gather_part(part, groups, extract)
         )
