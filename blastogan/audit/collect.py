@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from blastogan.audit.contents import ALL_GREY, Audit
 from blastogan.audit.copies import find_image_leaks, label_duplicates
 from blastogan.audit.findings import find_faults, find_notes
-from blastogan.data.readers import READERS, ReaderOptions, open_folder, scan_graded_images
+from blastogan.data.readers import READERS, ReaderOptions, open_tree, scan_graded_images
 from blastogan.data.records import GradedTable, ImageRecord
 from blastogan.data.splits import SplitKind
 from blastogan.errors import UserError
@@ -57,11 +57,11 @@ def audit_images(
     """
     root = Path(root)
     reading = reading if isinstance(reading, ReaderOptions) else ReaderOptions(format=reading)
-    folder = open_folder(root)
+    tree = open_tree(root)
     table, refusal = _read(root, reading)
     listed = _names(root, table.records)
     # a table may list files of unusual suffixes
-    every = list(dict.fromkeys([*folder.images, *listed]))
+    every = list(dict.fromkeys([*tree.images, *listed]))
     facts: dict[str, FileFacts | str] = {}
     if pixels:
         facts = _open_files(root, every, num_workers, track or _unshown)
@@ -93,7 +93,7 @@ def audit_images(
         modes=_ranked(ALL_GREY if each.grey else each.mode for each in good.values()),
         smallest=min((min(each.size) for each in good.values()), default=0),
         levels={name: each.levels for name, each in good.items()},
-        others=dict(sorted(folder.others.items())),
+        others=dict(sorted(tree.others.items())),
         split_given=parts is not None,
         split_used=parts is not None or split == "published",
         strangers=tuple(sorted(set(parts or ()) - set(listed))),
@@ -117,7 +117,7 @@ def _read(root: Path, reading: ReaderOptions) -> tuple[GradedTable, str]:
         return scan_graded_images(root, reading), ""
     except UserError as error:
         formats = {"auto", *(reader.format for reader in READERS)}
-        if reading.format not in formats or reading.names_a_table:
+        if reading.format not in formats or reading.selects_csv:
             raise
         return GradedTable(root, "", (), grouped=False), str(error)
 

@@ -12,7 +12,7 @@ import torch
 
 from blastogan.data.images.decoding import pyramid
 from blastogan.data.images.framing import Crop
-from blastogan.data.readers import refuse_nothing, refuse_problems, scan_graded_images
+from blastogan.data.readers import reject_empty, reject_problems, scan_graded_images
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.records import GradedTable, ImageRecord
 from blastogan.data.store import ImageStore, open_store
@@ -127,7 +127,7 @@ class FolderSource:
                 "embryo_pattern"
             )
         if not table.problems:
-            refuse_nothing(table)
+            reject_empty(table)
         self._table = table
         return table.records
 
@@ -174,7 +174,7 @@ class FolderSource:
         assert self._table is not None
         problems = [*self._table.problems, *faults]
         if self.faults == "refuse":
-            refuse_problems(self.root, self._table.format, problems)
+            reject_problems(self.root, self._table.format, problems)
         elif problems:
             shown = "; ".join(problems[:_SHOWN])
             _log.warning(
