@@ -1,4 +1,4 @@
-"""Readers on small trees in their own formats, right and wrong."""
+"""Readers of a clinic's table, graded names and class folders, and the choice among readers."""
 
 from __future__ import annotations
 
