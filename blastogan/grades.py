@@ -1,4 +1,4 @@
-"""Gardner grades of blastocysts and the ten classes that the library knows.
+"""Gardner grades of blastocysts, and the library's ten classes.
 
 Gardner and Schoolcraft (1999) grade a blastocyst by its expansion (1 to 6), its inner cell mass
 (ICM) and its trophectoderm (TE), in this order: ``4AB`` is a full blastocyst with ICM A and TE B.
@@ -20,7 +20,7 @@ CLASSES = ("AA", "AB", "AC", "BA", "BB", "BC", "CA", "CB", "CC", "DD")
 """The ten classes: ICM letter, then TE letter."""
 
 LABEL_SIZES = (len(LETTERS), len(LETTERS))
-"""Number of ICM and of TE letters: the label sizes of a network conditioned on the grade."""
+"""Number of ICM and of TE letters: label sizes of a network conditioned on the grade."""
 
 _PATTERN = re.compile(r"([1-6])?([A-D])([+-])?([A-D])([+-])?", re.IGNORECASE)
 
@@ -32,12 +32,12 @@ class Grade:
     Attributes:
         icm: ICM letter, ``A`` to ``D``.
         te: TE letter, ``A`` to ``D``.
-        expansion: Expansion 1 to 6, ``None`` where it was not noted.
-        icm_modifier: ``+``, ``-`` or nothing; kept in the record, ignored for the class.
-        te_modifier: As ``icm_modifier``, for the TE.
+        expansion: Expansion 1 to 6; ``None`` if unknown.
+        icm_modifier: ``+``, ``-`` or nothing; does not change the class.
+        te_modifier: Likewise for the TE.
 
     Raises:
-        UserError: If the two letters are none of the ten classes.
+        UserError: If the two letters are not one of the ten classes.
     """
 
     icm: str
@@ -52,20 +52,20 @@ class Grade:
 
     @classmethod
     def parse(cls, text: str) -> Grade:
-        """Read a grade as it is written in tables and file names: ``AB``, ``3AA-``, ``1B-B-``.
+        """Parse a grade such as ``AB``, ``3AA-`` or ``1B-B-``.
 
         Args:
             text: Optional expansion digit, ICM letter, TE letter; each letter may carry a
                 ``+`` or ``-``. Case and surrounding blanks do not matter.
 
         Raises:
-            UserError: If the text is no grade, or none of the ten classes.
+            UserError: If the text is not a grade of the ten classes.
         """
         match = _PATTERN.fullmatch(text.strip())
         if match is None:
             raise UserError(
-                f"unknown grade {text!r}: expected an ICM and a TE letter, one of "
-                f"{', '.join(CLASSES)}, with an expansion digit before it if known (4AB, 3AA-)"
+                f"unknown grade {text!r}: expected one of {', '.join(CLASSES)}, with an expansion "
+                "digit before it if known (4AB, 3AA-)"
             )
         digit, icm, icm_modifier, te, te_modifier = match.groups()
         return cls(
@@ -78,12 +78,12 @@ class Grade:
 
     @classmethod
     def from_labels(cls, icm: int, te: int) -> Grade:
-        """Grade of a pair of letter indices, the inverse of `labels`."""
+        """Grade of a pair of letter indices; the inverse of `labels`."""
         return cls(LETTERS[icm], LETTERS[te])
 
     @property
     def name(self) -> str:
-        """The class, for instance ``AB``."""
+        """The class, such as ``AB``."""
         return self.icm + self.te
 
     @property
@@ -93,7 +93,7 @@ class Grade:
 
     @property
     def labels(self) -> tuple[int, int]:
-        """Indices of the ICM and the TE letter, 0 (A) to 3 (D): the label that networks take."""
+        """Indices of the ICM and the TE letter, 0 (A) to 3 (D): the label of networks."""
         return LETTERS.index(self.icm), LETTERS.index(self.te)
 
     def __str__(self) -> str:
@@ -102,19 +102,17 @@ class Grade:
 
 
 def classes_of(text: str) -> tuple[str, ...]:
-    """Classes that a text names: a grade, or a letter with ``x`` in place of the other.
-
-    ``AB`` is that class, ``Ax`` are all of ICM A, ``xB`` all of TE B.
+    """Classes of a pattern: ``AB`` one class, ``Ax`` all with ICM A, ``xB`` all with TE B.
 
     Raises:
-        UserError: If it is neither.
+        UserError: If the text is not such a pattern.
     """
     name = text.strip().upper()
     if len(name) == 2 and "X" in name:
         known = name.strip("X")
         if known not in tuple(LETTERS):
             raise UserError(
-                f"unknown grade {text!r}: beside x expected one of {', '.join(LETTERS)}, as in Ax "
+                f"unknown grade {text!r}: expected x with one of {', '.join(LETTERS)}, such as Ax "
                 "(ICM A) or xB (TE B)"
             )
         return tuple(each for each in CLASSES if each[name.index(known)] == known)
@@ -122,20 +120,20 @@ def classes_of(text: str) -> tuple[str, ...]:
 
 
 def apportion(count: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """Share out `count` images over classes in proportion to `weights`, to the last image.
+    """Divide `count` images among classes in proportion to `weights`.
 
-    Largest remainders (Hamilton's method), ties to the class that is named first.
+    Uses largest remainders (Hamilton's method); ties go to the class named first.
 
     Args:
         count: Number of images, at least 0.
         weights: Weight of each class, at least 0, not all 0.
 
     Returns:
-        Number of images of each class that gets any, in the order of `weights`.
+        Positive numbers of images by class, in the order of `weights`.
     """
     total = sum(Fraction(weight) for weight in weights.values())
     if count < 0 or total <= 0:
-        raise UserError(f"cannot share out {count} images over the weights {dict(weights)}")
+        raise UserError(f"cannot divide {count} images among the weights {dict(weights)}")
     quotas = {name: count * Fraction(weight) / total for name, weight in weights.items()}
     shares = {name: int(quota) for name, quota in quotas.items()}
     by_remainder = sorted(quotas, key=lambda name: shares[name] - quotas[name])
@@ -147,23 +145,23 @@ def apportion(count: int, weights: Mapping[str, float]) -> dict[str, int]:
 def parse_grade_counts(
     text: str, count: int | None, data_weights: Mapping[str, float]
 ) -> dict[str, int]:
-    """How many images of each class a user asks for.
+    """Parse the numbers of images by class to generate.
 
     Args:
-        text: ``balanced``, ``like-data``, or counts such as ``AA:20,CC:5``. Of a letter alone, such
-            as ``Ax:20`` or ``xB:20``, the classes are as frequent as in the data.
-        count: Number of images; may be ``None`` where `text` gives counts.
+        text: ``balanced``, ``like-data``, or counts such as ``AA:20,CC:5``. Counts such as
+            ``Ax:20`` or ``xB:20`` are divided among the classes of that letter as in the data.
+        count: Number of images; may be ``None`` if `text` has counts.
         data_weights: Weight of each class in the data.
 
     Returns:
-        Number of images of each class that gets any, in the order of `CLASSES`.
+        Positive numbers of images by class, in the order of `CLASSES`.
 
     Raises:
-        UserError: If the text is none of these, or its counts do not sum to `count`.
+        UserError: If the text is none of these, or if its counts do not sum to `count`.
     """
     if text in ("balanced", "like-data"):
         if count is None or count < 1:
-            raise UserError(f"grades {text!r} need a count of images of 1 or more: got {count}")
+            raise UserError(f"grades {text!r} need a count of 1 or more images, but got {count}")
         weights = dict.fromkeys(CLASSES, 1.0) if text == "balanced" else data_weights
         return apportion(count, weights)
     counts = dict.fromkeys(CLASSES, 0)
@@ -178,7 +176,7 @@ def parse_grade_counts(
 def distribution_within(
     names: Sequence[str], data_weights: Mapping[str, float]
 ) -> dict[str, float]:
-    """Weights of some classes as in the data; equal ones if the data have none of them."""
+    """Weights of the given classes in the data; equal if the data have none of them."""
     weights = {name: float(data_weights.get(name, 0.0)) for name in names}
     return weights if any(weights.values()) else dict.fromkeys(names, 1.0)
 
@@ -186,23 +184,23 @@ def distribution_within(
 def parse_class_counts(
     text: str, words: Sequence[str] = (), option: str = "grades"
 ) -> dict[str, int]:
-    """Read numbers of images by class, such as ``AA:20,CC:5``.
+    """Parse numbers of images by class, such as ``AA:20,CC:5``.
 
     Args:
-        text: As a user wrote it.
-        words: What could have been written instead, for the message.
-        option: What the text is called there.
+        text: The text.
+        words: Other values of the option, for the message.
+        option: Name of the option, for the message.
 
     Returns:
-        Number of images of each class that is named, in the order of `CLASSES`.
+        Numbers of images by class, in the order of `CLASSES`.
 
     Raises:
-        UserError: If the text is no such list, or names a class twice.
+        UserError: If the text is not such a list, or if it names a class twice.
     """
     counts: dict[str, int] = {}
     for names, number in _named_counts(text, words, option):
         if len(names) > 1:
-            raise UserError(f"{option} {text!r}: expected classes such as AA, not a letter alone")
+            raise UserError(f"{option} {text!r}: expected classes such as AA, not Ax or xA")
         counts[names[0]] = number
     return {name: counts[name] for name in CLASSES if name in counts}
 
@@ -210,15 +208,15 @@ def parse_class_counts(
 def _named_counts(
     text: str, words: Sequence[str], option: str
 ) -> list[tuple[tuple[str, ...], int]]:
-    """What a text such as ``AA:20,xB:5`` names, and how many of it."""
+    """Classes and count of each item of a text such as ``AA:20,xB:5``."""
     found: dict[tuple[str, ...], int] = {}
     for part in text.split(","):
         name, _, number = part.partition(":")
         if not number.strip().isdecimal() or int(number) < 1:
-            expected = ", ".join([*words, "or such as AA:20,CC:5"])
-            raise UserError(f"{option} {text!r}: expected {expected.removeprefix('or ')}")
+            expected = " or ".join([*words, "counts such as AA:20,CC:5"])
+            raise UserError(f"{option} {text!r}: expected {expected}")
         names = classes_of(name)
         if names in found:
-            raise UserError(f"{option} {text!r} name {name.strip()} twice")
+            raise UserError(f"{option} {text!r}: {name.strip()} is named twice")
         found[names] = int(number)
     return list(found.items())

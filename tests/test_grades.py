@@ -23,7 +23,7 @@ def test_a_grade_is_read_as_it_is_written(text, name, expansion, modifiers):
 
 
 @pytest.mark.parametrize("text", ["", "A", "AD", "7AA", "ND", "AB3", "A--B", "EE"])
-def test_what_is_no_grade_is_refused_by_name(text):
+def test_an_invalid_grade_is_refused(text):
     with pytest.raises(UserError, match="unknown grade"):
         Grade.parse(text)
 
@@ -38,17 +38,17 @@ def test_a_grade_prints_as_it_was_written():
     assert str(Grade.parse("3A-B+")) == "3A-B+"
 
 
-def test_shares_are_exact_and_go_to_the_largest_remainders():
+def test_apportion_rounds_by_the_largest_remainders():
     assert apportion(10, {"a": 1, "b": 1, "c": 1}) == {"a": 4, "b": 3, "c": 3}
     assert apportion(7, {"a": 5, "b": 0, "c": 2}) == {"a": 5, "c": 2}
     assert sum(apportion(3800, {"a": 0.1, "b": 0.7, "c": 0.2}).values()) == 3800
 
 
 def test_grade_counts_are_balanced_like_the_data_or_as_given():
-    law = {name: 1.0 if name in ("AA", "DD") else 0.0 for name in CLASSES}
-    assert parse_grade_counts("balanced", 20, law) == dict.fromkeys(CLASSES, 2)
-    assert parse_grade_counts("like-data", 4, law) == {"AA": 2, "DD": 2}
-    assert parse_grade_counts("CC:5,aa:20", None, law) == {"AA": 20, "CC": 5}
+    weights = {name: 1.0 if name in ("AA", "DD") else 0.0 for name in CLASSES}
+    assert parse_grade_counts("balanced", 20, weights) == dict.fromkeys(CLASSES, 2)
+    assert parse_grade_counts("like-data", 4, weights) == {"AA": 2, "DD": 2}
+    assert parse_grade_counts("CC:5,aa:20", None, weights) == {"AA": 20, "CC": 5}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_grade_counts_are_balanced_like_the_data_or_as_given():
         ("AA:x", None, "expected balanced"),
         ("AA:1,AA:2", None, "twice"),
         ("AE:1", None, "unknown grade"),
-        ("AA:3", 4, "sum to 3, but the count is 4"),
+        ("AA:3", 4, "sum to 3"),
         ("balanced", None, "need a count"),
     ],
 )

@@ -1,6 +1,6 @@
-"""Audit of a set of graded images: its contents, and what of it would spoil training.
+"""Audit of a set of graded images: its contents, and faults that would spoil training.
 
-Names are loaded when they are first used: labels alone need no torch.
+Names are imported on first use, as an audit of labels alone needs no torch.
 
 .. include:: GUIDE.md
 """
@@ -14,17 +14,9 @@ if TYPE_CHECKING:
     from blastogan.audit.collect import audit_images
     from blastogan.audit.contents import Audit, Finding
 
-__all__ = [
-    "Audit",
-    "Finding",
-    "audit_images",
-]
+__all__ = ["Audit", "Finding", "audit_images"]
 
-_HOMES = {
-    "Audit": "contents",
-    "Finding": "contents",
-    "audit_images": "collect",
-}
+_HOMES = {"Audit": "contents", "Finding": "contents", "audit_images": "collect"}
 
 
 def __getattr__(name: str) -> Any:

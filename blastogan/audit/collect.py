@@ -1,4 +1,4 @@
-"""Audit of a graded set: what is in it, and what of it would spoil training."""
+"""Audit of a graded set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from blastogan.audit.contents import ALL_GREY, Audit
 from blastogan.audit.copies import find_image_leaks, label_duplicates
 from blastogan.audit.findings import find_faults, find_notes
-from blastogan.data.readers import READERS, ReaderOptions, open_folder, scan_graded_images
+from blastogan.data.readers import READERS, ReaderOptions, open_tree, scan_graded_images
 from blastogan.data.records import GradedTable, ImageRecord
 from blastogan.data.splits import SplitKind
 from blastogan.errors import UserError
@@ -19,14 +19,13 @@ from blastogan.errors import UserError
 if TYPE_CHECKING:
     from blastogan.audit.inspection import FileFacts
 
-
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
-"""Shows how far a loop is, given its items, their number and what is done."""
+"""Progress hook: wraps the items of a loop, given their number and a description."""
 
 
 def audit_images(
     root: str | Path,
-    reading: ReaderOptions | str = "auto",
+    options: ReaderOptions | str = "auto",
     *,
     pixels: bool = True,
     parts: Mapping[str, str] | None = None,
@@ -35,36 +34,37 @@ def audit_images(
     resolution: int | None = None,
     track: Track | None = None,
 ) -> Audit:
-    """Look a graded set over.
+    """Audit a set of graded images.
 
-    A set that no reader can read as a whole is a finding too, and its files are looked at.
+    If no reader can read the set, that is a finding, and its files are still inspected.
 
     Args:
         root: The folder.
-        reading: How it is read, or the name of a format.
-        pixels: Whether to open the files; without, only labels are looked at, and no duplicate
-            is found.
-        parts: Split to check, ``train``, ``val`` or ``test`` by posix path below `root`; counts
-            instead of a published one.
-        split: Split that training will use where none is given: with ``by-embryo``, leaks of a
-            published one are no faults.
+        options: Options for reading, or the name of a format.
+        pixels: Whether to open the files; otherwise only labels are audited, and no duplicates
+            are found.
+        parts: Split to check instead of a published one: ``train``, ``val`` or ``test`` by posix
+            path below `root`.
+        split: Split that training will use if `parts` is not given: with ``by-embryo``, leaks of
+            a published split are only notes.
         num_workers: Processes that decode; 0 decodes in this one.
         resolution: Side in pixels that training will use, by default 64.
-        track: Shows progress.
+        track: Progress hook.
 
     Raises:
-        UserError: For wrong use: a root without images, an option that cannot be.
+        UserError: If the root has no images, or if an option is invalid.
     """
     root = Path(root)
-    reading = reading if isinstance(reading, ReaderOptions) else ReaderOptions(format=reading)
-    folder = open_folder(root)
-    table, refusal = _read(root, reading)
+    if isinstance(options, str):
+        options = ReaderOptions(format=options)
+    tree = open_tree(root)
+    table, refusal = _read(root, options)
     listed = _names(root, table.records)
-    # a table may list files of unusual suffixes
-    every = list(dict.fromkeys([*folder.images, *listed]))
+    # a table may list files with other suffixes
+    every = list(dict.fromkeys([*tree.images, *listed]))
     facts: dict[str, FileFacts | str] = {}
     if pixels:
-        facts = _open_files(root, every, num_workers, track or _unshown)
+        facts = _inspect(root, every, num_workers, track)
     graded = {
         name: record
         for name, record in zip(listed, table.records, strict=True)
@@ -76,8 +76,8 @@ def audit_images(
         }
     good = {name: each for name, each in facts.items() if not isinstance(each, str)}
     duplicates = label_duplicates(
-        # of a set that cannot be read as graded, all files are compared
-        {name: each.print for name, each in good.items() if refusal or name in graded},
+        # of a set without known grades, all files are compared
+        {name: each.fingerprint for name, each in good.items() if refusal or name in graded},
         graded,
     )
     good = {name: good[name] for name in graded if name in good}
@@ -93,10 +93,10 @@ def audit_images(
         modes=_ranked(ALL_GREY if each.grey else each.mode for each in good.values()),
         smallest=min((min(each.size) for each in good.values()), default=0),
         levels={name: each.levels for name, each in good.items()},
-        others=dict(sorted(folder.others.items())),
+        others=dict(sorted(tree.others.items())),
         split_given=parts is not None,
         split_used=parts is not None or split == "published",
-        strangers=tuple(sorted(set(parts or ()) - set(listed))),
+        unknown_names=tuple(sorted(set(parts or ()) - set(listed))),
         duplicates=duplicates,
         leaks=tuple(find_image_leaks(graded, duplicates)),
         resolution=resolution or 64,
@@ -106,35 +106,33 @@ def audit_images(
 
 def _names(root: Path, records: Sequence[ImageRecord]) -> list[str]:
     """Posix paths below the root."""
-    # a hundred thousand paths by `relative_to` take a second
+    # `relative_to` takes a second for a hundred thousand paths
     start = len((root / "_").as_posix()) - 1
     return [record.path.as_posix()[start:] for record in records]
 
 
-def _read(root: Path, reading: ReaderOptions) -> tuple[GradedTable, str]:
-    """The table, or an empty one and the reason."""
+def _read(root: Path, options: ReaderOptions) -> tuple[GradedTable, str]:
+    """The table; an empty one and the reason if it cannot be read."""
     try:
-        return scan_graded_images(root, reading), ""
+        return scan_graded_images(root, options), ""
     except UserError as error:
         formats = {"auto", *(reader.format for reader in READERS)}
-        if reading.format not in formats or reading.names_a_table:
+        if options.format not in formats or options.selects_csv:
             raise
         return GradedTable(root, "", (), grouped=False), str(error)
 
 
-def _open_files(
-    root: Path, names: Sequence[str], num_workers: int, track: Track
+def _inspect(
+    root: Path, names: Sequence[str], num_workers: int, track: Track | None
 ) -> dict[str, FileFacts | str]:
-    # labels alone need no torch
+    # imports torch, which an audit of labels does without
     from blastogan.audit.inspection import inspect_files
 
-    found = inspect_files([root / name for name in names], num_workers)
-    return dict(zip(names, track(found, len(names), "opening images"), strict=True))
+    found: Iterable[FileFacts | str] = inspect_files([root / name for name in names], num_workers)
+    if track is not None:
+        found = track(found, len(names), "opening images")
+    return dict(zip(names, found, strict=True))
 
 
 def _ranked(found: Iterable[str]) -> dict[str, int]:
     return dict(Counter(found).most_common())
-
-
-def _unshown(items: Iterable[Any], _total: int, _description: str) -> Iterable[Any]:
-    return items

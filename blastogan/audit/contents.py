@@ -1,9 +1,9 @@
-"""The contents of an audited set (`Audit`), and what there is to know about it (`Finding`)."""
+"""Contents of an audited set (`Audit`) and what to know about it (`Finding`)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -15,21 +15,21 @@ from blastogan.grades import CLASSES, LETTERS
 EXPANSIONS = ("1", "2", "3", "4", "5", "6", "unknown")
 
 ALL_GREY = "RGB, all grey"
-"""Mode of images whose channels are equal."""
+"""Mode of RGB images with equal channels."""
 
 Level = Literal["fault", "note"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a user should know.
+    """One fault or note.
 
     Attributes:
         kind: Short name, the same in every audit.
         level: ``fault`` if it would spoil training, else ``note``.
-        message: What was got, what was expected, what to do.
-        count: Number of files, rows, embryos, groups or classes concerned.
-        examples: What is concerned, a line each.
+        message: What was found, and what to do.
+        count: Number of affected files, rows, embryos, groups or classes.
+        examples: What is affected, a line each.
     """
 
     kind: str
@@ -38,14 +38,6 @@ class Finding:
     count: int = 1
     examples: tuple[str, ...] = ()
 
-    @classmethod
-    def of(
-        cls, kind: str, level: Level, what: str, remedy: str, examples: Sequence[str]
-    ) -> Finding:
-        """A finding that concerns each of its examples."""
-        message = f"{what} ({len(examples):,}): {remedy}"
-        return cls(kind, level, message, len(examples), tuple(examples))
-
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
         return {**asdict(self), "examples": list(self.examples)}
@@ -53,29 +45,28 @@ class Finding:
 
 @dataclass(frozen=True, repr=False)
 class Audit:
-    """What an audit found.
+    """Contents and findings of a set.
 
     Attributes:
-        table: What the reader made of the set; its format is empty if none could read it.
+        table: Table of the reader; its format is empty if none could read the set.
         refusal: Why no reader could read the set as a whole, else empty.
-        records: The sound graded images: listed, and readable as far as files were opened.
+        records: The sound images: graded, and decodable if files were opened.
         names: Their posix paths below the root.
         files: Number of image files in the folder.
         pixels: Whether files were opened.
         unreadable: Name and reason of every file that cannot be decoded.
         sizes: Number of sound images by size, such as ``500x500``, the most frequent first.
-        modes: Number of sound images by mode, such as ``L``; ``RGB, all grey`` apart.
-        smallest: Least side of a sound image in pixels, 0 without any.
-        levels: Darkest and lightest grey of every sound image by its name, but for the thousandth
-            of its pixels at either end.
-        others: Number of files that are images by their suffix, of a format that is not read.
-        split_given: Whether a split was given, which then counts instead of a published one.
+        modes: Number of sound images by Pillow's mode, or `ALL_GREY`.
+        smallest: Shortest side of a sound image in pixels; 0 without any.
+        levels: Darkest and lightest grey of every sound image by name, see `FileFacts`.
+        others: Number of files by suffix of an unsupported image format.
+        split_given: Whether a split was given, which replaces a published one.
         split_used: Whether training will use the split, so that its leaks are faults.
-        strangers: Names of a given split that are no graded images of the set.
+        unknown_names: Names in the given split that are not graded images of the set.
         duplicates: Groups of copies.
-        leaks: Embryos and groups of copies that are in several parts of a split.
+        leaks: Embryos and groups of copies in several parts of the split.
         resolution: Side in pixels that training will use.
-        findings: All findings, faults first.
+        findings: All findings.
     """
 
     table: GradedTable
@@ -92,7 +83,7 @@ class Audit:
     others: Mapping[str, int]
     split_given: bool
     split_used: bool
-    strangers: tuple[str, ...]
+    unknown_names: tuple[str, ...]
     duplicates: tuple[Duplicates, ...]
     leaks: tuple[ImageLeak, ...]
     resolution: int
@@ -110,7 +101,7 @@ class Audit:
 
     @cached_property
     def embryos(self) -> int:
-        """Number of embryos that the sound images show."""
+        """Number of embryos of the sound images."""
         return len({record.embryo for record in self.records})
 
     @cached_property
@@ -142,16 +133,16 @@ class Audit:
 
     @cached_property
     def parts(self) -> dict[str, int]:
-        """Number of images of each part of a split, empty without one."""
+        """Number of images of each part of the split; empty without one."""
         found = Counter(record.part for record in self.records if record.part)
         return {part: found[part] for part in PARTS} if found else {}
 
     def __repr__(self) -> str:
-        told = f"{len(self.records)} images, {len(self.faults)} faults"
-        return f"Audit({str(self.table.root)!r}, {told}, {len(self.findings)} findings)"
+        counts = f"{len(self.records)} images, {len(self.faults)} faults"
+        return f"Audit({str(self.table.root)!r}, {counts}, {len(self.findings)} findings)"
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, for JSON."""
+        """As plain values, for JSON."""
         return {
             "root": str(self.table.root),
             "format": self.table.format,

@@ -1,4 +1,4 @@
-"""Copies among graded images, and what a split tears apart."""
+"""Copies among graded images, and leaks between the parts of a split."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Images that are copies of one picture.
+    """Group of images that are copies of each other, with their labels.
 
     Attributes:
-        images: Their posix paths below the root.
-        exact: Whether all pixels of all of them are equal.
-        embryos: Embryos that they are said to show.
+        images: Posix paths below the root.
+        exact: Whether the images are equal in all pixels.
+        embryos: Their embryos.
         grades: Their classes.
-        parts: Parts of the split that they are in.
+        parts: Their parts of the split.
     """
 
     images: tuple[str, ...]
@@ -34,7 +34,7 @@ class Duplicates:
         return " = ".join(_some(self.images, 4))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values; ``spans`` names what the group has several of."""
+        """As plain values; ``spans`` names the labels that differ within the group."""
         lists = {name: list(getattr(self, name)) for name in ("embryos", "grades", "parts")}
         spans = [name for name, values in lists.items() if len(values) > 1]
         kind = "exact" if self.exact else "near"
@@ -48,8 +48,8 @@ class ImageLeak:
     Attributes:
         kind: ``embryo`` or ``duplicates``.
         parts: The parts.
-        images: The images, by posix path below the root.
-        embryo: The embryo, where it is one.
+        images: Posix paths below the root.
+        embryo: The embryo; empty for copies.
     """
 
     kind: Literal["embryo", "duplicates"]
@@ -69,11 +69,11 @@ class ImageLeak:
 def label_duplicates(
     prints: Mapping[str, Fingerprint], records: Mapping[str, ImageRecord]
 ) -> tuple[Duplicates, ...]:
-    """Groups of copies, with what their labels say.
+    """Find groups of copies, and add their labels.
 
     Args:
-        prints: Fingerprints by name of the image.
-        records: Labels by name; images without are compared too.
+        prints: Fingerprints by image name.
+        records: Labels by image name; images without labels are compared too.
     """
     from blastogan.audit.duplicates import find_duplicates
 
@@ -97,22 +97,22 @@ def label_duplicates(
 def find_image_leaks(
     records: Mapping[str, ImageRecord], duplicates: Iterable[Duplicates]
 ) -> list[ImageLeak]:
-    """Embryos, then groups of copies of several embryos, that are in several parts.
+    """Embryos, then groups of copies of several embryos, in several parts.
 
     Args:
-        records: Labels of the images by name.
-        duplicates: Copies among them.
+        records: Labels by image name.
+        duplicates: Copies among the images.
     """
     by_embryo: dict[str, dict[str, str]] = {}
     for name, record in records.items():
         if record.part:
             by_embryo.setdefault(record.embryo, {})[name] = record.part
     leaks = [
-        ImageLeak("embryo", _in_order(set(of.values())), tuple(of), embryo)
-        for embryo, of in by_embryo.items()
-        if len(set(of.values())) > 1
+        ImageLeak("embryo", _in_order(set(parts.values())), tuple(parts), embryo)
+        for embryo, parts in by_embryo.items()
+        if len(set(parts.values())) > 1
     ]
-    # copies within an embryo are torn with it
+    # copies within one embryo already count as its leak
     copies = (group for group in duplicates if len(group.parts) > 1 and len(group.embryos) > 1)
     return leaks + [ImageLeak("duplicates", group.parts, group.images) for group in copies]
 

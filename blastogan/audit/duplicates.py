@@ -1,4 +1,4 @@
-"""Images that are one picture: exact copies, and copies that were encoded, resized or turned.
+"""Detection of copies: exact ones, and ones that were encoded, resized or turned.
 
 What counts as a copy was measured on 84 micrographs of 12 embryos (STORK, 500x500) and on phantoms.
 `LIMIT` and `LIKENESS` together find
@@ -7,11 +7,11 @@ What counts as a copy was measured on 84 micrographs of 12 embryos (STORK, 500x5
   smaller (down to 64x64) or larger, 20 % brighter or darker, given 30 % more or less contrast,
   blurred by 1/300 of its width, or cropped by 2 % about the centre, and one that was cropped,
   halved, turned and saved as JPEG: distances up to 38, likenesses from 0.973 on;
-- no two embryos: micrographs have distances from 46 on and likenesses up to 0.83; of phantoms of
-  64x64, 1,000 of one class (AA, CC or DD, each style) at a time, none are taken for copies, with
-  likenesses up to 0.84 where they are centred and 0.94 in wells, whose arc all of them share.
+- no pair of different embryos: micrographs have distances from 46 on and likenesses up to 0.83;
+  among 1,000 phantoms of 64x64 of one class (AA, CC or DD, each style) no copies are found, with
+  likenesses up to 0.84 if centred and 0.94 in wells, whose arc they share.
 
-Focal planes of one embryo are found where they differ as little. Larger crops (4 %, or 2 % at one
+Focal planes of one embryo are found if they differ as little. Larger crops (4 %, or 2 % at one
 corner) are found in part, as are crops of images of 64 pixels. 3,800 images are compared in 1 to
 2.5 s on one core, 20,000 in 20 s.
 """
@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 LIMIT = 48
-"""Bits of 256 in which the perceptual hashes of copies may differ."""
+"""Bits, of 256, by which the perceptual hashes of copies may differ."""
 
 LIKENESS = 0.96
 """Least `likeness` of copies."""
 
 HASH_SIZE = 16
-"""Frequencies of the hash in each direction, 256 bits: 64 bits are alike for many embryos."""
+"""Frequencies of the hash in each direction: 256 bits, as 64 are equal for many embryos."""
 
 _SIDE = 32
 _SPREAD = 2.0
@@ -48,11 +48,11 @@ Words = NDArray[np.uint64]
 
 
 class Fingerprint(NamedTuple):
-    """What is kept of an image to compare it by.
+    """Features by which an image is compared.
 
     Attributes:
-        digest: Hex digits of its size and its RGB values: equal for exact copies alone. Flat
-            images are compared by it alone.
+        digest: Hash of the size and the RGB values, equal only for exact copies; flat images are
+            compared by it alone.
         words: Perceptual hashes of its eight symmetries (8, 4), in the order of `symmetries`.
         thumbnail: The image in grey, squeezed to (32, 32).
     """
@@ -64,11 +64,11 @@ class Fingerprint(NamedTuple):
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """Images that show one picture.
+    """Images that are copies of each other.
 
     Attributes:
         members: Their sorted positions.
-        exact: Whether all pixels of all of them are equal.
+        exact: Whether they are equal in all pixels.
     """
 
     members: tuple[int, ...]
@@ -76,16 +76,14 @@ class DuplicateGroup:
 
 
 def hash_plane(plane: Image.Image) -> bytes:
-    """Digest of the size and the values of one channel of an image, of mode L."""
+    """Hash of the size and the values of one channel of an image, of mode L."""
     digest = hashlib.blake2b(repr(plane.size).encode(), digest_size=16)
     digest.update(plane.tobytes())
     return digest.digest()
 
 
-def fingerprint(planes: Sequence[bytes], grey: Image.Image) -> Fingerprint:
-    """Fingerprint of an upright image.
-
-    A grey image and the same saved as RGB are exact copies.
+def image_fingerprint(planes: Sequence[bytes], grey: Image.Image) -> Fingerprint:
+    """Fingerprint of an upright image; a grey image saved as RGB has the same one.
 
     Args:
         planes: `hash_plane` of red, green and blue, or of grey alone.
@@ -106,13 +104,13 @@ def fingerprint(planes: Sequence[bytes], grey: Image.Image) -> Fingerprint:
 
 def _squeezed(grey: Image.Image, side: int) -> NDArray[np.uint8]:
     if grey.width < side < grey.height:
-        # Pillow resizes rows first: those of a long and narrow image would be widened one and all
+        # Pillow would first widen all rows of a long and narrow image
         grey = grey.resize((grey.width, side), Image.Resampling.LANCZOS)
     return np.asarray(grey.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def symmetries(values: NDArray[Any]) -> list[NDArray[Any]]:
-    """The eight symmetries of a square, of arrays (..., S, S); views, itself the first."""
+    """The eight symmetries of arrays (..., S, S) as views, the identity first."""
     turned = []
     for each in (values, np.swapaxes(values, -1, -2)):
         turned += [each, each[..., ::-1, :], each[..., :, ::-1], each[..., ::-1, ::-1]]
@@ -120,16 +118,15 @@ def symmetries(values: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def find_duplicates(prints: Sequence[Fingerprint]) -> list[DuplicateGroup]:
-    """Groups of copies, each image in one at most.
+    """Group copies; a copy of a copy belongs to the group.
 
-    A copy of a copy belongs to the group. The number of comparisons grows with the square of the
-    number of images.
+    The number of comparisons grows with the square of the number of images.
 
     Args:
         prints: Fingerprints of the images.
 
     Returns:
-        Groups of two and more, by their first member.
+        Disjoint groups of two or more, sorted by first member.
     """
     first: dict[str, int] = {}
     origin = [first.setdefault(each.digest, n) for n, each in enumerate(prints)]
@@ -150,15 +147,15 @@ def find_duplicates(prints: Sequence[Fingerprint]) -> list[DuplicateGroup]:
 
 
 def likeness(basis: Floats, details: Floats) -> Floats:
-    """How much of the details of images is that of others, shifted or stretched a little.
+    """Similarity of the details of pairs of images, up to a small shift or stretch.
 
-    The multiple correlation of an image with another one, its two gradients and its stretch: the
-    first order of a small crop. It does not tell negatives, whose hashes are far apart, and is 0
-    for images without details.
+    Multiple correlation of an image with another one, its two gradients and its stretch, the
+    first-order effect of a small crop. It cannot detect negatives, but their hashes are far apart.
+    It is 0 for images without details.
 
     Args:
-        basis: Of the one images (P, K, 4), from `_basis`.
-        details: Of the other images (P, K), of unit length.
+        basis: `_basis` of the first images (P, K, 4).
+        details: Unit-length details of the second images (P, K).
 
     Returns:
         Correlations (P,), 0 to 1.
@@ -168,27 +165,27 @@ def likeness(basis: Floats, details: Floats) -> Floats:
 
 
 class _DisjointSets:
-    """Sets of 0 to `count` - 1, each alone at first."""
+    """Disjoint sets of 0 to `count` - 1, initially one each."""
 
     def __init__(self, count: int) -> None:
         self.parent = np.arange(count)
 
     def find(self, item: int) -> int:
-        """The least member of the set of an item."""
+        """Smallest member of the set of an item."""
         while self.parent[item] != item:
             self.parent[item] = self.parent[self.parent[item]]
             item = int(self.parent[item])
         return item
 
     def join(self, first: int, second: int) -> None:
-        """Make one of two sets."""
+        """Merge the sets of two items."""
         one, other = sorted((self.find(first), self.find(second)))
         self.parent[other] = one
 
 
 def _join_near(sets: _DisjointSets, prints: Sequence[Fingerprint]) -> None:
     details = _details(np.stack([each.thumbnail for each in prints]))
-    # flat images are like none, and their hashes, of rounding errors, are all alike
+    # hashes of flat images are rounding errors, and all similar
     detailed = np.flatnonzero(_unit(_inner(details)).any(axis=1))
     if len(detailed) < 2:
         return
@@ -201,7 +198,7 @@ def _join_near(sets: _DisjointSets, prints: Sequence[Fingerprint]) -> None:
         turns = symmetries(details)
         for turn in range(8):
             for one, other in _candidates(words, start, stop, turn):
-                # a long series of copies is not compared pair by pair
+                # pairs that are already in one set need no comparison
                 fresh = sets.parent[detailed[one]] != sets.parent[detailed[other]]
                 one, other = one[fresh], other[fresh]
                 alike = likeness(basis[one - start], _unit(_inner(turns[turn][other])))
@@ -212,7 +209,7 @@ def _join_near(sets: _DisjointSets, prints: Sequence[Fingerprint]) -> None:
 def _candidates(
     words: Words, start: int, stop: int, turn: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Pairs of images from `start` to `stop` and of later ones whose hashes are close."""
+    """Pairs of an image from `start` to `stop` and a later one with a similar hash."""
     shape = (stop - start, len(words) - start)
     bits, distance = np.empty(shape, np.uint64), np.zeros(shape, np.uint16)
     for word in range(words.shape[-1]):
@@ -226,7 +223,7 @@ def _candidates(
 
 
 def _details(thumbnails: NDArray[np.uint8]) -> Floats:
-    """Thumbnails (N, S, S) less their blur: light and the wide circle are alike everywhere."""
+    """Thumbnails (N, S, S) minus their blur, as light and outline are similar in all images."""
     places = np.arange(_SIDE)
     blur = np.exp(-0.5 * ((places[:, None] - places) / _SPREAD) ** 2)
     blur = (blur / blur.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -235,13 +232,13 @@ def _details(thumbnails: NDArray[np.uint8]) -> Floats:
 
 
 def _inner(values: Floats) -> Floats:
-    """Arrays (P, S, S) without the margin, where gradients are one-sided, as centred (P, K)."""
+    """Arrays (P, S, S) as centred (P, K), without the margin of one-sided gradients."""
     inner = values[:, 1:-1, 1:-1].reshape(len(values), (_SIDE - 2) ** 2)
     return np.asarray(inner - inner.mean(axis=1, keepdims=True))
 
 
 def _unit(inner: Floats) -> Floats:
-    """Details (P, K) at unit length; 0 where there is next to nothing to compare."""
+    """Details (P, K) at unit length; 0 for nearly flat images."""
     length = np.linalg.norm(inner, axis=1, keepdims=True)
     return np.where(length < _FLAT * (_SIDE - 2), 0, inner / np.maximum(length, 1e-6))
 

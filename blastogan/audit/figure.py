@@ -1,4 +1,4 @@
-"""An audit as a figure: classes, and some images of each."""
+"""Figure of an audit: counts of the classes, and some images of each."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ _BARS = ("#33658a", "#b9c9d6")
 
 
 def draw_audit(audit: Audit, crop: Crop | None = None) -> Image.Image:
-    """Images and embryos of each class, and some images as training shows them.
+    """Draw the numbers of images and embryos of each class, and examples of each.
 
-    The images are cropped as asked, of different embryos where there are enough. After an audit of
-    labels alone there are none. Classes without an image are named, and have no row.
+    Examples show different embryos if there are enough; an audit of labels alone has none.
+    Classes without an image are only named.
+
+    Args:
+        audit: The audit.
+        crop: Crop of the examples; by default the centre square.
 
     Returns:
         RGB picture.
@@ -46,11 +50,11 @@ def draw_audit(audit: Audit, crop: Crop | None = None) -> Image.Image:
     size = (_LEFT + _CHART + (_COLUMNS * _ROW if shows else 1.5) + 0.2, height + _ABOVE + _BELOW)
     figure = Figure(figsize=size, dpi=110)
     canvas = FigureCanvasAgg(figure)
-    # two dollar signs in the name of a folder are no formula
+    # two dollar signs in a folder's name must not become a formula
     figure.suptitle(_caption(audit), fontsize=9, y=1 - 0.15 / size[1], va="top", parse_math=False)
 
     def add_axes(left: float, width: float) -> Any:
-        """Axes in inches, so that bars stand beside the images of their class."""
+        """Axes placed in inches, so that bars line up with the images of their class."""
         place = (left / size[0], _BELOW / size[1], width / size[0], height / size[1])
         return figure.add_axes(place)
 
@@ -64,7 +68,7 @@ def draw_audit(audit: Audit, crop: Crop | None = None) -> Image.Image:
         sheet.set_title(f"some images of each class, {square}", fontsize=8, loc="left")
     file = BytesIO()
     with warnings.catch_warnings():
-        # letters that the font lacks, in the name of a folder, are drawn as boxes
+        # characters of a folder's name that the font lacks are drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph")
         canvas.print_png(file)  # type: ignore[no-untyped-call]
     return Image.open(file).convert("RGB")
@@ -85,7 +89,7 @@ def _caption(audit: Audit) -> str:
 
 
 def _draw_counts(axes: Any, audit: Audit, names: list[str]) -> None:
-    """Bars of images, and of embryos where they are known, with their numbers."""
+    """Draw bars of images and, if known, of embryos, with their numbers."""
     kinds = [("images", audit.classes)]
     if audit.table.grouped:
         kinds.append(("embryos", audit.embryos_by_class))
@@ -98,7 +102,7 @@ def _draw_counts(axes: Any, audit: Audit, names: list[str]) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_ylim(len(names) - 0.5, -0.5)
     largest = max(audit.classes.values())
-    # numbers stand on the bars, and rare classes are to be seen beside frequent ones
+    # logarithmic, so that rare classes are visible beside frequent ones
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(0, 3 * largest)
     axes.xaxis.set_visible(False)
@@ -110,7 +114,7 @@ def _draw_counts(axes: Any, audit: Audit, names: list[str]) -> None:
 
 
 def _sheet(audit: Audit, names: list[str], crop: Crop) -> Image.Image:
-    """A row of tiles for each class."""
+    """Sheet with a row of tiles for each class."""
     step = _TILE + _GAP
     sheet = Image.new("RGB", (_COLUMNS * step, len(names) * step), "white")
     for row, name in enumerate(names):
@@ -125,7 +129,7 @@ def _sheet(audit: Audit, names: list[str], crop: Crop) -> Image.Image:
 
 
 def _choice(records: list[ImageRecord]) -> list[ImageRecord]:
-    """Some images, spread over the list, of as many embryos as there are."""
+    """Images spread over the list, of as many embryos as possible."""
     one_each = list({record.embryo: record for record in reversed(records)}.values())[::-1]
     taken = {record.path for record in one_each}
     rest = [record for record in records if record.path not in taken]

@@ -1,4 +1,4 @@
-"""Image files opened one by one: what each is, or why it cannot be decoded."""
+"""Inspection of image files: facts of each, or why it cannot be decoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from blastogan.audit.duplicates import Fingerprint, fingerprint, hash_plane
+from blastogan.audit.duplicates import Fingerprint, hash_plane, image_fingerprint
 from blastogan.data.images.decoding import decode, opened
 from blastogan.errors import UserError
 from blastogan.utils.workers import ignore_interrupt, unchanged
@@ -20,29 +20,29 @@ _GREY = ("1", "L", "LA", "La")
 
 
 class FileFacts(NamedTuple):
-    """What is known of a decoded image.
+    """Facts of a decoded image.
 
     Attributes:
         size: Width and height in pixels, upright.
-        mode: Pillow's name of how its values are stored, such as ``L``, ``RGB`` or ``I;16``.
-        grey: Whether its channels are equal, although it is stored as RGB.
-        levels: Darkest and lightest grey, 0 to 255, but for the thousandth of its pixels at
-            either end.
-        print: By which it is compared.
+        mode: Pillow's mode, such as ``L``, ``RGB`` or ``I;16``.
+        grey: Whether it is stored as RGB with equal channels.
+        levels: Darkest and lightest grey, 0 to 255, ignoring a thousandth of the pixels at either
+            end.
+        fingerprint: For comparison with other images.
     """
 
     size: tuple[int, int]
     mode: str
     grey: bool
     levels: tuple[int, int]
-    print: Fingerprint
+    fingerprint: Fingerprint
 
 
 def inspect_file(path: Path) -> FileFacts:
-    """Decode one image, as training does.
+    """Decode one image as training does.
 
     Raises:
-        UserError: As `decode`.
+        UserError: If it cannot be decoded.
     """
     with opened(path) as header:
         mode = header.mode
@@ -52,29 +52,29 @@ def inspect_file(path: Path) -> FileFacts:
     all_grey = mode == "RGB" and len(set(planes)) == 1
     grey, size = image.convert("L"), image.size
     del image
-    return FileFacts(size, mode, all_grey, _levels(grey), fingerprint(planes, grey))
+    return FileFacts(size, mode, all_grey, _levels(grey), image_fingerprint(planes, grey))
 
 
 def _levels(grey: Image.Image) -> tuple[int, int]:
     """Darkest and lightest grey of an image of mode L, see `FileFacts`."""
-    upto = np.cumsum(grey.histogram())
-    spared = upto[-1] // 1000
-    low, high = np.searchsorted(upto, (spared, upto[-1] - spared - 1), side="right")
+    below = np.cumsum(grey.histogram())
+    ignored = below[-1] // 1000
+    low, high = np.searchsorted(below, (ignored, below[-1] - ignored - 1), side="right")
     return int(low), int(high)
 
 
 def inspect_files(paths: Sequence[Path], num_workers: int = 0) -> Iterator[FileFacts | str]:
-    """Facts of each file in order; in place of one that cannot be decoded, the reason.
+    """Facts of each file in order, or the reason why it cannot be decoded.
 
     Args:
         paths: The files.
         num_workers: Processes that decode; 0 decodes in this one.
     """
     loader = DataLoader(
-        _Files(paths),
+        _InspectedFiles(paths),
         batch_size=None,
         num_workers=min(num_workers, len(paths)),
-        # as in `load_images`: no shared memory, and no draw from the global generator
+        # no shared memory, and no draw from the global generator
         collate_fn=unchanged,
         worker_init_fn=ignore_interrupt,
         generator=torch.Generator(),
@@ -82,7 +82,7 @@ def inspect_files(paths: Sequence[Path], num_workers: int = 0) -> Iterator[FileF
     yield from loader
 
 
-class _Files(Dataset[FileFacts | str]):
+class _InspectedFiles(Dataset[FileFacts | str]):
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
 

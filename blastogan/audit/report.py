@@ -1,4 +1,4 @@
-"""An audit on the terminal."""
+"""Terminal report of an audit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from blastogan.audit.contents import Audit, Finding
 
 _EXAMPLES = 4
-_LETTERS_OF_EXAMPLE = 300
+_MAX_EXAMPLE = 300
 _SHORT = 14
 _BAR = 40
 _PIPE_WIDTH = 100
@@ -25,11 +25,11 @@ _SHOWN_SIZES = 4
 
 
 def show_audit(audit: Audit, json: str | None = None) -> None:
-    """Print what is in the set, then the findings, faults first, then whether it is sound.
+    """Print the contents of the set, the findings, and the verdict.
 
     Args:
         audit: The audit.
-        json: File that holds all of it, if one was written.
+        json: File to which the audit was written, if any.
     """
     from rich.console import Console
 
@@ -48,12 +48,12 @@ def _title(audit: Audit) -> str:
     table = audit.table
     how = f"format {table.format}" if table.format else "no known layout"
     images = counted(len(audit.records), "sound graded image")
-    whose = f" of {counted(audit.embryos, 'embryo')}" if table.grouped else ""
-    return f"{table.root} ({how}): {images}{whose}; {counted(audit.files, 'image file')}"
+    embryos = f" of {counted(audit.embryos, 'embryo')}" if table.grouped else ""
+    return f"{table.root} ({how}): {images}{embryos}; {counted(audit.files, 'image file')}"
 
 
 def _classes(audit: Audit, width: int) -> Iterator[str]:
-    """A line for each class with its images, embryos and parts, and a bar."""
+    """Lines of a table of images, embryos and parts by class, with bars."""
     columns: list[tuple[str, Mapping[str, int]]] = [("images", audit.classes)]
     if audit.table.grouped:
         columns.append(("embryos", audit.embryos_by_class))
@@ -66,18 +66,18 @@ def _classes(audit: Audit, width: int) -> Iterator[str]:
     yield "class" + "".join(f"{title:>10}" for title, _ in columns)
     for name, count in audit.classes.items():
         numbers = "".join(f"{counts[name]:>10,}" for _, counts in columns)
-        # of a class with an image something is to be seen
+        # a class with an image always has a visible bar
         bar = sign * max(round(room * count / most), count > 0)
         yield f"{name:<5}{numbers}   {bar}".rstrip()
 
 
 def _summary(audit: Audit) -> list[str]:
-    """Lines of counts below the table of classes."""
+    """Counts below the table of classes."""
     expansion = {name: count for name, count in audit.expansion.items() if count}
     lines = [
         ("ICM", _pairs(audit.icm)),
         ("TE", _pairs(audit.te)),
-        ("expansion", _pairs(expansion) if set(expansion) != {"unknown"} else "not noted"),
+        ("expansion", _pairs(expansion) if set(expansion) != {"unknown"} else "unknown"),
         ("pixels", _first(audit.sizes)),
         ("mode", _first(audit.modes)),
     ]
@@ -87,7 +87,7 @@ def _summary(audit: Audit) -> list[str]:
 
 
 def _first(counts: Mapping[str, int]) -> str:
-    """The most frequent of `counts`."""
+    """The first few of `counts`."""
     shown = _pairs(dict(list(counts.items())[:_SHOWN_SIZES]))
     rest = len(counts) - _SHOWN_SIZES
     return shown + (f"  and {rest} others" if rest > 0 else "")
@@ -106,7 +106,7 @@ def _show_finding(console: Console, finding: Finding, json: str | None) -> None:
     else:
         shown, rest = list(examples[:_EXAMPLES]), len(examples) - _EXAMPLES
     for example in shown:
-        cut = example[:_LETTERS_OF_EXAMPLE]
+        cut = example[:_MAX_EXAMPLE]
         _print(console, f"  - {cut}{'...' if cut != example else ''}", indent=4)
     if rest > 0:
         where = f"all are in {json}" if json else "all with --json FILE"
@@ -117,7 +117,7 @@ def _verdict(audit: Audit) -> str:
     notes = len(audit.findings) - len(audit.faults)
     noted = f"; {counted(notes, 'note')}" if notes else ""
     if audit.sound:
-        return f"sound{' as far as labels tell' if not audit.pixels else ''}{noted}"
+        return f"sound{' as far as labels show' if not audit.pixels else ''}{noted}"
     return f"{counted(len(audit.faults), 'fault')} that would spoil training{noted}"
 
 
@@ -127,7 +127,7 @@ def counted(number: int, what: str) -> str:
 
 
 def _print(console: Console, line: str, style: str = "", indent: int = 6) -> None:
-    """Print a line, broken between words on a terminal, and as it is elsewhere."""
+    """Print a line, wrapped between words on a terminal, unchanged elsewhere."""
     from rich.text import Text
 
     line = printable(line.replace("\n", "\\n"))
@@ -139,5 +139,5 @@ def _print(console: Console, line: str, style: str = "", indent: int = 6) -> Non
             break_long_words=False,
             break_on_hyphens=False,
         )
-    # a text, since names in brackets are no markup
+    # a Text, as names in brackets must not become markup
     console.print(Text(line, style=style), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``blastogan audit``: what is in a set of graded images, and what of it would spoil training."""
+"""``blastogan audit``: contents of a set of graded images, and faults that would spoil training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from blastogan.audit.collect import audit_images
 from blastogan.audit.report import show_audit
 from blastogan.data.images.framing import Crop
 from blastogan.data.readers import READERS, ReaderOptions
+from blastogan.data.readers.options import COLUMN_ROLES, NotGradable
 from blastogan.data.split_file import read_split_file
 from blastogan.data.splits import SplitKind
 from blastogan.errors import UserError
@@ -22,13 +23,13 @@ _log = logging.getLogger(__name__)
 
 
 def audit(args: Sequence[str]) -> int:
-    """Look a set over; print and write what was found; 1 if it would spoil training."""
+    """Audit a set, print and write the findings; returns 1 if there are faults."""
     options = _parser().parse_args(args)
     check_outputs({"--json": options.json, "--figure": options.figure})
     if options.figure and Path(options.figure).suffix.lower() != ".png":
-        raise UserError(f"figures are written as .png, got {options.figure}: name it so")
+        raise UserError(f"--figure is {options.figure}: expected a name ending in .png")
     crop = Crop(options.crop, options.crop_margin)
-    reading = ReaderOptions(
+    reader_options = ReaderOptions(
         options.format,
         options.table,
         options.columns or {},
@@ -37,7 +38,7 @@ def audit(args: Sequence[str]) -> int:
     )
     found = audit_images(
         options.root,
-        reading,
+        reader_options,
         pixels=not options.labels_only,
         parts=read_split_file(options.split_file) if options.split_file else None,
         split=options.split,
@@ -53,18 +54,18 @@ def audit(args: Sequence[str]) -> int:
 
         with atomic_write(options.figure) as part:
             draw_audit(found, crop).save(part, format="PNG")
-    for what, path in (("all that was found is", options.json), ("figure", options.figure)):
+    for what, path in (("audit", options.json), ("figure", options.figure)):
         if path:
-            _log.info("%s in %s", what, path)
+            _log.info("%s written to %s", what, path)
     return 0 if found.sound else 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="blastogan audit",
-        description="Look a set of graded images over before training: what is in it, which files "
-        "cannot be decoded, which images are copies, what leaks between the parts of a split. "
-        "Exit code 0: sound; 1: faults that would spoil training; 2: wrong use.",
+        description="Audit a set of graded images before training: its contents, files that cannot "
+        "be decoded, copies, and leaks between the parts of a split. Exit code 0: sound; 1: faults "
+        "that would spoil training; 2: wrong use.",
     )
     add = parser.add_argument
     formats = ", ".join(reader.format for reader in READERS)
@@ -74,26 +75,25 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--columns",
         metavar="ROLE=NAME,...",
-        help="its columns, such as image=file,grade=score; roles are image, grade or icm and te, "
-        "expansion, embryo, part",
+        help=f"its columns, such as image=file,grade=score; roles are {', '.join(COLUMN_ROLES)}",
     )
     add(
         "--embryo-pattern",
         metavar="REGEX",
-        help=r"finds the embryo in the path of an image, such as '(\d+)_'",
+        help=r"regular expression for the embryo in an image's path, such as '(\d+)_'",
     )
     add(
         "--not-gradable",
-        choices=("drop", "DD"),
+        choices=get_args(NotGradable),
         default="drop",
-        help="what becomes of images that were found not gradable yet (default: drop)",
+        help="drop images marked as not gradable yet (default), or assign them to class DD",
     )
     add(
         "--split",
         choices=get_args(SplitKind),
         default="published",
-        help="split that training will use: by-embryo (training's default) leaves a published one "
-        "unused, so that its leaks are notes; published (default) makes them faults",
+        help="split that training will use: with published (default), leaks of a published split "
+        "are faults; with by-embryo (training's default), they are notes",
     )
     add(
         "--split-file",
@@ -104,13 +104,25 @@ def _parser() -> argparse.ArgumentParser:
         "--resolution",
         type=positive,
         metavar="R",
-        help="side in pixels that training will use: smaller images are named (default: 64)",
+        help="side in pixels that training will use: smaller images are reported (default: 64)",
     )
-    add("--labels-only", action="store_true", help="open no image: grades and splits alone")
-    add("--workers", type=int, help="processes that decode images (default: one to a core)")
-    add("--json", metavar="FILE", help="write all that was found")
-    add_crop(add, "square of the images in the figure")
-    add("--figure", metavar="FILE.png", help="draw the classes, and some images of each")
+    add(
+        "--labels-only",
+        action="store_true",
+        help="check grades and splits only, without opening images",
+    )
+    add(
+        "--workers",
+        type=int,
+        help="processes that decode images (default: one per core, at most 8)",
+    )
+    add("--json", metavar="FILE", help="write the audit as JSON")
+    add_crop(add, "crop of the images in the figure")
+    add(
+        "--figure",
+        metavar="FILE.png",
+        help="draw the counts of the classes, and some images of each",
+    )
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Imbalance of classes: how often each is shown in training, and what becomes of the rare ones."""
+"""Imbalance of classes: how often training shows each, and the treatment of rare ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from blastogan.errors import UserError
 from blastogan.grades import CLASSES, LETTERS, Grade
 
 Balance = Literal["none", "sqrt", "uniform"]
-"""Law by which the classes are sampled, see `class_distribution`."""
+"""Distribution from which classes are sampled, see `class_distribution`."""
 
 RareRule = Literal["keep", "merge", "drop"]
-"""What becomes of classes of few images, see `apply_rare_class_rule`."""
+"""Treatment of classes with few images, see `apply_rare_class_rule`."""
 
 _WEIGHTS: dict[Balance, Callable[[int], float]] = {
     "none": float,
@@ -27,11 +27,7 @@ _WEIGHTS: dict[Balance, Callable[[int], float]] = {
 
 
 def check_balance(balance: str, rare_classes: str) -> None:
-    """Refuse laws and rules that there are not.
-
-    Raises:
-        UserError: If there is no such law of balance, or no such rule for rare classes.
-    """
+    """Raise a `UserError` for unknown values of the options ``balance`` and ``rare_classes``."""
     for name, value, known in (
         ("balance", balance, get_args(Balance)),
         ("rare_classes", rare_classes, get_args(RareRule)),
@@ -41,21 +37,21 @@ def check_balance(balance: str, rare_classes: str) -> None:
 
 
 def class_distribution(counts: Mapping[str, int], balance: Balance) -> dict[str, float]:
-    """Share of each class in what is shown: n^q / sum n^q (Kang et al. 2020, equation 1).
+    """Probability of each class in training: n^q / sum n^q (Kang et al. 2020, equation 1).
 
-    ``none`` shows the classes as they are (q = 1), ``uniform`` all present ones alike (q = 0), and
-    ``sqrt`` lies between (q = 1/2; Mahajan et al. 2018): rare classes come more often, without
-    the same few images filling a tenth of training.
+    ``none`` keeps the frequencies (q = 1), ``uniform`` shows all present classes equally often
+    (q = 0), and ``sqrt`` lies between (q = 1/2; Mahajan et al. 2018): rare classes appear more
+    often, but a few images do not fill a tenth of training.
 
     Args:
-        counts: Images of each class, at least 0.
-        balance: The law.
+        counts: Number of images of each class, at least 0.
+        balance: Which of these.
 
     Returns:
-        Shares in the order of `counts`, which sum to 1; 0 for classes without image.
+        Probabilities in the order of `counts`; 0 for classes without images.
 
     Raises:
-        UserError: If there is no such law, or no image.
+        UserError: If `balance` is unknown, or if there are no images.
     """
     check_balance(balance, "keep")
     weights = {name: _WEIGHTS[balance](count) for name, count in counts.items()}
@@ -66,21 +62,21 @@ def class_distribution(counts: Mapping[str, int], balance: Balance) -> dict[str,
 
 
 def systematic_counts(count: int, shares: Sequence[float], offset: float) -> list[int]:
-    """Share out `count` places at random, each class its floor or ceiling of count x share.
+    """Divide `count` among classes at random, rounding each count x share down or up.
 
-    Systematic sampling (Madow and Madow 1944): with an offset uniform on [0, 1), the mean number
-    of places of a class is exactly count x share, and places are never more than one off.
+    Systematic sampling (Madow and Madow 1944): for an offset uniform on [0, 1), the expected
+    number of a class is exactly count x share.
 
     Args:
-        count: Number of places.
+        count: Number to divide.
         shares: Shares of the classes; they sum to 1.
         offset: From 0 to less than 1.
 
     Returns:
-        Places of each class; they sum to `count`.
+        Number of each class; they sum to `count`.
     """
     edges = [math.floor(count * edge + offset) for edge in accumulate(shares)]
-    edges[-1] = count  # whatever the rounding of the sum
+    edges[-1] = count  # rounding of the sum must not lose one
     return [after - before for before, after in pairwise([0, *edges])]
 
 
@@ -89,22 +85,20 @@ def apply_rare_class_rule(
 ) -> tuple[tuple[ImageRecord, ...], list[str]]:
     """Keep, merge or drop the classes that have fewer than `least` images.
 
-    A class is merged into the nearest that is not rare, counted in steps of the ICM and of the TE
-    letter; of several, into the one with most images. The image keeps its expansion, and the
-    ``+`` or ``-`` of a letter that stays.
+    A class is merged into the nearest class that is not rare, in steps of the ICM and the TE
+    letter; of several, into the one with most images. Images keep their expansion, and the ``+``
+    or ``-`` of an unchanged letter.
 
     Args:
         records: Graded images.
-        least: Images that a class must have not to be rare; 0 or 1 makes none rare.
-        rule: ``keep`` warns, ``merge`` gives the images the grade of another class, ``drop``
-            leaves them out.
+        least: Number of images from which a class is not rare; 0 or 1 makes none rare.
+        rule: ``keep`` the images, ``merge`` them into another class, or ``drop`` them.
 
     Returns:
-        The records that stay, in their order, and messages that name each rare class and say
-        what became of it.
+        The remaining records, in their order, and messages about the rare classes.
 
     Raises:
-        UserError: If there is no such rule, or if every class is rare and none may be kept.
+        UserError: If the rule is unknown, or if it would leave no class.
     """
     check_balance("none", rule)
     counts = Counter(record.grade.name for record in records)
@@ -115,13 +109,13 @@ def apply_rare_class_rule(
     listed = ", ".join(f"{name} {count}" for name, count in rare.items())
     if rule == "keep":
         return tuple(records), [
-            f"fewer than {least} images: {listed}. What is learned of these classes may be copies "
-            "of their few images: add images, or set --data.rare_classes to merge or drop"
+            f"fewer than {least} images: {listed}. A generator may copy the few images of these "
+            "classes: add images, or set --data.rare_classes to merge or drop"
         ]
     if not common:
         raise UserError(
-            f"no class has {least} images or more ({listed}), so there is none left to train on: "
-            "lower this number, keep the rare classes, or add images"
+            f"no class has {least} images or more ({listed}), so none is left to train on: lower "
+            "--data.min_class_images, set --data.rare_classes to keep, or add images"
         )
     if rule == "drop":
         kept = tuple(record for record in records if record.grade.name not in rare)
@@ -138,7 +132,7 @@ def apply_rare_class_rule(
 
 
 def _nearest(name: str, among: Sequence[str], counts: Mapping[str, int]) -> str:
-    """Class of the fewest letter steps, then of the most images, then the first of `among`."""
+    """Class at the fewest letter steps, then with most images, then the first of `among`."""
 
     def steps(other: str) -> int:
         return sum(

@@ -18,7 +18,7 @@ from torch import Tensor
 from blastogan.data.batches import map_in_processes
 from blastogan.data.images.decoding import decode, load_framed, opened, to_chw
 from blastogan.data.images.framing import Crop
-from blastogan.data.readers import claimed, read_graded_images
+from blastogan.data.readers import has_known_layout, read_graded_images
 from blastogan.data.readers.tree import IMAGE_SUFFIXES, list_images
 from blastogan.errors import ProblemList, UserError
 
@@ -178,8 +178,8 @@ class ImageSet:
         return headers
 
     def _find_grades(self) -> str:
-        """Set labels and groups if every image has a grade; return why a graded set has none."""
-        if not claimed(self.root):
+        """Set labels and groups where every image has a grade; return why a graded set has none."""
+        if not has_known_layout(self.root):
             return ""
         try:
             records = read_graded_images(self.root).records

@@ -1,4 +1,4 @@
-"""Graded images as every reader returns them."""
+"""Graded images as readers return them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ImageRecord:
         path: The image file.
         grade: Its grade.
         embryo: Name of the group that a split must never separate: the embryo, or the patient
-            or video where a data set notes no more than that.
-        part: ``train``, ``val`` or ``test`` where the data set comes with a split; else empty.
+            or video if a data set records nothing finer.
+        part: ``train``, ``val`` or ``test`` of a published split; else empty.
     """
 
     path: Path
@@ -36,13 +36,13 @@ class GradedTable:
 
     Attributes:
         root: The folder.
-        format: Name of the reader that read it.
-        records: The images, sorted by their path below `root`.
-        dropped: Name and reason of what has no grade to learn from, in the order of finding.
+        format: Name of the reader.
+        records: The images, sorted by path.
+        dropped: Name and reason of every image without a usable grade.
         problems: Rows and files that cannot be used, each with its place and what to do.
-        notes: What the reader took for granted, a sentence each.
-        unlisted: Images of the folder that the reader met no grade for, by their path below `root`.
-        grouped: Whether anything tells which images show the same embryo.
+        notes: Assumptions of the reader, a sentence each.
+        unlisted: Paths below `root` of images to which nothing assigns a grade.
+        grouped: Whether it is known which images show the same embryo.
     """
 
     root: Path
@@ -55,12 +55,12 @@ class GradedTable:
     grouped: bool = True
 
     def counts(self) -> dict[str, int]:
-        """Number of images of each class, all ten, in the order of `CLASSES`."""
+        """Number of images of each of the ten classes."""
         found = Counter(record.grade.name for record in self.records)
         return {name: found[name] for name in CLASSES}
 
     def summary(self) -> str:
-        """One paragraph: images, embryos, images of each class, dropped counted by reason."""
+        """One paragraph: images, embryos, images of each class, and dropped ones by reason."""
         embryos = f" of {len({record.embryo for record in self.records})} embryos"
         classes = ", ".join(f"{name} {count}" for name, count in self.counts().items())
         reasons = Counter(why for _, why in self.dropped)

@@ -14,7 +14,7 @@ from blastogan.data.batches import Track, no_track
 from blastogan.data.cache import SMALLEST, DecodedImages, decode_images
 from blastogan.data.images.decoding import pyramid
 from blastogan.data.images.framing import Crop
-from blastogan.data.readers import refuse_nothing, refuse_problems, scan_graded_images
+from blastogan.data.readers import reject_empty, reject_problems, scan_graded_images
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.records import GradedTable, ImageRecord
 from blastogan.errors import ProblemList, UserError
@@ -134,7 +134,7 @@ class FolderSource:
                 "embryo, set embryo_pattern"
             )
         if not table.problems:
-            refuse_nothing(table)
+            reject_empty(table)
         self._table = table
         return table.records
 
@@ -187,7 +187,7 @@ class FolderSource:
         assert self._table is not None
         problems = [*self._table.problems, *faults]
         if self.faults == "refuse":
-            refuse_problems(self.root, self._table.format, problems)
+            reject_problems(self.root, self._table.format, problems)
         elif problems:
             shown = "; ".join(problems[:_SHOWN])
             _log.warning(

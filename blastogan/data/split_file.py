@@ -1,4 +1,4 @@
-"""The split of a set as a file that can be given back: ``image,embryo,grade,part``."""
+"""Split of a set as a table ``image,embryo,grade,part``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from blastogan.errors import ProblemList, UserError
 from blastogan.utils.files import atomic_write
 
 COLUMNS = ("image", "embryo", "grade", "part")
-"""Columns of a split file; only ``image`` and ``part`` are needed to give one back."""
+"""Columns of a split file; only ``image`` and ``part`` are required to read one."""
 
 
 def image_names(records: Sequence[ImageRecord], root: Path | None) -> list[str]:
-    """How a split file names images: their posix paths below the root, or as they are without."""
+    """Names of images in a split file: posix paths, below the root if there is one."""
     paths = [record.path if root is None else record.path.relative_to(root) for record in records]
     return [path.as_posix() for path in paths]
 
@@ -27,7 +27,7 @@ def write_split_file(
     split: Mapping[str, Sequence[int]],
     root: Path | None,
 ) -> None:
-    """Write a split, whole or not at all.
+    """Write a split atomically.
 
     Args:
         path: The file.
@@ -54,33 +54,32 @@ def read_split_file(path: str | Path) -> dict[str, str]:
     """Read a split.
 
     Args:
-        path: A file as `write_split_file` writes it, or any table with its columns ``image`` and
-            ``part``.
+        path: File of `write_split_file`, or any table with the columns ``image`` and ``part``.
 
     Returns:
-        ``train``, ``val`` or ``test`` by the posix path of an image below its root.
+        ``train``, ``val`` or ``test`` by posix path of the image below its root.
 
     Raises:
-        UserError: If it is no such table.
-        ProblemList: If rows are wrong; all are listed.
+        UserError: If it is not such a table.
+        ProblemList: If rows are invalid; lists them all.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"the split file {path} does not exist: give the split.csv of a run")
     table = read_table(path, own_names=tuple(header_of(path)) == COLUMNS)
-    table.require(("image", "part"), "Give the split.csv of a run, or a table of that form")
+    table.require(("image", "part"), "Give the split.csv of a run, or a table like it")
     parts: dict[str, str] = {}
     problems = []
     for row in table.rows:
         name, part = row.cells.get("image", ""), row.cells.get("part", "").lower()
         if row.fault or not name:
-            problems.append(f"{row.where}: {row.fault or 'no image'}")
+            problems.append(f"{row.where}: {row.fault or 'no image name'}")
         elif part not in PARTS:
             problems.append(f"{row.where}: part {part[:20]!r}, expected {', '.join(PARTS)}")
         elif parts.setdefault(name, part) != part:
-            problems.append(f"{row.where}: {name} is {part} here, but {parts[name]} before")
+            problems.append(f"{row.where}: {name} is {part}, but {parts[name]} in an earlier row")
     if problems:
         raise ProblemList(
-            f"the split file {path} cannot be used", problems, "Mend these rows, or take them out."
+            f"the split file {path} has invalid rows", problems, "Fix or remove these rows."
         )
     return parts

@@ -1,4 +1,4 @@
-"""Split of records into train, val and test: made by embryo, published, or given as a file."""
+"""Split of records into train, val and test: by embryo, as published, or from a file."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ SplitKind = Literal["by-embryo", "published"]
 LeakRule = Literal["report", "drop"]
 
 Split = dict[str, list[int]]
-"""Sorted positions in records, by ``train``, ``val`` and ``test``."""
+"""Sorted positions in the records, by ``train``, ``val`` and ``test``."""
 
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How a set is to be split.
+    """How to split a set.
 
     Attributes:
-        kind: ``by-embryo`` for a split of our own, ``published`` for that of the data set.
-        file: A split file, which wins over `kind`; images that it does not name are left out.
-        leaks: What becomes of training images whose embryo is in another part too, which only a
-            published split or a file can cause: ``report`` them, or ``drop`` them.
-        val_fraction: Share of the embryos in val; of a published split without val, held out of
+        kind: ``by-embryo`` for a new split, ``published`` for the data set's own.
+        file: A split file, which overrides `kind`; images that it does not name are left out.
+        leaks: ``report`` or ``drop`` training images whose embryo is in another part too, as
+            only a published split or a file can cause.
+        val_fraction: Share of the embryos in val; with a published split without val, held out of
             its training images.
-        test_fraction: Share of the embryos in test; a published split has its own.
-        seed: Another seed, another split.
+        test_fraction: Share of the embryos in test; not used with a published split.
+        seed: Selects the embryos that are held out.
 
     Raises:
-        UserError: If a value cannot be.
+        UserError: If a value is invalid.
     """
 
     kind: SplitKind = "by-embryo"
@@ -59,10 +59,10 @@ class SplitPlan:
 
 
 class Leak(NamedTuple):
-    """An embryo that stands in several parts of a split.
+    """An embryo in several parts of a split.
 
     Attributes:
-        embryo: The embryo, or what else a group is.
+        embryo: Name of the embryo or other group.
         counts: Number of its images by part.
     """
 
@@ -78,18 +78,18 @@ def split_records(
     known: Sequence[ImageRecord] = (),
     lenient: bool = False,
 ) -> Split:
-    """Split records as planned; what leaks is logged.
+    """Split records as planned, and log leaks.
 
     Args:
         records: Graded images.
-        plan: How.
-        root: Folder of the images, against which a split file names them.
-        known: Images of the set, also those left out, which a split file may name all the same.
+        plan: How to split them.
+        root: Folder of the images, to which names in a split file are relative.
+        known: Images of the set that `records` may lack but a split file may name.
         lenient: Whether a split file may name any image.
 
     Raises:
-        UserError: If there is no such split, or too few embryos for it.
-        ProblemList: If the split file names images that are not there; all are listed.
+        UserError: If the split does not exist, or if there are too few embryos for it.
+        ProblemList: If the split file names unknown images; lists them all.
     """
     if plan.file is not None:
         split = _split_by_file(records, plan.file, root, None if lenient else known)
@@ -102,21 +102,22 @@ def split_records(
         return split
     leaking = {leak.embryo for leak in leaks}
     images = sum(records[n].embryo in leaking for n in split["train"])
-    told = (
+    message = (
         f"this split leaks: {len(leaks)} embryos or groups, such as {leaks[0].embryo}, are in "
         f"several parts, with {images} of {len(split['train'])} training images"
     )
     if plan.leaks == "drop":
-        _log.warning("%s; these training images are dropped", told)
-        return _still_trains(_without_leaks([record.embryo for record in records], split))
+        _log.warning("%s; these training images are dropped", message)
+        return _require_train(_without_leaks([record.embryo for record in records], split))
     _log.warning(
-        "%s, so metrics on held-out images are too good: set leaks to drop to leave them out", told
+        "%s, so metrics on held-out images are too good: set --data.leaks drop to leave them out",
+        message,
     )
     return split
 
 
 def find_leaks(records: Sequence[ImageRecord], split: Mapping[str, Sequence[int]]) -> list[Leak]:
-    """Embryos that stand in several parts of a split, by name."""
+    """Embryos in several parts of a split, sorted by name."""
     counts: dict[str, Counter[str]] = {}
     for part, positions in split.items():
         for n in positions:
@@ -125,37 +126,37 @@ def find_leaks(records: Sequence[ImageRecord], split: Mapping[str, Sequence[int]
 
 
 def resolve_copies(split: Split, contents: Sequence[int], rule: LeakRule) -> Split:
-    """Report or drop images of which exact copies are in a later part, as other embryos.
+    """Report or drop images with exact copies in a later part, listed as other embryos.
 
     Args:
         split: Positions by part.
-        contents: Number of the content of each image; copies have the same.
+        contents: Content number of each image; copies have the same one.
         rule: ``report`` or ``drop``.
 
     Returns:
-        The split, without them if they are to be dropped.
+        The split, without these images if `rule` is ``drop``.
 
     Raises:
-        UserError: If no training image is left then.
+        UserError: If no training image is left.
     """
     kept = _without_leaks(contents, split)
     copies = sum(len(split[part]) - len(kept[part]) for part in split)
     if not copies:
         return split
-    told = f"{copies} images in train or val are exact copies of images held out in val or test"
+    message = f"{copies} images in train or val are exact copies of images held out in val or test"
     if rule == "drop":
-        _log.warning("%s: these are dropped", told)
-        return _still_trains(kept)
+        _log.warning("%s: these are dropped", message)
+        return _require_train(kept)
     _log.warning(
-        "%s, so metrics on held-out images are too good: give copies the same embryo, or set leaks "
-        "to drop to leave them out; blastogan audit names them",
-        told,
+        "%s, so metrics on held-out images are too good: give copies the same embryo, or set "
+        "--data.leaks drop to leave them out; blastogan audit names them",
+        message,
     )
     return split
 
 
 def _without_leaks(groups: Sequence[Hashable], split: Split) -> Split:
-    """A split of which train lost the groups that are in val or test, and val those in test."""
+    """The split with groups only in their last part: train loses those in val or test."""
     kept = dict(split)
     later: set[Hashable] = set()
     for part in reversed(PARTS):
@@ -164,12 +165,12 @@ def _without_leaks(groups: Sequence[Hashable], split: Split) -> Split:
     return kept
 
 
-def _still_trains(split: Split) -> Split:
-    """The split, if training images are left in it."""
+def _require_train(split: Split) -> Split:
+    """The split, if it still has training images."""
     if not split["train"]:
         raise UserError(
-            "no training image is left without those whose embryo or copy is in val or test too: "
-            "split by embryo instead"
+            "no training image is left: every one has its embryo or a copy in val or test; split "
+            "by embryo instead (--data.split by-embryo)"
         )
     return split
 
@@ -182,8 +183,8 @@ def _published_split(records: Sequence[ImageRecord], plan: SplitPlan) -> Split:
     if not split["train"] or not (split["val"] or split["test"]):
         found = ", ".join(f"{part} {len(positions)}" for part, positions in split.items())
         raise UserError(
-            f"there is no published split ({found}, none {unassigned}): expected a set that "
-            "comes with one, or a column part with train, val and test; or split by embryo"
+            f"the set has no published split ({found}, none {unassigned}): add a column part with "
+            "train, val and test, or split by embryo (--data.split by-embryo)"
         )
     if unassigned:
         _log.warning("%d images are in no part of the published split: left out", unassigned)
@@ -201,23 +202,23 @@ def _split_by_file(
     root: Path | None,
     known: Sequence[ImageRecord] | None,
 ) -> Split:
-    """The split of a file; it may name `known` images that are no records, or any if `None`."""
+    """Split of a file, which may also name `known` images, or any if `None`."""
     parts = read_split_file(file)
-    # as the cells of a table, which are stripped
+    # cells of a table are stripped too
     names = [name.strip() for name in image_names(records, root)]
     missing = sorted(parts.keys() - set(names))
-    strange = sorted(set(missing) - {name.strip() for name in image_names(known or (), root)})
-    if strange and known is not None:
+    unknown = sorted(set(missing) - {name.strip() for name in image_names(known or (), root)})
+    if unknown and known is not None:
         raise ProblemList(
             f"the split file {file} names images that are not in the set",
-            strange,
-            "Give the folder that was split, or take their rows out of the file.",
+            unknown,
+            "Give the folder that was split, or remove these rows from the file.",
         )
     split: Split = {
         part: [n for n, name in enumerate(names) if parts.get(name) == part] for part in PARTS
     }
     if not split["train"]:
-        raise UserError(f"the split file {file} has no training image: expected part train")
+        raise UserError(f"the split file {file} has no training image: some rows need part train")
     if missing:
         _log.warning("%d images that the split file %s names are left out", len(missing), file)
     left_out = len(records) + len(missing) - len(parts)
@@ -229,21 +230,21 @@ def _split_by_file(
 def split_by_embryo(
     records: Sequence[ImageRecord], val_fraction: float, test_fraction: float, seed: int
 ) -> Split:
-    """Split records by embryo, each class in proportion as far as its embryos allow.
+    """Split records by embryo, stratified by class as far as possible.
 
-    An embryo counts for the class of most of its images. Each class keeps an embryo in train, and
+    An embryo belongs to the class of most of its images. Each class keeps an embryo in train, and
     an embryo stays there if it alone has images of some class. Which embryos are held out depends
-    on their names and `seed` alone, not on the order of `records`.
+    only on their names and `seed`, not on the order of `records`.
 
     Args:
         records: Graded images.
         val_fraction: Share of the embryos in val, from 0 to less than 1.
         test_fraction: Share of the embryos in test, from 0 to less than 1.
-        seed: Another seed, another split.
+        seed: Selects the embryos that are held out.
 
     Returns:
-        Sorted positions in `records`, by ``train``, ``val`` and ``test``. Every part is non-empty
-        whose fraction is above 0.
+        Sorted positions in `records`, by ``train``, ``val`` and ``test``. A part is empty only if
+        its fraction is 0.
 
     Raises:
         UserError: If the fractions leave nothing for train, or if there are too few embryos.
@@ -255,13 +256,13 @@ def split_by_embryo(
     ):
         raise UserError(
             f"got val_fraction {val_fraction} and test_fraction {test_fraction}: "
-            "expected numbers from 0 on whose sum is below 1, such as 0.1 and 0.1"
+            "expected numbers from 0 with a sum below 1, such as 0.1 and 0.1"
         )
     embryos: dict[str, Counter[str]] = {}
     for record in records:
         embryos.setdefault(record.embryo, Counter())[record.grade.name] += 1
     if not embryos:
-        raise UserError("there is nothing to split: got no records, expected graded images")
+        raise UserError("got no records to split: expected graded images")
     parts = _hold_out(_shuffled_by_class(embryos, seed), _pinned(embryos), fractions)
     split: Split = {part: [] for part in PARTS}
     for index, record in enumerate(records):
@@ -270,7 +271,7 @@ def split_by_embryo(
 
 
 def _shuffled_by_class(embryos: Mapping[str, Counter[str]], seed: int) -> dict[str, list[str]]:
-    """Embryos of each class in random order; small classes first."""
+    """Embryos of each class in random order, small classes first."""
 
     def shuffle_key(embryo: str) -> bytes:
         return hashlib.sha256(f"{seed} {embryo}".encode(errors="surrogatepass")).digest()
@@ -283,7 +284,7 @@ def _shuffled_by_class(embryos: Mapping[str, Counter[str]], seed: int) -> dict[s
 
 
 def _pinned(embryos: Mapping[str, Counter[str]]) -> set[str]:
-    """Embryos that alone have images of some class; they are logged."""
+    """Embryos that alone have images of some class; logs their classes."""
     holders: dict[str, list[str]] = {name: [] for name in CLASSES}
     for embryo, counts in embryos.items():
         for name in counts:
@@ -291,7 +292,7 @@ def _pinned(embryos: Mapping[str, Counter[str]]) -> set[str]:
     single = [name for name in CLASSES if len(holders[name]) == 1]
     if single:
         _log.warning(
-            "one embryo each of grade %s: it stays in train, and val and test have no such image",
+            "one embryo each of grade %s: it stays in train, so val and test have no such image",
             ", ".join(single),
         )
     return {holders[name][0] for name in single}
@@ -300,37 +301,37 @@ def _pinned(embryos: Mapping[str, Counter[str]]) -> set[str]:
 def _hold_out(
     by_class: Mapping[str, list[str]], pinned: set[str], fractions: Mapping[str, float]
 ) -> dict[str, str]:
-    """Part of every embryo that leaves train, see `split_by_embryo`.
+    """Part of every embryo outside train, see `split_by_embryo`.
 
-    What a class cannot give by rounding is carried over to the next, larger one, so that the
-    parts have the asked size in total and the largest class bears the rest.
+    Rounding remainders of a class carry over to the next larger one, so that the parts have the
+    requested size in total.
     """
     free = {
         name: [embryo for embryo in embryos if embryo not in pinned]
         for name, embryos in by_class.items()
     }
-    spare = {  # a class keeps one in train, pinned or not
+    spare = {  # each class keeps one in train, pinned or not
         name: min(len(free[name]), max(0, len(embryos) - 1)) for name, embryos in by_class.items()
     }
     total = sum(map(len, by_class.values()))
-    asked = {part: max(share, 1 / total) for part, share in fractions.items() if share > 0}
+    wanted = {part: max(share, 1 / total) for part, share in fractions.items() if share > 0}
     parts: dict[str, str] = {}
-    owed = dict.fromkeys(asked, 0.0)
+    owed = dict.fromkeys(wanted, 0.0)
     for name, embryos in by_class.items():
-        for part, share in asked.items():
+        for part, share in wanted.items():
             owed[part] += share * len(embryos)
         for embryo in free[name][: spare[name]]:
-            due = [part for part in asked if owed[part] >= 0.5]
+            due = [part for part in wanted if owed[part] >= 0.5]
             if not due:
                 break
-            neediest = max(due, key=lambda part: owed[part] / asked[part])
+            neediest = max(due, key=lambda part: owed[part] / wanted[part])
             parts[embryo] = neediest
             owed[neediest] -= 1
-    if set(parts.values()) != set(asked):
+    if set(parts.values()) != set(wanted):
         raise UserError(
-            f"too few embryos for {' and '.join(asked)} besides train: there are {total} of "
+            f"too few embryos for {' and '.join(wanted)} besides train: the set has {total} of "
             f"{sum(map(bool, by_class.values()))} classes, and train keeps one of each class "
             f"and the {len(pinned)} that alone have images of some class. "
-            "Add images of further embryos, or set a fraction to 0"
+            "Add images of more embryos, or set a fraction to 0"
         )
     return parts

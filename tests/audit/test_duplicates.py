@@ -1,4 +1,4 @@
-"""Copies are found, and embryos that look alike are not taken for copies."""
+"""Copies are found, and similar embryos are not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from blastogan import PhantomDataset
 from blastogan.audit import duplicates
-from blastogan.audit.duplicates import find_duplicates, fingerprint, hash_plane, symmetries
+from blastogan.audit.duplicates import find_duplicates, hash_plane, image_fingerprint, symmetries
 
 STORK = Path(__file__).parents[3] / "shared/data/stork"
 COUNT = 24
@@ -23,12 +23,12 @@ def phantoms():
     return list(map(Image.fromarray, phantoms.pictures()))
 
 
-def mark(image):
-    return fingerprint([hash_plane(plane) for plane in image.split()], image.convert("L"))
+def fingerprint(image):
+    return image_fingerprint([hash_plane(plane) for plane in image.split()], image.convert("L"))
 
 
 def groups(*images):
-    return [group.members for group in find_duplicates([mark(image) for image in images])]
+    return [group.members for group in find_duplicates([fingerprint(image) for image in images])]
 
 
 def as_jpeg(image, quality):
@@ -55,31 +55,31 @@ COPIES = {
 
 
 @pytest.mark.parametrize("change", COPIES)
-def test_a_changed_copy_is_found_and_no_other_image(phantoms, change):
+def test_exactly_the_changed_copies_are_found(phantoms, change):
     copies = [COPIES[change](image) for image in phantoms]
     assert groups(*phantoms, *copies) == [(n, n + COUNT) for n in range(COUNT)]
 
 
 @pytest.mark.parametrize(("framing", "count"), [("embryo", 150), ("well", 60)])
-def test_phantoms_are_no_copies_of_each_other(framing, count):
+def test_phantoms_are_not_copies(framing, count):
     phantoms = PhantomDataset(count, "balanced", seed=1, resolution=64, framing=framing)
     assert groups(*map(Image.fromarray, phantoms.pictures())) == []
 
 
 @pytest.mark.skipif(not STORK.is_dir(), reason="the micrographs are not here")
-def test_micrographs_of_embryos_are_no_copies_and_their_copies_are():
+def test_micrographs_are_not_copies_but_their_copies_are():
     planes = sorted(STORK.glob("*_0_*.jpg"))
     images = [Image.open(path).convert("RGB") for path in planes]
     copies = [as_jpeg(cropped(image, 0.02).rotate(90).reduce(2), 75) for image in images]
     assert groups(*images, *copies) == [(n, n + 12) for n in range(12)]
 
 
-def test_exact_copies_have_equal_pixels_whatever_their_mode(phantoms):
+def test_exact_copies_have_equal_pixels_in_any_mode(phantoms):
     grey, other = phantoms[:2]
-    found = find_duplicates([mark(each) for each in (grey, other, grey.convert("RGB"))])
+    found = find_duplicates([fingerprint(each) for each in (grey, other, grey.convert("RGB"))])
     assert [(group.members, group.exact) for group in found] == [((0, 2), True)]
     turned = ImageOps.mirror(grey)
-    found = find_duplicates([mark(each) for each in (grey, turned, grey)])
+    found = find_duplicates([fingerprint(each) for each in (grey, turned, grey)])
     assert [(group.members, group.exact) for group in found] == [((0, 1, 2), False)]
 
 
@@ -89,7 +89,7 @@ def test_a_copy_of_a_copy_belongs_to_the_group(phantoms):
     assert groups(*chain) == [(0, 1, 2, 3, 4)]
 
 
-def test_negatives_and_flat_images_are_no_copies(phantoms):
+def test_negatives_and_flat_images_are_not_copies(phantoms):
     image = phantoms[0]
     flat = [Image.new("L", (64, 64), level) for level in (100, 101, 180)]
     assert groups(image, ImageOps.invert(image), *flat) == []
@@ -99,7 +99,7 @@ def test_negatives_and_flat_images_are_no_copies(phantoms):
     assert groups(*faint) == []
 
 
-def test_flat_images_are_compared_by_their_pixels_alone(phantoms, monkeypatch):
+def test_flat_images_are_compared_only_by_their_digest(phantoms, monkeypatch):
     compared = []
 
     def likeness(basis, details):
@@ -114,7 +114,7 @@ def test_flat_images_are_compared_by_their_pixels_alone(phantoms, monkeypatch):
     assert groups(flat[0], phantoms[0], flat[1], phantoms[1], copy) == [(1, 4)]
 
 
-def test_hashes_of_pixels_differ_by_one_value_or_by_their_size():
+def test_hash_plane_depends_on_every_value_and_the_size():
     plane = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10))
     other = plane.copy()
     other.putpixel((9, 5), 0)
@@ -123,7 +123,7 @@ def test_hashes_of_pixels_differ_by_one_value_or_by_their_size():
     assert len({hash_plane(each) for each in blank}) == 3
 
 
-def test_a_long_and_narrow_image_is_shortened_before_it_is_widened(monkeypatch):
+def test_a_narrow_image_is_shortened_before_it_is_widened(monkeypatch):
     sizes = []
 
     def resize(image, size, *args, **options):
@@ -132,7 +132,7 @@ def test_a_long_and_narrow_image_is_shortened_before_it_is_widened(monkeypatch):
 
     original = Image.Image.resize
     monkeypatch.setattr(Image.Image, "resize", resize)
-    mark(Image.new("L", (1, 5000)))
+    fingerprint(Image.new("L", (1, 5000)))
     assert [size for size in sizes if size[0] == 1] == [(1, 64), (1, 32)]
 
 
@@ -143,6 +143,6 @@ def test_symmetries_are_the_eight_of_the_square():
     assert found == {each.tobytes() for each in turns}
 
 
-def test_nothing_and_one_image_have_no_copies(phantoms):
+def test_no_image_and_one_image_have_no_copies(phantoms):
     assert groups() == []
     assert groups(phantoms[0]) == []

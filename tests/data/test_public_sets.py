@@ -1,4 +1,4 @@
-"""Public data sets and tables of one's own, as they lie on disk, in small."""
+"""Readers of public data sets and of any CSV, on small copies of their layouts."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ class TestKromp:
         assert (table.format, grades(table), embryos(table)) == ("kromp", ["3AC"], ["1"])
         assert table.dropped == (("Images/Images/0001_01.png", "grade ND"),)
         write(tmp_path, SILVER, "Image;EXP_silver;ICM_silver;TE_silver", "1_02.png;2;0;2")
-        assert "left aside" in read_graded_images(tmp_path).notes[0]
+        assert read_graded_images(tmp_path).notes[0].startswith("complete.csv is ignored")
 
     def test_shifted_codes_are_refused(self, tmp_path):
         rows = [f"{n}_01.png;{1 + n % 5};{1 + n % 3};1" for n in range(20)]
         write_images(tmp_path, *(f"Images/{n}_01.png" for n in range(20)))
         write(tmp_path, SILVER, "Image;EXP_silver;ICM_silver;TE_silver", *rows)
-        with pytest.raises(UserError, match=r"in 16 of 16 rows|these look shifted"):
+        with pytest.raises(UserError, match="8 of 16 rows"):
             read_graded_images(tmp_path)
 
     def test_single_rows_that_break_the_rule(self, tmp_path):
@@ -143,7 +143,8 @@ class TestBlastsOnline:
         assert grades(table) == ["4AB", "3BB"]
         assert names(table)[1] == "Images/Blast_PCRM_R14-0411a.BMP"
         assert table.dropped == (("Images/Blast_PCRM_7.BMP", "grade ND"),)
-        assert table.notes == ("4 masks are told from images by their names",)
+        (note,) = table.notes
+        assert note.startswith("4 masks")
         assert (table.unlisted, table.grouped) == ((), False)
 
     def test_problems(self, tmp_path):
@@ -151,7 +152,7 @@ class TestBlastsOnline:
         write(tmp_path, "t.csv", "Filename,BE,ICM,TE", "1,4,A,A", "2.bmp,9,A,A", "3,4,A,A", "2,1")
         found = problems(tmp_path)
         assert ["may be a/1.bmp or b/1.bmp" in found[0], "'9'" in found[1]] == [True, True]
-        assert "'3' is no file" in found[2]
+        assert "'3' is not a file" in found[2]
         assert "2 cells" in found[3]
 
 
@@ -184,20 +185,20 @@ class TestNantes:
         assert set(embryos(table)) == {"AA83-7"}
         assert table.dropped == (
             ("embryo_dataset/AB028-6/x_RUN1.jpeg", "grade NA and NA"),
-            ("missing-1", "no frame of this video here"),
+            ("missing-1", "no frame of this video"),
         )
-        assert table.notes[:2] == (
-            "10 frames of other stages than the blastocyst are left out",
-            "8 frames are left out: one an hour is read",
-        )
+        assert [note.split(" are ")[0] for note in table.notes[:2]] == [
+            "10 frames of stages other than the blastocyst",
+            "8 frames",
+        ]
         assert table.unlisted == ("embryo_dataset/C/x_RUN1.jpeg",)
 
-    def test_without_times_and_phases_it_says_what_it_assumes(self, root):
+    def test_missing_times_and_phases_are_noted(self, root):
         table = read_graded_images(root)
         # frames 1, 4, 8 and 12 at four an hour, in two planes
         assert len(table.records) == 8
-        assert any("no phases are known of 2 videos" in note for note in table.notes)
-        assert any("4 frames an hour are assumed" in note for note in table.notes)
+        assert any("phases.csv) of 2 videos" in note for note in table.notes)
+        assert any("4 frames per hour" in note for note in table.notes)
 
     def test_broken_times(self, root):
         write(root, "AA83-7_timeElapsed.csv", "frame_index,time", "1,soon")
@@ -224,16 +225,14 @@ class TestCSV:
         assert embryos(table) == ["p1", "p1"]
         assert [record.part for record in table.records] == ["train", "test"]
 
-    def test_an_unknown_embryo_is_no_giant(self, tmp_path):
+    def test_images_of_unknown_embryos_are_not_one_embryo(self, tmp_path):
         write_images(tmp_path, *(f"{n:02}.png" for n in range(40)))
         rows = [f"{n:02}.png,AA,{'NA' if n % 2 else f'e{n}'}" for n in range(40)]
         write(tmp_path, "t.csv", "file,grade,embryo", *rows)
         table = read_graded_images(tmp_path)
         assert len(set(embryos(table))) == 40
-        assert table.notes == (
-            "20 of 40 images have no known embryo: each is taken for an embryo of its own, though "
-            "some may show the same one",
-        )
+        (note,) = table.notes
+        assert note.startswith("20 of 40 images have no known embryo")
         write(tmp_path, "t.csv", "file,grade,embryo", *(f"{n:02}.png,AA,?" for n in range(40)))
         table = read_graded_images(tmp_path)
         assert (table.grouped, table.notes) == (False, ())
@@ -248,15 +247,15 @@ class TestCSV:
         write_images(tmp_path, *(f"{n}.png" for n in range(len(rows))))
         write(tmp_path, "t.csv", "file,exp,icm,te,grade", *rows)
         table = scan_graded_images(tmp_path, ReaderOptions(columns=columns))
-        assert table.problems[0] == (
-            "t.csv line 2: grade '4AA', but ICM 'A' and TE 'B': mend what is wrong"
+        assert table.problems[0].startswith(
+            "t.csv line 2: grade '4AA' contradicts ICM 'A' and TE 'B'"
         )
         assert len(table.problems) == 4
         assert table.unlisted == ()
         both = ["3AC", "2BA", "2BC", "4CC"]
         assert grades(table) == (["2AB", *both] if "te" in columns else ["4AB-", *both, "DD"])
 
-    def test_columns_that_hold_no_grades_contradict_nothing(self, tmp_path):
+    def test_columns_without_grades_do_not_contradict(self, tmp_path):
         write_images(tmp_path, "1.png", "2.png")
         write(tmp_path, "t.csv", "file,icm,te,class", "1.png,A,B,good", "2.png,,C,poor")
         table = read_graded_images(tmp_path, ReaderOptions(columns="icm=icm,te=te"))
@@ -292,10 +291,10 @@ class TestCSV:
         (tmp_path / "t.csv").write_bytes(f"{text}€\r".encode())
         assert header_of(tmp_path / "t.csv") == ["file", "grade", "é"]
 
-    def test_a_known_table_with_rows_that_are_no_text_is_named(self, tmp_path):
+    def test_a_known_table_with_binary_rows_is_named(self, tmp_path):
         write_images(tmp_path, "1.png")
         (tmp_path / "t.csv").write_bytes(b"sep=;\rfile;grade\r1.png;AA\r\x81\xff;AA\r")
-        with pytest.raises(UserError, match=r"t\.csv is no text in UTF-8 or Latin-1"):
+        with pytest.raises(UserError, match=r"t\.csv is not text"):
             read_graded_images(tmp_path)
 
     def test_columns_named(self, tmp_path):
@@ -312,12 +311,13 @@ class TestCSV:
         assert embryos(table) == ["1", "2"]
         assert table.grouped
 
-    def test_latin_1_is_read_and_told(self, tmp_path):
+    def test_latin_1_is_read_and_noted(self, tmp_path):
         write_images(tmp_path, "blastozyste_ä.png")
         write(tmp_path, "t.csv", "file;grade", "blastozyste_ä.png;AA", encoding="latin-1")
         table = read_graded_images(tmp_path)
         assert names(table) == ["blastozyste_ä.png"]
-        assert table.notes == ("t.csv is no text in UTF-8: read as Latin-1 (Windows-1252)",)
+        (note,) = table.notes
+        assert "Latin-1" in note
 
     def test_utf_16_of_spreadsheets(self, tmp_path):
         write_images(tmp_path, "ä.png")
@@ -327,9 +327,9 @@ class TestCSV:
     @pytest.mark.parametrize(
         ("reading", "message"),
         [
-            (ReaderOptions(columns={"image": "nowhere"}), r"nowhere \(for image\) missing"),
-            (ReaderOptions(table="absent.csv"), "absent.csv is no file"),
-            (ReaderOptions(format="names", table="t.csv"), "options of the format csv"),
+            (ReaderOptions(columns={"image": "nowhere"}), r"missing nowhere \(for image\)"),
+            (ReaderOptions(table="absent.csv"), "absent.csv, but there is no such file"),
+            (ReaderOptions(format="names", table="t.csv"), "but the format is names"),
             (ReaderOptions(format="csv", columns={"grade": "file"}), "unknown grade"),
         ],
     )
@@ -343,13 +343,14 @@ class TestCSV:
         write_images(tmp_path, "1.png")
         write(tmp_path, "t.csv", "file,grade", "1.png,AA")
         write(tmp_path, "u.csv", "file,grade", "1.png,BB")
-        with pytest.raises(UserError, match=r"t\.csv, u\.csv: name the table"):
+        with pytest.raises(UserError, match=r"t\.csv, u\.csv"):
             read_graded_images(tmp_path)
 
     def test_a_wrong_part(self, tmp_path):
         write_images(tmp_path, "1.png")
         write(tmp_path, "t.csv", "file,grade,split", "1.png,AA,holdout")
-        assert problems(tmp_path) == ["t.csv line 2: part 'holdout', expected train, val or test"]
+        (problem,) = problems(tmp_path)
+        assert problem.startswith("t.csv line 2: part 'holdout'")
 
 
 class TestEmbryoPattern:
@@ -363,19 +364,19 @@ class TestEmbryoPattern:
         write_images(tmp_path, "AA/17_1.png", "BB/x.png")
         table = scan_graded_images(tmp_path, ReaderOptions(embryo_pattern=r"(\d+)_"))
         assert embryos(table) == ["17"]
-        assert "matches nothing in BB/x.png" in table.problems[0]
+        assert "BB/x.png" in table.problems[0]
 
     def test_wrong_settings(self):
-        with pytest.raises(UserError, match="no regular expression"):
+        with pytest.raises(UserError, match="not a regular expression"):
             ReaderOptions(embryo_pattern="(")
-        with pytest.raises(UserError, match="columns name 'picture'"):
+        with pytest.raises(UserError, match="'picture'"):
             ReaderOptions(columns={"picture": "a"})
         assert ReaderOptions(columns="image = file,grade=score").columns == {
             "image": "file",
             "grade": "score",
         }
         for text in ("image", "image=", "image=a,image=b"):
-            with pytest.raises(UserError, match="expected each role once"):
+            with pytest.raises(UserError, match="each role once"):
                 ReaderOptions(columns=text)
         with pytest.raises(UserError, match="not_gradable is 'own'"):
             ReaderOptions(not_gradable="own")
@@ -392,7 +393,7 @@ def test_class_folders_within_a_published_split(tmp_path):
     ]
 
 
-def test_the_test_images_of_stork_are_told(tmp_path):
+def test_prefixes_mark_the_test_images_of_stork(tmp_path):
     write_images(tmp_path, "1_0_AA.jpg", "good_2_0_AA.jpg", "poor_3_15_BB.jpg")
     table = read_graded_images(tmp_path)
     assert [record.part for record in table.records] == ["train", "test", "test"]

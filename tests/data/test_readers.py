@@ -1,4 +1,4 @@
-"""Readers on small trees in their own formats, right and wrong."""
+"""Readers of a clinic's table, graded names and class folders, and the choice among readers."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ class TestClinicTable:
     @pytest.mark.parametrize(
         "word", ["na", "N/A", "nan", "None", "NULL", "unknown", "unk", "ND", "-", "--", "?", ""]
     )
-    def test_words_for_no_embryo_are_no_embryo(self, tmp_path, word):
+    def test_placeholders_name_no_embryo(self, tmp_path, word):
         write_images(tmp_path, "a.png", "b.png", "c.png")
         write_table(
             tmp_path, f",a.png,{word},g,,,,AA", f",b.png,{word},,,,,AA", f",c.png,0,{word},,,,AA"
         )
         table = read_graded_images(tmp_path)
         assert embryos(table) == ["g", "b.png", "0"]
-        assert "1 of 3 images have no known embryo" in table.notes[0]
+        assert table.notes[0].startswith("1 of 3 images")
 
     def test_a_file_name_alone_is_found_in_a_subfolder(self, tmp_path):
         root = write_images(tmp_path / "root", "x/1.png", "2.png", "x/2.png", "x/3.png", "y/3.PNG")
@@ -89,18 +89,14 @@ class TestClinicTable:
         write_table(root, *(f",{name},,,,,,AA" for name in ("1.PNG", "2.PNG", "3.png", "4.png")))
         table = scan_graded_images(root)
         assert names(table) == ["2.png", "x/1.png"]
-        assert table.notes == (
-            "1 images are listed without their folder: they were found in a subfolder by their "
-            "file name",
-        )
-        assert table.problems == (
-            "metadata.csv line 4: '3.png' may be x/3.png or y/3.PNG: put the folder before the "
-            "name",
-            "metadata.csv line 5: 'x/4.png' leads out of the folder",
-        )
+        (note,) = table.notes
+        assert note.startswith("1 images")
+        ambiguous, outside = table.problems
+        assert ambiguous.startswith("metadata.csv line 4: '3.png' may be x/3.png or y/3.PNG")
+        assert outside.startswith("metadata.csv line 5: 'x/4.png' points outside")
         assert table.unlisted == ("x/2.png",)
 
-    def test_what_is_not_used_is_listed_nevertheless(self, tmp_path):
+    def test_images_that_are_not_used_still_count_as_listed(self, tmp_path):
         root = write_images(tmp_path / "root", "x/Img.PNG", "A.png", "b.png", "C.png")
         (write_images(tmp_path, "out.png") / "root/link.png").symlink_to(tmp_path / "out.png")
         write_table(
@@ -145,7 +141,7 @@ class TestClinicTable:
         write_images(tmp_path, "1.png")
         write_table(tmp_path, ",1.png,,g,,,,AB", f",1.png,,{other}")
         (problem,) = problems(tmp_path)
-        assert problem.startswith("metadata.csv line 3: 1.png is grade A")
+        assert problem.startswith("metadata.csv line 3: 1.png has grade A")
         assert "grade AB, embryo g at metadata.csv line 2" in problem
         assert scan_graded_images(tmp_path).records == ()
 
@@ -183,26 +179,25 @@ class TestClinicTable:
         lines = [int(problem.split("line ")[1].split(":")[0]) for problem in found]
         assert lines == [*range(2, 17), 17, 17, 18, 19]
         kinds = [
-            next(kind for kind in ("grade", "out of", "no file", "cells") if kind in problem)
+            next(kind for kind in ("grade", "outside", "file", "cells") if kind in problem)
             for problem in found
         ]
         assert kinds == (
             ["grade"] * 2
-            + ["no file"]
-            + ["out of"] * 8
-            + ["no file"] * 3
-            + ["no file"]
-            + ["grade", "out of", "cells", "cells"]
+            + ["file"]
+            + ["outside"] * 8
+            + ["file"] * 4
+            + ["grade", "outside", "cells", "cells"]
         )
         assert "'AX'" in found[0]
 
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"folder,filename\n,a.png\n", "columns folder, filename: grade missing"),
+            (b"folder,filename\n,a.png\n", "missing grade"),
             (b"", "is empty"),
             (b"filename,grade\n", "is empty"),
-            (b"filename,grade,grade\na.png,AA,AB\n", "column grade more than once"),
+            (b"filename,grade,grade\na.png,AA,AB\n", "column grade more than"),
             (b"filename,grade\n\x00\xff.png,AA\n", "UTF-8"),
             (b'filename,grade\na.png,AA\n"a.png,AA\n', "line 3: .*quote"),
         ],
@@ -245,11 +240,11 @@ class TestGradedNames:
 
     def test_parts_are_folders_or_prefixes(self, tmp_path):
         write_images(tmp_path, "train/1_0_AA.png", "val/x/2_0_AA.png", "test_set/3_0_AA.png")
-        told = {r.embryo: r.part for r in read_graded_images(tmp_path, "names").records}
-        assert told == {"1": "train", "2": "val", "3": "test"}
+        parts = {r.embryo: r.part for r in read_graded_images(tmp_path, "names").records}
+        assert parts == {"1": "train", "2": "val", "3": "test"}
         write_images(tmp_path, "val/good_4_0_AA.png", "new/poor_5_0_CC.png", "new/6_0_AA.png")
         more = {r.embryo: r.part for r in read_graded_images(tmp_path, "names").records}
-        assert more == {**told, "4": "val", "5": "test", "6": "train"}
+        assert more == {**parts, "4": "val", "5": "test", "6": "train"}
 
     def test_problems(self, tmp_path):
         write_images(tmp_path / "root", "1_0_AA.png", "2_0_AA.png", "3_0_AX.png", "x.png")
@@ -287,10 +282,9 @@ class TestClassFolders:
 
     def test_problems(self, tmp_path):
         write_images(tmp_path, "AA/1.png", "misc/2.png", "misc/3.png", "4.png")
-        assert problems(tmp_path) == [
-            "4.png: lies in no class folder; move it into one",
-            "folder misc/: unknown grade 'misc'",
-        ]
+        unsorted, misc = problems(tmp_path)
+        assert unsorted.startswith("4.png: ")
+        assert misc == "folder misc/: unknown grade 'misc'"
 
     @pytest.mark.parametrize(
         ("folder", "part"),
@@ -307,9 +301,9 @@ class TestClassFolders:
     def test_same_file_in_two_classes(self, tmp_path):
         write_images(tmp_path, "AA/1.png", "BB/2.png")
         (tmp_path / "BB" / "1.png").symlink_to(tmp_path / "AA" / "1.png")
-        assert "BB/1.png is grade BB" in problems(tmp_path)[0]
+        assert "BB/1.png has grade BB" in problems(tmp_path)[0]
 
-    def test_linked_folders_are_told(self, tmp_path):
+    def test_links_to_folders_are_reported(self, tmp_path):
         write_images(tmp_path, "root/AA/1.png", "other/2.png")
         (tmp_path / "root" / "BB").symlink_to(tmp_path / "other")
         table = read_graded_images(tmp_path / "root")
@@ -318,12 +312,11 @@ class TestClassFolders:
 
 
 @pytest.mark.parametrize("pattern", [r"(\d+)?_", r"(/)(?P<embryo>\d+)?_", r"(\d*)_", r"\d*"])
-def test_a_group_that_finds_nothing_is_told(tmp_path, pattern):
+def test_an_embryo_pattern_whose_group_is_empty_is_a_fault(tmp_path, pattern):
     write_images(tmp_path, "AA/17_1.png", "AA/_0.png")
     problems = scan_graded_images(tmp_path, ReaderOptions(embryo_pattern=pattern)).problems
-    assert problems[-1] == (
-        f"folder AA/: the embryo_pattern {pattern!r} matches nothing in AA/_0.png"
-    )
+    assert problems[-1].startswith(f"folder AA/: the embryo_pattern {pattern!r}")
+    assert problems[-1].endswith("AA/_0.png")
 
 
 def test_order_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
@@ -347,11 +340,11 @@ def test_a_forced_format_wins(tmp_path):
     assert grades(read_graded_images(str(tmp_path), "folders")) == ["BB", "BB"]
     with pytest.raises(UserError, match=r"metadata\.csv is missing"):
         read_graded_images(tmp_path, "clinic")
-    with pytest.raises(UserError, match="unknown format 'stork': expected auto, kromp, nantes,"):
+    with pytest.raises(UserError, match="'stork': expected auto, kromp, nantes,"):
         read_graded_images(tmp_path, "stork")
 
 
-def test_roots_that_cannot_be(tmp_path):
+def test_invalid_roots(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read_graded_images(tmp_path / "none")
     write_images(tmp_path, "file.png", "empty/notes.txt", "ND/1.png", "plain/a.png", "plain/b.png")
@@ -359,11 +352,12 @@ def test_roots_that_cannot_be(tmp_path):
         read_graded_images(tmp_path / "file.png")
     with pytest.raises(UserError, match="has no images"):
         read_graded_images(tmp_path / "empty")
-    with pytest.raises(UserError, match=r"has 2 images, such as a\.png, b\.png, but no") as caught:
+    with pytest.raises(UserError, match="no known layout") as caught:
         read_graded_images(tmp_path / "plain")
+    assert "2 images, such as a.png, b.png" in str(caught.value)
     assert all(f"{reader.format}: {reader.layout}" in str(caught.value) for reader in READERS)
     (tmp_path / "file.png").unlink()
     write_images(tmp_path / "only", "1_0_ND.png", "2_0_AA.png")
     (tmp_path / "only" / "2_0_AA.png").rename(tmp_path / "only" / "2_0_NA.png")
-    with pytest.raises(UserError, match="no graded image is left"):
+    with pytest.raises(UserError, match="no graded image"):
         read_graded_images(tmp_path / "only", "names")

@@ -69,7 +69,7 @@ def test_depends_on_names_and_seed_only():
     assert held == {"AA7", "AA17", "AA23", "BB1"}
 
 
-def test_single_embryos_stay_in_train_and_are_named(caplog):
+def test_single_embryos_stay_in_train_and_are_reported(caplog):
     records = make_records({"AA": 10, "CB": 1, "DD": 1})
     with caplog.at_level(logging.WARNING):
         split = split_by_embryo(records, 0.4, 0.4, seed=0)
@@ -109,13 +109,13 @@ def test_a_part_can_be_left_out():
 
 @pytest.mark.parametrize("embryos", [{"AA": 2}, {"AA": 2, "BB": 1, "CC": 1}])
 def test_too_small(embryos):
-    with pytest.raises(UserError, match=r"too few embryos for val and test .* set a fraction to 0"):
+    with pytest.raises(UserError, match="too few embryos for val and test"):
         split_by_embryo(make_records(embryos), 0.1, 0.1, seed=0)
 
 
 @pytest.mark.parametrize("fractions", [(-0.1, 0.1), (0.5, 0.5), (0, 1), (float("nan"), 0.1)])
 def test_fractions_out_of_range(fractions):
-    with pytest.raises(UserError, match="sum is below 1"):
+    with pytest.raises(UserError, match="val_fraction"):
         split_by_embryo(make_records({"AA": 20}), *fractions, seed=0)
 
 

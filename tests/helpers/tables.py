@@ -1,4 +1,4 @@
-"""Trees of files with names that readers know, and what they read."""
+"""Trees of empty images for readers, and views of their tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blastogan.errors import ProblemList
 
 
 def write_images(root: Path, *names: str) -> Path:
-    """Files with the right names; a reader never opens them."""
+    """Write placeholder images, as readers never open them."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(name.encode())

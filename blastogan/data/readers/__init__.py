@@ -1,12 +1,13 @@
 """Readers of graded images: one small class for each layout on disk.
 
-A further layout takes one class with the members of `Reader` and one line in `READERS`.
+To add a layout, write a class with the members of `Reader` in a file here, and add it to `READERS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from blastogan.data.readers.blasts_online import BlastsOnlineReader
 from blastogan.data.readers.clinic import ClinicTableReader
@@ -16,9 +17,8 @@ from blastogan.data.readers.kromp import KrompReader
 from blastogan.data.readers.names import GradedNameReader
 from blastogan.data.readers.nantes import NantesReader
 from blastogan.data.readers.options import ReaderOptions
-from blastogan.data.readers.protocol import Reader
 from blastogan.data.readers.tables import header_of
-from blastogan.data.readers.tree import IMAGE_SUFFIXES, Folder
+from blastogan.data.readers.tree import IMAGE_SUFFIXES, ImageTree
 from blastogan.data.records import GradedTable
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import CLASSES
@@ -27,10 +27,37 @@ __all__ = [
     "READERS",
     "Reader",
     "ReaderOptions",
-    "claimed",
+    "has_known_layout",
     "read_graded_images",
     "scan_graded_images",
 ]
+
+_SHOWN = 300
+
+
+class Reader(Protocol):
+    """Reader of one layout; `TableBuilder` collects its images and faults.
+
+    Attributes:
+        format: Name by which a user selects the reader.
+        layout: Short description of the layout, shown when no reader recognises a folder.
+    """
+
+    format: str
+    layout: str
+
+    def claims(self, tree: ImageTree) -> bool:
+        """Whether the folder looks like this layout; cheap, and never raises for its content."""
+        ...
+
+    def read(self, tree: ImageTree, options: ReaderOptions) -> GradedTable:
+        """Read the folder; faults of rows and files go to the table's `problems`.
+
+        Raises:
+            UserError: If the folder as a whole has another layout.
+        """
+        ...
+
 
 READERS: tuple[Reader, ...] = (
     KrompReader(),
@@ -41,128 +68,126 @@ READERS: tuple[Reader, ...] = (
     GradedNameReader(),
     ClassFolderReader(),
 )
-"""Every known reader; of those that claim a folder, the first one reads it."""
-
-_SHOWN = 300
+"""All readers; the first that claims a folder reads it."""
 
 
-def scan_graded_images(root: str | Path, reading: ReaderOptions | str = "auto") -> GradedTable:
-    """Read the graded images of a folder; what is wrong with single rows is no error.
+def scan_graded_images(root: str | Path, options: ReaderOptions | str = "auto") -> GradedTable:
+    """Read the graded images of a folder, tolerating faulty rows and files.
 
     Args:
-        root: The folder; no image outside it is read.
-        reading: How, or the name of a format.
+        root: The folder; images outside it are never read.
+        options: Options for reading, or the name of a format.
 
     Returns:
-        The table, with its `problems`; it may have no record.
+        The table, with its `problems`; it may be empty.
 
     Raises:
         UserError: If the folder is missing or has no image, or if it cannot be read as a whole.
     """
-    reading = reading if isinstance(reading, ReaderOptions) else ReaderOptions(format=reading)
-    folder = open_folder(root)
-    return _choose(folder, reading).read(folder, reading)
+    if isinstance(options, str):
+        options = ReaderOptions(format=options)
+    tree = open_tree(root)
+    return _choose(tree, options).read(tree, options)
 
 
-def read_graded_images(root: str | Path, reading: ReaderOptions | str = "auto") -> GradedTable:
-    """As `scan_graded_images`, but every problem is an error.
+def read_graded_images(root: str | Path, options: ReaderOptions | str = "auto") -> GradedTable:
+    """Like `scan_graded_images`, but any problem is an error.
 
     Returns:
         The table, with at least one record and no problem.
 
     Raises:
-        UserError: If the folder is missing or has no graded image, or if no reader knows it.
-        ProblemList: If it is of a known layout, with faults; all are listed.
+        UserError: If the folder is missing or has no graded image, or if no reader recognises it.
+        ProblemList: If rows or files are faulty; lists them all.
     """
-    table = scan_graded_images(root, reading)
-    refuse_problems(table.root, table.format, table.problems)
-    refuse_nothing(table)
+    table = scan_graded_images(root, options)
+    reject_problems(table.root, table.format, table.problems)
+    reject_empty(table)
     return table
 
 
-def claimed(root: str | Path) -> bool:
-    """Whether a reader knows the folder."""
-    folder = open_folder(root)
-    return any(reader.claims(folder) for reader in READERS)
+def has_known_layout(root: str | Path) -> bool:
+    """Whether a reader recognises the folder."""
+    tree = open_tree(root)
+    return any(reader.claims(tree) for reader in READERS)
 
 
-def open_folder(root: str | Path) -> Folder:
-    """The folder, if there are images in it.
+def open_tree(root: str | Path) -> ImageTree:
+    """List the files of a folder of images.
 
     Raises:
-        UserError: If it is missing or has no image.
+        UserError: If the folder is missing or has no image.
     """
     root = Path(root)
     if not root.is_dir():
         got = "is a file" if root.exists() else "does not exist"
         raise UserError(f"{root} {got}: expected the folder that holds the graded images")
-    folder = Folder(root)
-    if not folder.images:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        others = ", ".join(f"{count} {suffix}" for suffix, count in folder.others.items())
+    tree = ImageTree(root)
+    if not tree.images:
+        others = ", ".join(f"{count} {suffix}" for suffix, count in tree.others.items())
         raise UserError(
-            f"{root} has no images{f' but {others}, which are not read' if others else ''}: "
-            f"expected files ending in {suffixes} in it or its subfolders. Links to folders are "
-            "not followed; unpack archives first"
+            f"{root} has no images{f' but {others}, which are not supported' if others else ''}: "
+            f"expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))} in it or its "
+            "subfolders. Links to folders are not followed; unpack archives first"
         )
-    return folder
+    return tree
 
 
-def refuse_problems(root: Path, format_: str, problems: Sequence[str]) -> None:
+def reject_problems(root: Path, format_: str, problems: Sequence[str]) -> None:
     """Raise a `ProblemList` if there are problems."""
     if problems:
         raise ProblemList(
-            f"{root} (format {format_}) cannot be read as it is",
+            f"{root} (format {format_}) has faulty rows or files",
             problems,
-            "Mend these or take them out; blastogan audit lists them all. Grades are "
+            "Fix or remove them; blastogan audit lists them all. Grades are "
             f"{', '.join(CLASSES)}, with an expansion digit, + or - if known (4AB, 3AA-); ND if "
-            "not gradable yet; NA, ? or nothing if unknown. Images lie in this folder, or are "
-            "copied into it.",
+            "not gradable yet; NA, ? or nothing if unknown. Images must lie in this folder; "
+            "copy those from elsewhere into it.",
         )
 
 
-def refuse_nothing(table: GradedTable) -> None:
+def reject_empty(table: GradedTable) -> None:
     """Raise a `UserError` if there is no graded image."""
     if not table.records:
-        raise UserError(f"no graded image is left: give some images a grade. {table.summary()}")
+        raise UserError(f"no graded image is left: grade some images. {table.summary()}")
 
 
-def _choose(folder: Folder, reading: ReaderOptions) -> Reader:
+def _choose(tree: ImageTree, options: ReaderOptions) -> Reader:
     readers = {reader.format: reader for reader in READERS}
-    format_ = reading.format
+    format_ = options.format
     if format_ not in ("auto", *readers):
         raise UserError(f"unknown format {format_!r}: expected auto, {', '.join(readers)}")
-    if reading.names_a_table and format_ not in ("auto", CSVTableReader.format):
-        raise UserError(
-            f"table and columns are options of the format csv, but the format is {format_}: "
-            "leave one of them out"
-        )
-    if format_ == "auto" and reading.names_a_table:
+    if options.selects_csv:
+        if format_ not in ("auto", CSVTableReader.format):
+            raise UserError(
+                f"table and columns are options of the format csv, but the format is {format_}: "
+                "omit one of them"
+            )
         format_ = CSVTableReader.format
     if format_ != "auto":
         return readers[format_]
     for reader in READERS:
-        if reader.claims(folder):
+        if reader.claims(tree):
             return reader
     layouts = "; ".join(f"{reader.format}: {reader.layout}" for reader in READERS)
     raise UserError(
-        f"{folder.root} has {len(folder.images)} images, such as {', '.join(folder.images[:3])}, "
-        f"but no known layout. {_tables(folder)}Known are {layouts}. "
-        "Name the folder that holds the table or the class folders, or arrange the images so"
+        f"{tree.root} has {len(tree.images)} images, such as {', '.join(tree.images[:3])}, "
+        f"but no known layout. {_unknown_tables(tree)}Known layouts are {layouts}. "
+        "Give the folder that holds the table or the class folders, or arrange the images so"
     )
 
 
-def _tables(folder: Folder) -> str:
-    """Of tables that are not known, what a user would have to tell."""
-    headers = {name: header_of(folder.root / name) for name in folder.tables if "/" not in name}
-    told = [
+def _unknown_tables(tree: ImageTree) -> str:
+    """Hint for tables whose columns must be named; empty without any."""
+    headers = {name: header_of(tree.root / name) for name in tree.tables if "/" not in name}
+    found = [
         f"{name} has the columns {', '.join(columns)[:_SHOWN]}"
         for name, columns in headers.items()
         if len(columns) > 1
     ]
-    if not told:
+    if not found:
         return ""
     return (
-        f"{'; '.join(told[:3])}: if the grades are in there, name its columns by the option "
-        "columns, such as image=file,grade=score. "
+        f"{'; '.join(found[:3])}: if it holds the grades, name its columns by the option columns, "
+        "such as image=file,grade=score. "
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from blastogan.data.readers.draft import TableBuilder
+from blastogan.data.readers.builder import TableBuilder
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tables import header_of, read_table
-from blastogan.data.readers.tree import Folder
+from blastogan.data.readers.tree import ImageTree
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 
@@ -21,51 +21,50 @@ class BlastsOnlineReader:
     """Reader of SFU's BlastsOnline (Saeedi et al. 2017).
 
     A table with the columns ``Filename, BE, ICM, TE`` (BE is the blastocyst's expansion) grades
-    the BMPs of ``Images/``. Masks in ``GT_ICM/``, ``GT_TE/`` and ``GT_ZP/``, or named ``... ICM
-    Mask`` in any case, are told from images. A file name in the table may lack its suffix. Each
-    image is an embryo of its own.
+    the BMPs of ``Images/``. Masks, in ``GT_ICM/``, ``GT_TE/`` and ``GT_ZP/`` or named ``... ICM
+    Mask`` in any case, are ignored. File names in the table may lack their suffix. Each image is
+    an embryo of its own.
     """
 
     format = "blasts-online"
     layout = "a table with the columns Filename, BE, ICM, TE beside Images/ (BlastsOnline)"
 
-    def claims(self, folder: Folder) -> bool:
+    def claims(self, tree: ImageTree) -> bool:
         """Whether a table has these columns."""
-        return bool(_tables(folder))
+        return bool(_tables(tree))
 
-    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
+    def read(self, tree: ImageTree, options: ReaderOptions) -> GradedTable:
         """Read the table, see `Reader.read`."""
-        names = _tables(folder)
+        names = _tables(tree)
         if len(names) != 1:
-            got = f"has {len(names)} tables" if names else "has no table"
             raise UserError(
-                f"{folder.root} {got} with the columns {', '.join(_COLUMNS)} "
-                f"({', '.join(names) or 'none'}): expected one"
+                f"{tree.root} has {len(names) or 'no'} tables with the columns "
+                f"{', '.join(_COLUMNS)} ({', '.join(names) or 'none'}): expected one"
             )
-        table = read_table(folder.root / names[0])
-        draft = TableBuilder(folder, self.format, reading)
-        draft.notes += table.notes
-        masks = [name for name in folder.images if _is_mask(name)]
-        draft.ignore(masks)
+        table = read_table(tree.root / names[0])
+        builder = TableBuilder(tree, self.format, options)
+        builder.notes += table.notes
+        masks = [name for name in tree.images if _is_mask(name)]
+        builder.ignore(masks)
         if masks:
-            draft.notes.append(f"{len(masks)} masks are told from images by their names")
-        images = [name for name in folder.images if not _is_mask(name)]
+            builder.notes.append(f"{len(masks)} masks are recognised by their names and ignored")
+        images = [name for name in tree.images if not _is_mask(name)]
         for row in table.rows:
             if row.fault:
-                draft.problems.append(f"{row.where}: {row.fault}")
+                builder.problems.append(f"{row.where}: {row.fault}")
                 continue
             cells = row.cells
-            name = draft.locate(row.where, cells["filename"].replace("\\", "/"), images)
+            name = builder.locate(row.where, cells["filename"].replace("\\", "/"), images)
             if name is not None:
-                draft.add_letters(row.where, name, cells["icm"], cells["te"], cells["be"])
-        return draft.table()
+                builder.add_letters(row.where, name, cells["icm"], cells["te"], cells["be"])
+        return builder.build()
 
 
-def _tables(folder: Folder) -> list[str]:
+def _tables(tree: ImageTree) -> list[str]:
     return [
         name
-        for name in folder.tables
-        if [cell for cell in header_of(folder.root / name) if cell] == list(_COLUMNS)
+        for name in tree.tables
+        if [cell for cell in header_of(tree.root / name) if cell] == list(_COLUMNS)
     ]
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from blastogan.data.readers.clinic import path_of
-from blastogan.data.readers.draft import NOT_DEFINED, UNKNOWN, TableBuilder
+from blastogan.data.readers.builder import TableBuilder
+from blastogan.data.readers.cells import NOT_DEFINED, UNKNOWN, parse_grade, part_of, path_of
 from blastogan.data.readers.options import ReaderOptions
-from blastogan.data.readers.protocol import part_of
-from blastogan.data.readers.tables import Row, header_of, read_table
-from blastogan.data.readers.tree import Folder
+from blastogan.data.readers.tables import SEPARATOR_HINT, Row, header_of, read_table
+from blastogan.data.readers.tree import ImageTree
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
-from blastogan.grades import Grade
 
 SYNONYMS = {
     "image": ("image", "filename", "file", "path", "image_path", "file_name", "name"),
@@ -27,99 +24,96 @@ SYNONYMS = {
     "embryo": ("embryo", "embryo_id", "embryo_guid", "group", "patient", "patient_id"),
     "part": ("part", "split", "set"),
 }
-"""Names of columns that are known without being told, by role, the likeliest first."""
+"""Names by which columns are recognised, by role, the likeliest first."""
 
 
 class _Layout(NamedTuple):
-    """Columns by role, and whether the letters in columns of their own are read, not the grade."""
+    """Columns by role, and whether the grade comes from the letters' own columns."""
 
     columns: Mapping[str, str]
-    apart: bool
+    letters: bool
 
 
 class CSVTableReader:
     """Reader of any table with a row for each image.
 
     Columns are named by `ReaderOptions.columns`, else found by `SYNONYMS`: the image (path below
-    the root, or its file name alone), and a grade or the two letters. Optional are expansion,
-    embryo, and part of a published split. Where a grade and letters are there, those that are not
-    named fill in for those that are not known, and must not contradict them.
+    the root, or its file name alone), and a grade or the two letters. Expansion, embryo, and part
+    of a published split are optional. If a table has both a grade and letters, the columns that
+    are not named fill in for unknown values, and must not contradict the others.
     """
 
     format = "csv"
     layout = "a CSV with a column for the image and one for the grade, or for icm and te"
 
-    def claims(self, folder: Folder) -> bool:
+    def claims(self, tree: ImageTree) -> bool:
         """Whether a table beside the images has such columns."""
-        return bool(_candidates(folder))
+        return bool(_candidates(tree))
 
-    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
+    def read(self, tree: ImageTree, options: ReaderOptions) -> GradedTable:
         """Read the table, see `Reader.read`."""
-        path = _table_path(folder, reading)
+        path = _table_path(tree, options)
         table = read_table(path)
-        layout = _layout(path, table.columns, reading.names_by_role)
-        draft = TableBuilder(folder, self.format, reading)
-        draft.notes += table.notes
+        layout = _layout(path, table.columns, options.names_by_role)
+        builder = TableBuilder(tree, self.format, options)
+        builder.notes += table.notes
         for row in table.rows:
             if row.fault:
                 name = path_of(row.cells.get(layout.columns["image"], ""))
-                draft.refuse(row.where, name, row.fault)
+                builder.reject(row.where, name, row.fault)
             else:
-                _add(draft, row, layout)
-        return draft.table()
+                _add(builder, row, layout)
+        return builder.build()
 
 
-def _add(draft: TableBuilder, row: Row, layout: _Layout) -> None:
+def _add(builder: TableBuilder, row: Row, layout: _Layout) -> None:
     cells = {role: row.cells[column] for role, column in layout.columns.items()}
     name, embryo, part = path_of(cells["image"]), cells.get("embryo", ""), cells.get("part", "")
     known_part = part_of(part)
     grade, icm, te = cells.get("grade", ""), cells.get("icm", ""), cells.get("te", "")
-    apart = layout.apart
+    letters = layout.letters
     if known_part is None:
-        draft.refuse(row.where, name, f"part {part[:20]!r}, expected train, val or test")
+        builder.reject(row.where, name, f"part {part[:20]!r}, expected train, val or test")
         return
     if "grade" in cells and ("icm" in cells or "te" in cells):
         of_grade, of_columns = _letters_of(grade), (_letter(icm), _letter(te))
         if any(a and b and a != b for a, b in zip(of_grade, of_columns, strict=True)):
-            told = f"grade {grade[:20]!r}, but ICM {icm[:20]!r} and TE {te[:20]!r}"
-            draft.refuse(row.where, name, f"{told}: mend what is wrong")
+            got = f"grade {grade[:20]!r} contradicts ICM {icm[:20]!r} and TE {te[:20]!r}"
+            builder.reject(row.where, name, f"{got}: correct the wrong one")
             return
-        if apart:
-            apart = not (all(of_grade) and UNKNOWN & {icm.upper(), te.upper()})
+        if letters:
+            letters = not (all(of_grade) and UNKNOWN & {icm.upper(), te.upper()})
         else:
-            apart = grade.upper() in UNKNOWN and all(of_columns)
-    if apart:
+            letters = grade.upper() in UNKNOWN and all(of_columns)
+    if letters:
         expansion = cells.get("expansion", "")
-        draft.add_letters(row.where, name, icm, te, expansion, embryo, known_part)
+        builder.add_letters(row.where, name, icm, te, expansion, embryo, known_part)
     else:
-        draft.add(row.where, name, grade, embryo, known_part)
+        builder.add(row.where, name, grade, embryo, known_part)
 
 
-@lru_cache(maxsize=4096)
 def _letters_of(grade: str) -> tuple[str, str]:
-    """Letters of ICM and TE; D where they are not defined, empty where the text is no grade."""
+    """Letters of ICM and TE; D if not defined, empty if the text is not a grade."""
     if grade.upper() == NOT_DEFINED:
         return "D", "D"
     try:
-        parsed = Grade.parse(grade)
+        parsed = parse_grade(grade)
     except UserError:
         return "", ""
     return parsed.icm, parsed.te
 
 
 def _letter(text: str) -> str:
-    """The letter of a cell, as `_letters_of`."""
+    """Letter of a cell; D if not defined, empty if the text is not a letter."""
     text = text.upper()
     if text == NOT_DEFINED:
         return "D"
     return text[0] if re.fullmatch("[A-D][+-]?", text) else ""
 
 
-def _candidates(folder: Folder) -> list[str]:
-    """Tables beside the images whose columns are known."""
-    return [
-        name for name in folder.tables if "/" not in name and _known(header_of(folder.root / name))
-    ]
+def _candidates(tree: ImageTree) -> list[str]:
+    """Tables beside the images with known columns."""
+    return [name for name in tree.tables if "/" not in name and _known(header_of(tree.root / name))]
 
 
 def _known(columns: list[str]) -> bool:
@@ -127,27 +121,28 @@ def _known(columns: list[str]) -> bool:
     return {"image", "grade"} <= found or {"image", "icm", "te"} <= found
 
 
-def _table_path(folder: Folder, reading: ReaderOptions) -> Path:
-    if reading.table is not None:
-        for path in (folder.root / reading.table, Path(reading.table)):
+def _table_path(tree: ImageTree, options: ReaderOptions) -> Path:
+    if options.table is not None:
+        for path in (tree.root / options.table, Path(options.table)):
             if path.is_file():
                 return path
         raise UserError(
-            f"the table {reading.table} is no file, neither in {folder.root} nor here: check it"
+            f"table is {options.table}, but there is no such file in {tree.root} or in the "
+            "working directory: check the name"
         )
-    names = _candidates(folder)
-    if not names and reading.columns:
-        names = [name for name in folder.tables if "/" not in name]
+    names = _candidates(tree)
+    if not names and options.columns:
+        names = [name for name in tree.tables if "/" not in name]
     if len(names) != 1:
-        got = f"may be read by {', '.join(names)}" if names else "holds no table that is known"
-        raise UserError(f"{folder.root} {got}: name the table, and its columns if needed")
-    return folder.root / names[0]
+        got = f"has several tables, {', '.join(names)}" if names else "has no table of known layout"
+        raise UserError(f"{tree.root} {got}: name the table, and its columns if needed")
+    return tree.root / names[0]
 
 
-def _layout(path: Path, found: tuple[str, ...], asked: Mapping[str, str]) -> _Layout:
-    """The column of each role, and which of those for the grade are read."""
-    columns = {role: name.strip().lower() for role, name in asked.items()}
-    missing = [f"{name} (for {role})" for role, name in asked.items() if columns[role] not in found]
+def _layout(path: Path, found: tuple[str, ...], named: Mapping[str, str]) -> _Layout:
+    """Column of each role, as named by the user or found by `SYNONYMS`."""
+    columns = {role: name.strip().lower() for role, name in named.items()}
+    missing = [f"{name} (for {role})" for role, name in named.items() if columns[role] not in found]
     if not missing:
         for role, names in SYNONYMS.items():
             known = next((name for name in names if name in found), None)
@@ -159,9 +154,8 @@ def _layout(path: Path, found: tuple[str, ...], asked: Mapping[str, str]) -> _La
             missing = ["one for the grade, or icm and te"]
     if missing:
         raise UserError(
-            f"{path} has the columns {', '.join(found)}: {', '.join(missing)} missing. Name them "
-            "by the option columns, such as image=file,grade=score; columns are separated by a "
-            "comma, semicolon, tab or |"
+            f"{path} has the columns {', '.join(found)}: missing {', '.join(missing)}. Name them "
+            f"by the option columns, such as image=file,grade=score. {SEPARATOR_HINT}"
         )
-    letters_asked = {"icm", "te"} <= set(asked) and "grade" not in asked
-    return _Layout(columns, letters_asked or "grade" not in columns)
+    letters_named = {"icm", "te"} <= set(named) and "grade" not in named
+    return _Layout(columns, letters_named or "grade" not in columns)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from blastogan.data.readers.draft import TableBuilder
+from blastogan.data.readers.builder import TableBuilder
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tables import read_table
-from blastogan.data.readers.tree import Folder
+from blastogan.data.readers.tree import ImageTree
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 
@@ -31,59 +31,61 @@ class NantesReader:
 
     ``embryo_dataset_grades.csv`` (``video_name,TE,ICM``) grades the videos, which are folders of
     frames ``..._RUN12.jpeg`` in ``embryo_dataset/`` and, for the other focal planes, in
-    ``embryo_dataset_F15/`` and the like. Of each video and plane, the first frame of every hour is
-    read, by ``VIDEO_timeElapsed.csv``, from the beginning of the blastocyst on (``tB``), by
-    ``VIDEO_phases.csv``: earlier frames show no blastocyst. The group is the video.
+    ``embryo_dataset_F15/`` and the like. From the start of the blastocyst (``tB`` in
+    ``VIDEO_phases.csv``), the first frame of every hour (by ``VIDEO_timeElapsed.csv``) of each
+    video and plane is read. The group is the video.
     """
 
     format = "nantes"
     layout = f"{_TABLE} beside embryo_dataset/ (Nantes time-lapse)"
 
-    def claims(self, folder: Folder) -> bool:
-        """Whether the table of grades is there."""
-        return (folder.root / _TABLE).is_file()
+    def claims(self, tree: ImageTree) -> bool:
+        """Whether the table of grades exists."""
+        return (tree.root / _TABLE).is_file()
 
-    def read(self, folder: Folder, reading: ReaderOptions) -> GradedTable:
-        """Read the table and choose frames, see `Reader.read`."""
-        path = folder.root / _TABLE
+    def read(self, tree: ImageTree, options: ReaderOptions) -> GradedTable:
+        """Read the table and select frames, see `Reader.read`."""
+        path = tree.root / _TABLE
         if not path.is_file():
-            raise UserError(f"{path} is missing: put the table there, or ask for another format")
+            raise UserError(f"{path} is missing: put the table there, or choose another format")
         table = read_table(path)
-        table.require(("video_name", "te", "icm"), "They were published so; or name another format")
-        draft = TableBuilder(folder, self.format, reading)
-        draft.notes += table.notes
-        videos = _videos(folder)
-        chooser = _Chooser(draft)
+        table.require(
+            ("video_name", "te", "icm"), "Keep the published columns, or choose another format"
+        )
+        builder = TableBuilder(tree, self.format, options)
+        builder.notes += table.notes
+        videos = _videos(tree)
+        selector = _FrameSelector(builder)
         for row in table.rows:
             video = row.cells.get("video_name", "")
             if row.fault or not video:
-                draft.problems.append(f"{row.where}: {row.fault or 'no video_name'}")
+                builder.problems.append(f"{row.where}: {row.fault or 'no video_name'}")
                 continue
             planes = videos.get(video.lower(), {})
             if not planes:
-                draft.drop(video, "no frame of this video here")
+                builder.drop(video, "no frame of this video")
             for frames in planes.values():
-                for name in chooser.choose(video, frames):
-                    draft.add_letters(
+                for name in selector.select(video, frames):
+                    builder.add_letters(
                         row.where, name, row.cells["icm"], row.cells["te"], embryo=video
                     )
-        chooser.conclude()
-        return draft.table()
+        selector.add_notes()
+        return builder.build()
 
 
-class _Chooser:
-    """Chooses frames by hour and phase, and says what it could not know."""
+class _FrameSelector:
+    """Selects frames by hour and phase, and notes missing information."""
 
-    def __init__(self, draft: TableBuilder) -> None:
-        self._draft = draft
-        self._tables = {PurePosixPath(name).stem.lower(): name for name in draft.folder.tables}
+    def __init__(self, builder: TableBuilder) -> None:
+        self._builder = builder
+        self._tables = {PurePosixPath(name).stem.lower(): name for name in builder.tree.tables}
         self._known: dict[str, tuple[dict[int, float] | None, tuple[int, int] | None]] = {}
         self._early = self._between = 0
         self._untimed: set[str] = set()
         self._unphased: set[str] = set()
 
-    def choose(self, video: str, frames: Sequence[_Frame]) -> list[str]:
-        """The first frame of each hour of the blastocyst."""
+    def select(self, video: str, frames: Sequence[_Frame]) -> list[str]:
+        """First frame of each hour of the blastocyst."""
         if video not in self._known:
             self._known[video] = (self._hours(video), self._span(video))
         hours, span = self._known[video]
@@ -91,57 +93,57 @@ class _Chooser:
             inside = [frame for frame in frames if span[0] <= frame.number <= span[1]]
             self._early += len(frames) - len(inside)
             if not inside:
-                self._draft.drop(video, "no frame of a blastocyst")
+                self._builder.drop(video, "no frame of a blastocyst")
         else:
             self._unphased.add(video)
             inside = list(frames)
         if hours is None:
             self._untimed.add(video)
-        chosen: dict[int, str] = {}
+        selected: dict[int, str] = {}
         for frame in sorted(inside):
             time = frame.number / _FRAMES_PER_HOUR if hours is None else hours.get(frame.number)
             if time is not None:
-                chosen.setdefault(math.floor(time), frame.name)
-        self._between += len(inside) - len(chosen)
-        self._draft.ignore(frame.name for frame in frames)
-        return list(chosen.values())
+                selected.setdefault(math.floor(time), frame.name)
+        self._between += len(inside) - len(selected)
+        self._builder.ignore(frame.name for frame in frames)
+        return list(selected.values())
 
-    def conclude(self) -> None:
-        """Note what was left out and taken for granted."""
-        notes = self._draft.notes
+    def add_notes(self) -> None:
+        """Note frames that were left out, and assumptions."""
+        notes = self._builder.notes
         if self._early:
-            notes.append(f"{self._early} frames of other stages than the blastocyst are left out")
+            notes.append(f"{self._early} frames of stages other than the blastocyst are left out")
         if self._between:
-            notes.append(f"{self._between} frames are left out: one an hour is read")
+            notes.append(f"{self._between} frames are left out: one per hour is read")
         if self._unphased:
             notes.append(
-                f"no phases are known of {len(self._unphased)} videos (VIDEO_phases.csv): frames "
-                "of all their stages bear the grade, of cleavage too; unpack "
-                "embryo_dataset_annotations beside the table"
+                f"phases (VIDEO_phases.csv) of {len(self._unphased)} videos are missing: frames of "
+                "all stages, including cleavage, get the grade; unpack embryo_dataset_annotations "
+                "beside the table"
             )
         if self._untimed:
             notes.append(
-                f"no times are known of {len(self._untimed)} videos (VIDEO_timeElapsed.csv): "
-                f"{_FRAMES_PER_HOUR} frames an hour are assumed; unpack "
+                f"times (VIDEO_timeElapsed.csv) of {len(self._untimed)} videos are missing: "
+                f"{_FRAMES_PER_HOUR} frames per hour are assumed; unpack "
                 "embryo_dataset_time_elapsed beside the table"
             )
 
     def _hours(self, video: str) -> dict[int, float] | None:
-        """Hours since fertilisation by number of frame."""
+        """Hours since fertilisation by frame number."""
         name = self._tables.get(f"{video}_timeelapsed".lower())
         if name is None:
             return None
         hours: dict[int, float] = {}
         try:
-            table = read_table(self._draft.folder.root / name)
-            table.require(("frame_index", "time"), "They were published so")
+            table = read_table(self._builder.tree.root / name)
+            table.require(("frame_index", "time"), "Keep the published columns")
         except UserError as error:
-            self._draft.problems.append(str(error))
+            self._builder.problems.append(str(error))
             return None
         for row in table.rows:
             number, time = _number(row.cells.get("frame_index")), _number(row.cells.get("time"))
             if number is None or time is None:
-                self._draft.problems.append(f"{row.where}: frame_index and time are no numbers")
+                self._builder.problems.append(f"{row.where}: frame_index and time must be numbers")
             else:
                 hours[int(number)] = time
         return hours
@@ -152,9 +154,9 @@ class _Chooser:
         if name is None:
             return None
         try:
-            table = read_table(self._draft.folder.root / name, ("phase", "start", "end"))
+            table = read_table(self._builder.tree.root / name, ("phase", "start", "end"))
         except UserError as error:
-            self._draft.problems.append(str(error))
+            self._builder.problems.append(str(error))
             return None
         first, last = math.inf, -math.inf
         for row in table.rows:
@@ -162,16 +164,16 @@ class _Chooser:
                 continue
             start, end = _number(row.cells.get("start")), _number(row.cells.get("end"))
             if start is None or end is None:
-                self._draft.problems.append(f"{row.where}: start and end are no numbers")
+                self._builder.problems.append(f"{row.where}: start and end must be numbers")
             else:
                 first, last = min(first, start), max(last, end)
         return (int(first), int(last)) if first <= last else (0, -1)
 
 
-def _videos(folder: Folder) -> dict[str, dict[str, list[_Frame]]]:
-    """Frames by lower-case name of the video and by folder of the focal plane."""
+def _videos(tree: ImageTree) -> dict[str, dict[str, list[_Frame]]]:
+    """Frames by lower-case video name, then by folder of the focal plane."""
     videos: dict[str, dict[str, list[_Frame]]] = {}
-    for name in folder.images:
+    for name in tree.images:
         path = PurePosixPath(name)
         match = _FRAME.search(path.stem)
         if match is not None and len(path.parts) > 1:

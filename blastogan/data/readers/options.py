@@ -1,4 +1,4 @@
-"""What a user may tell about the layout of a set."""
+"""Options of the user for reading a set."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ COLUMN_ROLES = ("image", "grade", "icm", "te", "expansion", "embryo", "part")
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """How a folder is to be read.
+    """Options for reading a folder.
 
     Attributes:
-        format: Name of a reader, or ``auto`` for the first that knows the folder.
-        table: The table of a generic CSV: a path, relative to the folder or to where one is.
-        columns: Names of a generic CSV's columns by role: ``image``, then ``grade`` or ``icm`` and
-            ``te``, and if there are any ``expansion``, ``embryo`` and ``part``. A text such as
-            ``image=file,grade=score`` is turned into such a mapping.
+        format: Name of a reader, or ``auto`` for the first that recognises the folder.
+        table: Table of the format ``csv``: a path relative to the folder or the working directory.
+        columns: Columns of the format ``csv`` by role: ``image``, then ``grade`` or ``icm`` and
+            ``te``, and optionally ``expansion``, ``embryo`` and ``part``. A text such as
+            ``image=file,grade=score`` is converted to a mapping.
         embryo_pattern: Regular expression that finds the embryo in an image's path below the
-            folder: its group ``embryo``, else its first group, else all that it matches. It wins
-            over what the reader knows about embryos.
-        not_gradable: What becomes of images that were found not gradable yet (``ND``, code 3 of
-            Kromp et al.): ``drop``, or ``DD`` to take them for that class. Images whose grade is
-            unknown (``NA``, ``?``, empty) are always dropped.
+            folder: its group ``embryo``, else its first group, else the whole match. It takes
+            precedence over what the reader knows about embryos.
+        not_gradable: Images that are marked as not gradable yet (``ND``, code 3 of Kromp et al.):
+            ``drop`` them, or assign them to the class ``DD``. Images whose grade is unknown
+            (``NA``, ``?``, empty) are always dropped.
 
     Raises:
-        UserError: If a value cannot be.
+        UserError: If a value is invalid.
     """
 
     format: str = "auto"
@@ -48,8 +48,8 @@ class ReaderOptions:
         unknown = [role for role in self.names_by_role if role not in COLUMN_ROLES]
         if unknown:
             raise UserError(
-                f"columns name {', '.join(map(repr, unknown))}: expected roles among "
-                f"{', '.join(COLUMN_ROLES)}, such as image=file,grade=score"
+                f"columns has the unknown role {', '.join(map(repr, unknown))}: expected roles "
+                f"among {', '.join(COLUMN_ROLES)}, such as image=file,grade=score"
             )
         if self.not_gradable not in get_args(NotGradable):
             raise UserError(
@@ -60,30 +60,30 @@ class ReaderOptions:
             re.compile(self.embryo_pattern or "")
         except re.error as error:
             raise UserError(
-                f"embryo_pattern {self.embryo_pattern!r} is no regular expression ({error}): "
+                f"embryo_pattern {self.embryo_pattern!r} is not a regular expression ({error}): "
                 r"expected one such as '^(\d+)_'"
             ) from error
 
     @property
     def names_by_role(self) -> Mapping[str, str]:
-        """The columns, as a mapping however they were given."""
+        """`columns` as a mapping, also if given as text."""
         assert not isinstance(self.columns, str)
         return self.columns
 
     @property
-    def names_a_table(self) -> bool:
-        """Whether the options make sense for a generic CSV only."""
+    def selects_csv(self) -> bool:
+        """Whether options are set that only the format ``csv`` has."""
         return self.table is not None or bool(self.columns)
 
 
 def _parse_columns(text: str) -> dict[str, str]:
-    """Columns by role out of ``image=file,grade=score``."""
+    """Columns by role from ``image=file,grade=score``."""
     columns = {}
     for pair in text.split(","):
         role, equals, name = (part.strip() for part in pair.partition("="))
         if not (role and equals and name) or role in columns:
             raise UserError(
-                f"columns are {text!r}: expected each role once, such as image=file,grade=score"
+                f"columns is {text!r}: expected each role once, such as image=file,grade=score"
             )
         columns[role] = name
     return columns

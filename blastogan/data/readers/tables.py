@@ -1,4 +1,4 @@
-"""CSV tables as people save them: any usual separator, encoding and line end."""
+"""CSV tables with any usual separator, encoding and line end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from pathlib import Path
 from blastogan.errors import UserError
 
 MAX_BYTES = 200_000_000
-"""Largest table that is read."""
+"""Largest size of a table."""
 
 _SEPARATORS = ",;\t|"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _DECLARED = re.compile(r'\s*"?sep=[,;\t|]"?[,;\t|]*', re.IGNORECASE)
 _START = 2**16
 _SHOWN = 300
+
+SEPARATOR_HINT = "Columns are separated by a comma, semicolon, tab or |"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Row:
     Attributes:
         where: Table and line, for messages.
         cells: Stripped cells by the lower-case name of their column.
-        fault: What is wrong with the row; empty if nothing.
+        fault: Fault of the row; empty if valid.
     """
 
     where: str
@@ -43,8 +45,8 @@ class Table:
     Attributes:
         path: The file.
         columns: Lower-case names of the columns.
-        rows: The rows that have content.
-        notes: What was taken for granted.
+        rows: The rows with content.
+        notes: Assumptions made in reading it.
     """
 
     path: Path
@@ -53,18 +55,14 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def require(self, wanted: Iterable[str], remedy: str) -> None:
-        """Check that the columns are there.
-
-        Raises:
-            UserError: If some are missing.
-        """
+        """Raise a `UserError` with a remedy if columns are missing."""
         missing = [name for name in wanted if name not in self.columns]
         if missing:
-            # in a table of one column it is rather the separator that is wrong
-            hint = ". Columns are separated by a comma, semicolon, tab or |"
+            # a table of one column rather has another separator
+            hint = f". {SEPARATOR_HINT}" if len(self.columns) == 1 else ""
             raise UserError(
                 f"{self.path} has the columns {', '.join(self.columns)[:_SHOWN] or '(none)'}: "
-                f"{', '.join(missing)} missing. {remedy}{hint if len(self.columns) == 1 else ''}"
+                f"missing {', '.join(missing)}. {remedy}{hint}"
             )
 
 
@@ -73,16 +71,16 @@ def read_table(
 ) -> Table:
     """Read a table: UTF-8, UTF-16 with a mark, or Latin-1; separated by ``,``, ``;``, tab or ``|``.
 
-    A first line such as ``sep=;``, which spreadsheets write, tells the separator.
+    A first line such as ``sep=;``, which spreadsheets write, is skipped.
 
     Args:
         path: The file.
-        header: Names of the columns, if the file has no header of its own.
-        own_names: Whether bytes that are no UTF-8 are kept as names of files have them, and not
-            taken for Latin-1.
+        header: Names of the columns, if the file has no header.
+        own_names: Whether to keep bytes that are not UTF-8 as Python does in file names
+            (surrogateescape), instead of reading the table as Latin-1.
 
     Raises:
-        UserError: If it is no such table, empty, or has a column twice.
+        UserError: If the table cannot be read, is empty, or has a column twice.
     """
     text, notes = _text(path, own_names=own_names)
     lines = list(_lines(path, text))
@@ -95,7 +93,9 @@ def read_table(
         columns.pop()
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
-        raise UserError(f"{path} has the column {', '.join(twice)} more than once: name each once")
+        raise UserError(
+            f"{path} has the column {', '.join(twice)} more than once: rename or remove one"
+        )
     if not columns or not lines:
         raise UserError(f"{path} is empty: expected a header and a row for each image")
     rows = tuple(_row(path, columns, number, cells) for number, cells in lines)
@@ -103,7 +103,7 @@ def read_table(
 
 
 def header_of(path: Path) -> list[str]:
-    """Lower-case columns of `read_table`, as far as they can be read; never raises for content."""
+    """Lower-case columns of a table; empty if unreadable, never raises for content."""
     # opening a pipe would wait for a writer
     if not path.is_file():
         return []
@@ -116,7 +116,7 @@ def header_of(path: Path) -> list[str]:
     if len(start) == _START and start[:2] not in _UTF_16:
         # a cut in the middle of a letter would look like another encoding
         whole = start[: max(start.rfind(b"\n"), start.rfind(b"\r"))] or start
-    # lines further down that are no text are to be told as faults of a table that is known
+    # a table is recognised by its header even if later lines cannot be decoded
     lines = [line for line in start.splitlines(keepends=True) if line.strip()]
     for content in (whole, b"".join(lines[:2]), b"".join(lines[:1])):
         try:
@@ -130,11 +130,11 @@ def header_of(path: Path) -> list[str]:
 def _text(path: Path, *, own_names: bool = False) -> tuple[str, list[str]]:
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"{path} is a folder or a pipe: put a table in its place")
+            raise UserError(f"{path} is a folder or a pipe: replace it by a table")
         if path.stat().st_size > MAX_BYTES:
             raise UserError(
-                f"{path} has {path.stat().st_size / 1e6:.0f} MB, at most {MAX_BYTES / 1e6:.0f} are "
-                "read: leave out columns, or split the set"
+                f"{path} has {path.stat().st_size / 1e6:.0f} MB, expected at most "
+                f"{MAX_BYTES / 1e6:.0f}: remove columns, or split the set"
             )
         content = path.read_bytes()
     except OSError as error:
@@ -151,12 +151,12 @@ def _decoded(path: Path, content: bytes) -> tuple[str, list[str]]:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        # within a row of UTF-8 it is the fault of that row; in the header, UTF-16 without a mark
+        # a null byte in a row of UTF-8 is a fault of that row; in the header it means UTF-16
         if "\0" in (_first_line(text) if encoding == "utf-8-sig" else text):
             break
-        told = f"{path.name} is no text in UTF-8: read as Latin-1 (Windows-1252)"
-        return text, [told] if encoding == "cp1252" else []
-    raise UserError(f"{path} is no text in UTF-8 or Latin-1: save it as CSV UTF-8")
+        note = f"{path.name} is not UTF-8: read as Latin-1 (Windows-1252)"
+        return text, [note] if encoding == "cp1252" else []
+    raise UserError(f"{path} is not text in UTF-8 or Latin-1: save it as CSV UTF-8")
 
 
 def _first_line(text: str) -> str:
@@ -170,7 +170,7 @@ def _first_line(text: str) -> str:
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Number and stripped cells of every line with content."""
+    """Line number and stripped cells of every line with content."""
     first = _first_line(text)
     separator = max(_SEPARATORS, key=first.count)
     declared = _DECLARED.fullmatch(first)
@@ -185,9 +185,7 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             elif any(stripped):
                 yield reader.line_num, stripped
     except csv.Error as error:
-        raise UserError(
-            f"{path} line {last + 1}: {error}; every quote that opens must close"
-        ) from error
+        raise UserError(f"{path} line {last + 1}: {error}; close every opening quote") from error
 
 
 def _row(path: Path, columns: list[str], number: int, cells: list[str]) -> Row:

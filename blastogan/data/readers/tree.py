@@ -1,8 +1,9 @@
-"""What lies in a data folder: images and tables, found once, none of them outside."""
+"""Files of a data folder: images and tables, listed once."""
 
 from __future__ import annotations
 
 import os
+import posixpath
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,25 +18,27 @@ OTHER_SUFFIXES = frozenset(
     {".avif", ".czi", ".dcm", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe"}
     | {".jxl", ".lif", ".nd2", ".webp"}
 )
-"""Suffixes of images that are not read."""
+"""Suffixes of image formats that are not supported."""
 
 TABLE = "metadata.csv"
 """A clinic's table."""
 
 MASKS = "masks"
-"""Folder beside a `TABLE` in which lie no images to be graded, but masks of them."""
+"""Folder of masks beside a `TABLE`; its images are not listed."""
 
 
-class Folder:
-    """Files below a root, hidden ones and masks left out, links to folders not followed.
+class ImageTree:
+    """Files below a root, without hidden ones and masks; links to folders are not followed.
+
+    Paths are posix, below the root, and sorted.
 
     Args:
         root: The folder.
 
     Attributes:
-        images: Posix paths below the root of all images, sorted.
-        tables: Posix paths of all ``.csv`` files, sorted.
-        links: Posix paths of the links to folders, sorted.
+        images: Paths of all images.
+        tables: Paths of all ``.csv`` files.
+        links: Paths of the links to folders.
         others: Number of files by each of `OTHER_SUFFIXES`.
 
     Raises:
@@ -54,12 +57,10 @@ class Folder:
             names.sort(key=normal)
 
     def _walk(self) -> None:
-        for parent, folders, files in os.walk(self.root, onerror=_refuse):
-            left_out = {MASKS} if TABLE in files else set()
+        for parent, folders, files in os.walk(self.root, onerror=_raise):
+            masks = MASKS if TABLE in files else None
             folders[:] = [
-                name
-                for name in folders
-                if not name.startswith(".") and name.casefold() not in left_out
+                name for name in folders if not name.startswith(".") and name.casefold() != masks
             ]
             below = Path(parent).relative_to(self.root).as_posix()
             prefix = "" if below == "." else f"{below}/"
@@ -78,7 +79,6 @@ class Folder:
 
     @cached_property
     def _by_spelling(self) -> dict[str, list[str]]:
-        """Names of images by what is left without case and accents' encoding."""
         return _grouped(self.images, _fold)
 
     @cached_property
@@ -94,17 +94,17 @@ class Folder:
         return self.root.resolve()
 
     def find(self, name: str) -> str:
-        """The posix path, as it is on disk, of the image that a table names; not trusted.
+        """Path on disk of the image that a table names.
 
-        Case may differ where that leaves one image.
+        The name is not trusted. Its case may differ if only one image matches.
 
         Raises:
-            UserError: If it is no file, or lies outside the folder.
+            UserError: If there is no such file, or if it lies outside the folder.
         """
         if name in self._plain:
             return name
         if not name:
-            raise UserError("no filename")
+            raise UserError("no file name")
         path = self.root / name
         try:
             inside = path.resolve().is_relative_to(self._real_root)
@@ -112,38 +112,50 @@ class Folder:
         except (OSError, RuntimeError, ValueError):  # too long, links in a loop, a null byte
             inside, found = True, False
         if not inside or PureWindowsPath(name).anchor or ".." in PurePosixPath(name).parts:
-            raise UserError(f"{name[:200]!r} leads out of the folder")
+            raise UserError(f"{name[:200]!r} points outside the folder")
         if found:
             return path.relative_to(self.root).as_posix()
-        alike = self._by_spelling.get(_fold(name), [])
-        if len(alike) != 1 or alike == [name]:  # the latter is a link that leads nowhere
-            raise UserError(f"{name[:200]!r} is no file in the folder")
-        return self.find(alike[0])
+        matches = self._by_spelling.get(_fold(name), [])
+        if len(matches) != 1 or matches == [name]:  # the latter is a broken link
+            raise UserError(f"{name[:200]!r} is not a file in the folder")
+        return self.find(matches[0])
 
-    def find_anywhere(self, name: str, among: Sequence[str] = ()) -> str:
-        """As `find`, but the image may lie in any subfolder, and its suffix may be missing.
-
-        Args:
-            name: File name as a table has it, not trusted.
-            among: If given, only these images are meant.
+    def find_listed(self, name: str) -> str:
+        """Like `find`, but a file name alone may be that of the one such image in a subfolder.
 
         Raises:
-            UserError: Also if several images are called so.
+            UserError: Also if several subfolders have an image of that name.
+        """
+        if name in self._plain or "/" in name:
+            return self.find(name)
+        deeper = [match for match in self.matches(name) if "/" in match]
+        return self.find(_only(name, deeper, "add the folder to the name"))
+
+    def find_anywhere(self, name: str, among: Sequence[str] = ()) -> str:
+        """Like `find`, but the image may lie in any subfolder, and its suffix may be missing.
+
+        Args:
+            name: File name in a table, not trusted.
+            among: Images to choose from; all if empty.
+
+        Raises:
+            UserError: Also if several images have that name.
         """
         allowed = set(among)
         for known in (self._by_file_name, self._by_stem):
-            alike = known.get(_fold(name), [])
-            alike = [each for each in alike if each in allowed] if among else alike
-            if len(alike) > 1:
-                raise UserError(
-                    f"{name!r} may be {' or '.join(alike[:3])}: remove what is not meant"
-                )
-            if alike:
-                return self.find(alike[0])
+            found = known.get(_fold(name), [])
+            found = [match for match in found if match in allowed] if among else found
+            if found:
+                return self.find(_only(name, found, "remove all but one"))
         return self.find(name)
 
+    def matches(self, name: str) -> list[str]:
+        """Images that a name may mean; a file name alone means those at the root, if any."""
+        folded = _fold(posixpath.normpath(name))
+        return self._by_spelling.get(folded) or self._by_file_name.get(folded, [])
+
     def identity(self, name: str) -> str:
-        """What two names of one file have in common."""
+        """Resolved path of a file, equal for all names of it."""
         if name in self._plain:
             return name
         return (self.root / name).resolve().relative_to(self._real_root).as_posix()
@@ -151,11 +163,11 @@ class Folder:
 
 def list_images(root: Path) -> list[str]:
     """Paths below `root` of all images that are not hidden: posix, sorted, links not followed."""
-    return Folder(root).images
+    return ImageTree(root).images
 
 
 def normal(name: str) -> str:
-    """One spelling of accented letters, which macOS stores decomposed."""
+    """A name with composed accents (NFC), which macOS stores decomposed."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
@@ -170,5 +182,12 @@ def _grouped(names: Sequence[str], key: Callable[[str], str]) -> dict[str, list[
     return groups
 
 
-def _refuse(error: OSError) -> None:
+def _only(name: str, matches: Sequence[str], remedy: str) -> str:
+    """The one match of a name, or the name itself without any."""
+    if len(matches) > 1:
+        raise UserError(f"{name!r} may be {' or '.join(matches[:3])}: {remedy}")
+    return matches[0] if matches else name
+
+
+def _raise(error: OSError) -> None:
     raise UserError(f"{error.filename} cannot be listed ({error.strerror}): make it readable")
