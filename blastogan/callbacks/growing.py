@@ -59,8 +59,8 @@ class ProgressiveGrowing(Callback):
         _log.info("schedule:\n%s", schedule.describe())
         if module.ramp_kimg is not None and module.ramp_kimg[1] * 1000 > schedule.total_images:
             _log.warning(
-                "ramp_kimg %s ends after the schedule of %g kimg: the condition weight will only reach "
-                "%.0f %%. Set --model.init_args.ramp_kimg to end earlier, for instance at "
+                "ramp_kimg %s ends after the schedule of %g kimg: the condition weight will reach "
+                "%.0f %% only. Set --model.init_args.ramp_kimg to end earlier, for instance at "
                 "half of the schedule",
                 list(module.ramp_kimg),
                 schedule.total_images / 1000,
