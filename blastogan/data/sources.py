@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -32,65 +32,6 @@ FaultRule = Literal["refuse", "skip"]
 _SHOWN = 5
 
 
-class Source(Protocol):
-    """Graded images that can be decoded."""
-
-    @property
-    def caption(self) -> str:
-        """Kind of the images, for captions."""
-        ...
-
-    @property
-    def look(self) -> str:
-        """Style and framing of phantoms; empty for images of a folder."""
-        ...
-
-    @property
-    def root(self) -> Path | None:
-        """Folder of the images, if they have one."""
-        ...
-
-    @property
-    def grouped(self) -> bool:
-        """Whether it is known which images show the same embryo; after `read`."""
-        ...
-
-    @property
-    def skips(self) -> bool:
-        """Whether faulty images are left out, not refused."""
-        ...
-
-    def read(self) -> tuple[ImageRecord, ...]:
-        """The images with their grades, none of them decoded.
-
-        Raises:
-            UserError: If they cannot be read.
-        """
-        ...
-
-    def resolve_row_faults(self) -> None:
-        """Refuse or report the faulty rows alone, for a caller that decodes nothing.
-
-        Raises:
-            UserError: If there are any, and they are refused.
-        """
-        ...
-
-    def decode(
-        self,
-        records: Sequence[ImageRecord],
-        resolution: int,
-        channels: int,
-        track: Track = no_track,
-    ) -> DecodedImages:
-        """Images of these records, in their order; skipped ones have no row.
-
-        Raises:
-            UserError: If they cannot be decoded.
-        """
-        ...
-
-
 @dataclass
 class FolderSource:
     """Graded images of a folder.
@@ -101,6 +42,8 @@ class FolderSource:
         crop: Square of each image that is shown.
         faults: Whether a set with broken images or rows is refused, or these are skipped.
         cache_dir: Folder that caches the decoded images; ``None`` writes nothing.
+        caption: Kind of the images, for captions.
+        look: Style and framing of phantoms; empty for images of a folder.
 
     Raises:
         UserError: If the rule is unknown.
@@ -122,7 +65,11 @@ class FolderSource:
         self._table: GradedTable | None = None
 
     def read(self) -> tuple[ImageRecord, ...]:
-        """See `Source.read`; `decode` reports faulty rows, together with faulty files."""
+        """The images with their grades; `decode` reports faulty rows, together with faulty files.
+
+        Raises:
+            UserError: If they cannot be read.
+        """
         table = scan_graded_images(self.root, self.reading)
         _log.info("%s", table.summary())
         for note in table.notes:
@@ -139,7 +86,11 @@ class FolderSource:
         return table.records
 
     def resolve_row_faults(self) -> None:
-        """See `Source.resolve_row_faults`."""
+        """Refuse or report the faulty rows alone, for a caller that decodes nothing.
+
+        Raises:
+            UserError: If there are any, and they are refused.
+        """
         self._resolve_faults([])
 
     def decode(
@@ -149,7 +100,11 @@ class FolderSource:
         channels: int,
         track: Track = no_track,
     ) -> DecodedImages:
-        """See `Source.decode`."""
+        """Images of these records, in their order; skipped ones have no row.
+
+        Raises:
+            UserError: If they cannot be decoded.
+        """
         try:
             images = decode_images(
                 [record.path for record in records],
@@ -175,12 +130,12 @@ class FolderSource:
 
     @property
     def skips(self) -> bool:
-        """See `Source.skips`."""
+        """Whether faulty images are left out, not refused."""
         return self.faults == "skip"
 
     @property
     def grouped(self) -> bool:
-        """See `Source.grouped`."""
+        """Whether it is known which images show the same embryo; after `read`."""
         return self._table is None or self._table.grouped
 
     def _resolve_faults(self, faults: list[str]) -> None:
@@ -204,7 +159,7 @@ class FolderSource:
 
 @dataclass
 class PhantomSource:
-    """Phantoms, drawn by `decode`.
+    """Phantoms, drawn by `decode`; with the properties and methods of `FolderSource`.
 
     Attributes:
         count: Number of phantoms; ``None`` for 3,800, or the sum of explicit counts.
@@ -232,14 +187,14 @@ class PhantomSource:
 
     @property
     def look(self) -> str:
-        """See `Source.look`."""
+        """See `FolderSource.look`."""
         return f"{self.style}, {self.framing}"
 
     def resolve_row_faults(self) -> None:
-        """See `Source.resolve_row_faults`."""
+        """See `FolderSource.resolve_row_faults`."""
 
     def read(self) -> tuple[ImageRecord, ...]:
-        """See `Source.read`."""
+        """See `FolderSource.read`."""
         return phantom_records(self._phantoms(RESOLUTIONS[0]))
 
     def decode(
@@ -249,7 +204,7 @@ class PhantomSource:
         channels: int,
         track: Track = no_track,
     ) -> DecodedImages:
-        """See `Source.decode`."""
+        """See `FolderSource.decode`."""
         phantoms = self._phantoms(max(resolution, RESOLUTIONS[0]))
         images = render_phantoms(phantoms, channels, min(available_cores(), 8))
         number = {record.path.name: n for n, record in enumerate(self.read())}
@@ -266,6 +221,10 @@ class PhantomSource:
             style=self.style,
             framing=self.framing,
         )
+
+
+Source = FolderSource | PhantomSource
+"""Graded images that can be decoded."""
 
 
 def phantom_records(phantoms: PhantomDataset) -> tuple[ImageRecord, ...]:

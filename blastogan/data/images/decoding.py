@@ -99,19 +99,37 @@ def decode(path: Path, channels: int) -> Image.Image:
     """
     with opened(path) as image:
         image.load()
-        # the orientation stays known; transparency would end up in the colours, and Pillow would
-        # fail to rewrite odd metadata of sound images
-        image.getexif()
-        image.info.clear()
         # Pillow has turned a TIFF itself, and removed the tag
-        ImageOps.exif_transpose(image, in_place=True)
-        mode = "L" if channels == 1 else "RGB"
-        plain: Image.Image = image
-        if image.mode.startswith("I;16"):
-            plain = _to_8_bits(image)
-        elif image.mode not in ("L", "RGB", "RGBA"):
-            plain = image.convert("RGB")
-        return plain if plain.mode == mode else plain.convert(mode)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # transparency would end up in the colours
+        image.info.clear()
+        if channels == 3 and image.mode == "RGB" and orientation == 1:
+            return image
+        # never two copies of a large image in colour, for which Pillow holds 4 bytes a pixel
+        planes = [_grey(image)] if channels == 1 else _colours(image)
+        image.close()
+    for plane in planes:
+        plane.getexif()[ExifTags.Base.Orientation] = orientation
+        ImageOps.exif_transpose(plane, in_place=True)
+    return planes[0] if channels == 1 else Image.merge("RGB", planes)
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """A decoded image as L."""
+    if image.mode.startswith("I;16"):
+        return _to_8_bits(image)
+    if image.mode == "LA":
+        return image.getchannel("L")
+    return (image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB")).convert("L")
+
+
+def _colours(image: Image.Image) -> list[Image.Image]:
+    """Red, green and blue of a decoded image, each as L."""
+    if image.mode in ("L", "LA") or image.mode.startswith("I;16"):
+        grey = _grey(image)
+        return [grey, grey.copy(), grey.copy()]
+    colour = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+    return [colour.getchannel(band) for band in "RGB"]
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
