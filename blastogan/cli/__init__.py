@@ -10,60 +10,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import NamedTuple
 
 from blastogan.errors import UserError
 
-
-class Tool(NamedTuple):
-    """A subcommand.
-
-    Attributes:
-        module: File of this package with a function of the subcommand's name.
-        summary: What it does, for the list of subcommands.
-    """
-
-    module: str
-    summary: str
-
-
 LIGHTNING = {
-    "fit": Tool("gan", "train a ProGAN or a StyleGAN, for instance: blastogan fit --config demo"),
-    "validate": Tool("gan", "metrics of a checkpoint on the validation images"),
-    "test": Tool("gan", "metrics of a checkpoint on the test images"),
-    "predict": Tool("gan", "generate images, on any number of devices"),
-    "grade": Tool("grade", "grade classifier: blastogan grade fit, grade validate, grade test"),
+    "fit": ("gan", "train a ProGAN or a StyleGAN, for instance: blastogan fit --config demo"),
+    "validate": ("gan", "metrics of a checkpoint on the validation images"),
+    "test": ("gan", "metrics of a checkpoint on the test images"),
+    "predict": ("gan", "generate images, on any number of devices"),
+    "grade": ("grade", "grade classifier: blastogan grade fit, grade validate, grade test"),
 }
-"""Subcommands that train and evaluate, by Lightning's command line."""
+"""Module and summary of the subcommands of Lightning's command line."""
 
 TOOLS = {
-    "audit": Tool("audit", "look a set of graded images over before training"),
-    "phantom": Tool("phantom", "draw phantoms, procedural blastocysts, into a folder"),
-    "recipe": Tool(
-        "recipe",
-        "settings of a run that follow from the number of images, their size and the batch",
-    ),
-    "generate": Tool("generate", "generate images from a checkpoint into a folder"),
-    "evaluate": Tool("evaluate", "FID, KID and more between real images and generated ones"),
+    "audit": ("audit", "check a set of graded images before training"),
+    "phantom": ("phantom", "draw phantoms, procedural blastocysts, into a folder"),
+    "recipe": ("recipe", "choose settings from the number of images, their size and the batch"),
+    "generate": ("generate", "generate images from a checkpoint into a folder"),
+    "evaluate": ("evaluate", "FID, KID and more between real images and generated ones"),
 }
-"""The other subcommands."""
+"""Module and summary of the other subcommands."""
 
 
 def load_tool(name: str) -> Callable[[Sequence[str]], int]:
-    """The function of a subcommand, imported now.
+    """Import the function of a subcommand.
 
     Raises:
-        UserError: If there is no such subcommand.
+        UserError: If the subcommand is unknown.
     """
-    tool = (LIGHTNING | TOOLS).get(name)
-    if tool is None:
+    module, _ = (LIGHTNING | TOOLS).get(name, (None, None))
+    if module is None:
         raise UserError(f"no command {name!r}: see blastogan --help")
-    run: Callable[[Sequence[str]], int] = getattr(
-        import_module(f"{__package__}.{tool.module}"), name
-    )
-    return run
+    tool: Callable[[Sequence[str]], int] = getattr(import_module(f"{__package__}.{module}"), name)
+    return tool
 
 
-def list_tools(tools: Mapping[str, Tool]) -> str:
+def list_tools(tools: Mapping[str, tuple[str, str]]) -> str:
     """A line of help for each subcommand."""
-    return "\n".join(f"  {name:<10}  {tool.summary}" for name, tool in tools.items())
+    return "\n".join(f"  {name:<10}  {summary}" for name, (_, summary) in tools.items())

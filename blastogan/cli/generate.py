@@ -26,7 +26,7 @@ def generate(args: Sequence[str]) -> int:
     if options.between:
         between = tuple(Grade.parse(name).name for name in options.between)
         if options.grades:
-            raise UserError("--grades and --between ask for two things: give one of them")
+            raise UserError("--grades and --between exclude each other: give one of them")
     folder = fresh_folder(options.out)
     from blastogan.modules import load_module
 
@@ -49,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--grades",
-        help="balanced (default), like-data, or such as AA:20,CC:5; Ax:20 is ICM A and xB:20 TE B "
-        f"with the other letter as in the data; classes are {', '.join(CLASSES)}",
+        help="balanced (default), like-data, or counts such as AA:20,CC:5; Ax:20 is ICM A and "
+        f"xB:20 TE B, with the other letter as in the data; classes are {', '.join(CLASSES)}",
     )
     parser.add_argument(
         "--between",
@@ -59,9 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         help="one latent through the grades from the first to the second",
     )
     parser.add_argument(
-        "--steps", type=positive, default=7, help="of --between, both grades included"
+        "--steps", type=positive, default=7, help="images of --between, both grades included"
     )
-    parser.add_argument("--seed", type=int, default=0, help="latent n of a seed is always the same")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the latents")
     parser.add_argument(
         "--truncation-psi", type=float, default=1.0, help="StyleGAN: below 1 for less variety"
     )
@@ -80,11 +80,11 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
     if options.grades and not module.conditional:
         raise UserError(
             f"--grades {options.grades}: this model was trained without grades and cannot be asked "
-            "for any. Leave --grades out, and say with --count how many images there are to be"
+            "for any. Leave --grades out, and give the number of images with --count"
         )
     weights = module.class_weights()
     counts = parse_grade_counts(asked, count, weights)
-    _warn_of_ramp(module)
+    _warn_about_ramp(module)
     unseen = [name for name in counts if not weights[name]]
     if module.conditional and unseen:
         _log.warning(
@@ -106,10 +106,10 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
     return 0
 
 
-def _warn_of_ramp(module: BaseGANModule) -> None:
+def _warn_about_ramp(module: BaseGANModule) -> None:
     if module.condition_weight < 1.0:
         _log.warning(
-            "at %g kimg this model heeds grades by %.0f %% only (ramp_kimg %s): train it further",
+            "at %g kimg the condition weight is only %.0f %% (ramp_kimg %s): train it further",
             module.images_shown / 1000,
             100 * module.condition_weight,
             module.ramp_kimg,
@@ -121,7 +121,7 @@ def _generate_between(
 ) -> int:
     from blastogan.data.export import write_between
 
-    _warn_of_ramp(module)
+    _warn_about_ramp(module)
     images = module.interpolate(
         *grades,
         steps=options.steps,

@@ -1,4 +1,4 @@
-"""What the tools of the command line share: progress, tables, what an argument means."""
+"""Progress bars, tables and arguments of the command-line tools."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from blastogan.errors import UserError
 Item = TypeVar("Item")
 
 _PIPE_WIDTH = 100
-"""Columns of a table in a file or a pipe, of which nobody knows how wide it is shown."""
+"""Width of a table in a file or a pipe, in characters."""
 
 
 def track(items: Iterable[Item], total: int, description: str) -> Iterable[Item]:
-    """Show a bar on a terminal, nothing elsewhere."""
+    """Show a progress bar on a terminal, nothing elsewhere."""
     from rich.console import Console
     from rich.progress import track as tracked
 
@@ -33,9 +33,9 @@ def show_tables(title: str, tables: Iterable[Table], notes: Iterable[str]) -> No
     """Print on stdout a title, tables, and notes, a line each.
 
     Args:
-        title: One line, which is not broken.
-        tables: Their first columns stand to the left, the others to the right.
-        notes: Sentences, which are not broken either.
+        title: One line, not wrapped.
+        tables: Tables, with the first column aligned left and the others right.
+        notes: Sentences, not wrapped.
     """
     from rich import box
     from rich.console import Console
@@ -45,7 +45,7 @@ def show_tables(title: str, tables: Iterable[Table], notes: Iterable[str]) -> No
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PIPE_WIDTH)
-    # texts, since paths and names in brackets are no markup
+    # as Text, so that brackets in paths and names are no markup
     console.print(Text(title), soft_wrap=True)
     for columns, rows in tables:
         table = RichTable(box=box.SIMPLE, pad_edge=False)
@@ -59,23 +59,23 @@ def show_tables(title: str, tables: Iterable[Table], notes: Iterable[str]) -> No
 
 
 def is_statistics(path: str) -> bool:
-    """Whether a path is named like a file of statistics, ``.npz``."""
+    """Whether a path names a file of statistics, ``.npz``."""
     return Path(path).suffix.lower() == ".npz" and not Path(path).is_dir()
 
 
 def is_checkpoint(path: str) -> bool:
-    """Whether a path is named like a checkpoint, ``.ckpt``."""
+    """Whether a path names a checkpoint, ``.ckpt``."""
     return Path(path).suffix.lower() == ".ckpt" and not Path(path).is_dir()
 
 
 def check_outputs(outputs: Mapping[str, str | None]) -> None:
-    """Refuse what would overwrite a file, or could not be written, before any work.
+    """Refuse outputs that exist or cannot be written, before any work.
 
     Args:
-        outputs: Path that each option names, if it was given.
+        outputs: Path by option, if given.
 
     Raises:
-        UserError: If a file is there already, its folder is not, or two are the same.
+        UserError: If a file exists, its folder is missing, or two paths are the same.
     """
     named: dict[Path, str] = {}
     for option, text in outputs.items():
@@ -85,14 +85,14 @@ def check_outputs(outputs: Mapping[str, str | None]) -> None:
         if path.exists():
             raise UserError(f"{path} exists; nothing is overwritten: choose another name")
         if not path.parent.is_dir():
-            raise UserError(f"there is no folder {path.parent} for {path.name}: make it first")
+            raise UserError(f"no folder {path.parent} for {path.name}: make it first")
         other = named.setdefault(path.resolve(), option)
         if other != option:
             raise UserError(f"{other} and {option} name the same file: choose another name")
 
 
 def positive(text: str) -> int:
-    """Type of an argument: an integer from 1 on."""
+    """Type of an argument: an integer of 1 or more."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
@@ -103,8 +103,8 @@ def add_crop(add: Callable[..., Any], what: str) -> None:
     """Add the options of `blastogan.data.images.framing.Crop` to a parser.
 
     Args:
-        add: Its ``add_argument``.
-        what: What is cropped.
+        add: ``add_argument`` of the parser.
+        what: Help on the square that is cropped.
     """
     add("--crop", choices=("centre", "embryo"), default="centre", help=f"{what} (default: centre)")
     add(
@@ -117,10 +117,10 @@ def add_crop(add: Callable[..., Any], what: str) -> None:
 
 
 def choose_device(name: str) -> str:
-    """The device that ``auto`` stands for, or `name`.
+    """Device for a name; ``auto`` is CUDA where available.
 
     Raises:
-        UserError: If there is no such device here.
+        UserError: If the device is not available.
     """
     import torch
 

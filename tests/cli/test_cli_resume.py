@@ -87,9 +87,7 @@ def test_ctrl_c_leaves_a_checkpoint_says_how_to_go_on_and_exits_with_130(here):
 
 
 def test_ctrl_c_during_validation_keeps_its_metrics_and_the_checkpoint(here):
-    Path("stop.yaml").write_text(
-        "trainer: {callbacks: [{class_path: helpers.command.StopInValidation}]}"
-    )
+    write_stop("StopInValidation")
     assert blastogan("fit", "--config", "tiny.yaml", "--config", "stop.yaml") == 130
     run = here / "runs/stop"
     assert weights(run / "checkpoints/last.ckpt")["blastogan"]["images_shown"] == 32
