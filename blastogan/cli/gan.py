@@ -38,8 +38,12 @@ from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import ARCHITECTURES, BaseGANModule, GrowingDDPStrategy
 from blastogan.modules.step.optimizers import DEFAULT
-from blastogan.modules.transfer import TransferOptions, begin_with, check_begun
-from blastogan.modules.transfer_source import read_origin
+from blastogan.modules.transfer import (
+    TransferOptions,
+    check_initialized_from,
+    initialize_from,
+    read_source,
+)
 from blastogan.runs.checkpoint_files import check_checkpoint, check_place
 from blastogan.runs.folder import run_of_checkpoint
 from blastogan.runs.resume import read_to_resume
@@ -97,10 +101,10 @@ class BlastoganCLI(RunCLI):
     """Lightning's command line with one schedule for all, and presets.
 
     Attributes:
-        origin: Content of ``--transfer.checkpoint``; ``None`` for a run that starts without one.
+        source: Content of ``--transfer.checkpoint``; ``None`` for a run that starts without one.
     """
 
-    origin: dict[str, Any] | None = None
+    source: dict[str, Any] | None = None
 
     def __init__(self, args: Sequence[str]) -> None:
         super().__init__(
@@ -205,9 +209,9 @@ class BlastoganCLI(RunCLI):
         """Read the source checkpoint of a new run."""
         options = TransferOptions(**self._get(self.config, "transfer").as_dict())
         if path:
-            check_begun(options, self.checkpoint or {})
+            check_initialized_from(options, self.checkpoint or {})
         elif options.checkpoint is not None:
-            self.origin = read_origin(options.checkpoint)
+            self.source = read_source(options.checkpoint)
 
     def _check_trainer(self) -> None:
         trainer = self._get(self.config, "trainer")
@@ -262,9 +266,9 @@ class BlastoganCLI(RunCLI):
 
     def before_fit(self) -> None:
         """Read the data before anything is written, and log the run folder."""
-        if self.origin is not None:
-            begin_with(self.model, self.origin, self._get(self.config_init, "transfer"))
-            self.origin = None
+        if self.source is not None:
+            initialize_from(self.model, self.source, self._get(self.config_init, "transfer"))
+            self.source = None
         self.datamodule.setup("fit")
         if self.checkpoint and "BlastocystDataModule" in self.checkpoint:
             self.datamodule.load_state_dict(self.checkpoint["BlastocystDataModule"])

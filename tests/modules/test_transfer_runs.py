@@ -1,4 +1,4 @@
-"""What a run may begin with, what is frozen in it, and how it goes on."""
+"""Source checkpoints that are refused, frozen layers, and how such a run resumes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers.command import assert_same_run, blastogan, weights
-from helpers.old_runs import NONE, drawn, labels_of, make, saved
 from helpers.small_modules import same_weights
+from helpers.sources import NONE, drawn, labels_of, make, saved
 
 from blastogan.errors import UserError
 from blastogan.modules.step.freezing import freeze
 from blastogan.modules.transfer import (
     TransferOptions,
-    begin_with,
-    check_begun,
-    outermost,
-    take_over,
+    check_initialized_from,
+    initialize_from,
+    layers_to_freeze,
+    load_weights,
+    read_source,
 )
-from blastogan.modules.transfer_report import Kind
-from blastogan.modules.transfer_source import read_origin
 
 # -- what is refused ------------------------------------------------------------------------------
 
@@ -34,27 +33,29 @@ def test_what_is_no_trained_gan_is_refused(tmp_path):
     def refused(checkpoint, match):
         torch.save(checkpoint, path)
         with pytest.raises(UserError, match=match):
-            read_origin(path)
+            read_source(path)
 
     whole = saved(make())
     refused(
         {"blastogan": {"architecture": "GradeClassifier"}, "state_dict": {}}, "some.ckpt: .* grader"
     )
-    refused({"state_dict": {}}, "no checkpoint of blastogan")
-    refused(whole | {"state_dict": {"generator_ema.x": torch.zeros(1)}}, "holds no discriminator")
+    refused({"state_dict": {}}, "checkpoint of blastogan")
+    refused(whole | {"state_dict": {"generator_ema.x": torch.zeros(1)}}, "has no discriminator")
     refused(saved(make(), shown=0), "never trained")
-    refused(whole | {"blastogan": {"architecture": "ProGANModule", "images_shown": 5}}, "how far")
+    refused(
+        whole | {"blastogan": {"architecture": "ProGANModule", "images_shown": 5}}, "images_shown"
+    )
     torch.save(whole, path)
-    assert read_origin(path)["blastogan"]["images_shown"] == 1000
+    assert read_source(path)["blastogan"]["images_shown"] == 1000
     with pytest.raises(UserError, match="no checkpoint at"):
-        read_origin(tmp_path / "none.ckpt")
+        read_source(tmp_path / "none.ckpt")
 
 
 def test_networks_of_other_widths_are_refused_with_the_widths_to_set():
     new = make(seed=1, channel_base=256, channel_cap=16)
     before = copy.deepcopy(new)
     with pytest.raises(UserError, match=r"channel_base 64 \(now 256\), .*channel_cap 8 \(now 16\)"):
-        take_over(new, saved(make()))
+        load_weights(new, saved(make()))
     assert same_weights(new, before)
 
 
@@ -65,26 +66,28 @@ def test_weights_that_are_not_finite_are_refused_and_nothing_is_changed():
     with pytest.raises(
         UserError, match=r"not finite \(1 tensors, the first is discriminator.score"
     ):
-        take_over(new, saved(old))
+        load_weights(new, saved(old))
     assert same_weights(new, before)
 
 
-def test_weights_of_any_shape_are_left_behind_not_crashed_on():
+def test_weights_of_any_shape_start_new():
     checkpoint, new = saved(make(img_channels=3)), make(seed=1, **NONE)
     shapes = [(3,), (2, 2), (1, 8, 1), (0,), ()]
     for n, key in enumerate(sorted(checkpoint["state_dict"])):
         if "conv" not in key and key != "grade_counts":
             checkpoint["state_dict"][key] = torch.ones(shapes[n % len(shapes)])
-    transfer = take_over(new, checkpoint)
-    kinds = {e.kind for e in transfer.entries if "rgb" in e.layer or e.layer in ("input", "score")}
-    assert kinds == {Kind.NEW, Kind.LEFT}
+    transfer = load_weights(new, checkpoint)
+    kinds = {
+        e.outcome for e in transfer.layers if "rgb" in e.layer or e.layer in ("input", "score")
+    }
+    assert kinds == {"new"}
 
 
-def test_what_is_lost_by_other_widths_is_told_with_the_widths_to_set(caplog):
-    begin_with(make(seed=1, latent_dim=4), saved(make()), TransferOptions("some.ckpt"))
+def test_other_widths_are_a_warning_with_the_options_to_set(caplog):
+    initialize_from(make(seed=1, latent_dim=4), saved(make()), TransferOptions("some.ckpt"))
     assert "set --model.init_args.latent_dim 8 (now 4)" in caplog.text
     caplog.clear()
-    begin_with(make(seed=1), saved(make()), TransferOptions("some.ckpt"))
+    initialize_from(make(seed=1), saved(make()), TransferOptions("some.ckpt"))
     assert "other widths" not in caplog.text
 
 
@@ -95,11 +98,10 @@ def test_frozen_layers_stay_and_all_others_learn(make_data, make_trainer, caplog
     old = make(start_resolution=16)
     module = make(seed=1, start_resolution=16)
     with caplog.at_level("INFO"):
-        begin_with(module, saved(old), TransferOptions("some.ckpt", freeze_d=1))
+        initialize_from(module, saved(old), TransferOptions("some.ckpt", freeze_d=1))
     assert "frozen in the discriminator: blocks.16, from_rgb.16" in caplog.text
     assert "grows from" not in caplog.text
-    assert "frozen layers come in" not in caplog.text
-    begin_with(make(seed=1), saved(make()), TransferOptions("some.ckpt", freeze_d=1))
+    initialize_from(make(seed=1), saved(make()), TransferOptions("some.ckpt", freeze_d=1))
     assert "--schedule.start_resolution 16" in caplog.text
     before = copy.deepcopy(module.discriminator.state_dict())
     generator, discriminator = module.configure_optimizers()
@@ -120,15 +122,20 @@ def test_frozen_layers_stay_and_all_others_learn(make_data, make_trainer, caplog
 
 def test_only_what_was_taken_over_may_be_frozen():
     new = make(seed=1, resolution=32)
-    transfer = take_over(new, saved(make(start_resolution=16)))
-    assert outermost(new.discriminator, transfer, 0) == []
+    transfer = load_weights(new, saved(make(start_resolution=16)))
+    resolutions = new.discriminator.block_resolutions
+    assert layers_to_freeze(resolutions, transfer, 0) == []
     # the layer from images of 8x8 was not there
-    assert outermost(new.discriminator, transfer, 2) == ["blocks.16", "blocks.8", "from_rgb.16"]
+    assert layers_to_freeze(resolutions, transfer, 2) == [
+        "blocks.16",
+        "blocks.8",
+        "from_rgb.16",
+    ]
     with pytest.raises(UserError, match=r"freeze_d is 3: expected 0 to 2, .*16x16, 8x8"):
-        outermost(new.discriminator, transfer, 3)
+        layers_to_freeze(resolutions, transfer, 3)
     with pytest.raises(UserError, match="no such layer"):
         freeze(new.discriminator, ["head"])
-    with pytest.raises(UserError, match="may be frozen: add --transfer"):
+    with pytest.raises(UserError, match="add --transfer"):
         TransferOptions(freeze_d=1)
     with pytest.raises(UserError, match="0 or more"):
         TransferOptions("some.ckpt", freeze_d=-1)
@@ -150,7 +157,7 @@ def test_a_frozen_run_that_is_resumed_ends_bit_equal(make_data, make_trainer, tm
         pl.seed_everything(1)
         module, trainer = make(seed=1), make_trainer(*callbacks)
         if ckpt is None:
-            begin_with(module, origin, TransferOptions("some.ckpt", freeze_d=1))
+            initialize_from(module, origin, TransferOptions("some.ckpt", freeze_d=1))
         trainer.fit(module, make_data(), ckpt_path=ckpt, weights_only=True)
         return module
 
@@ -165,16 +172,16 @@ def test_a_frozen_run_that_is_resumed_ends_bit_equal(make_data, make_trainer, tm
         )
 
 
-def test_a_run_is_resumed_with_the_transfer_that_it_began_with_only():
+def test_a_run_is_resumed_with_the_source_that_it_started_from_only():
     began = {"checkpoint": "a.ckpt", "freeze_d": 1, "frozen": []}
-    check_begun(TransferOptions("./a.ckpt", 1), {"blastogan": {"transfer": began}})
-    check_begun(TransferOptions(), {"blastogan": {"transfer": began}})
-    with pytest.raises(UserError, match=r"began with a\.ckpt: leave it out"):
-        check_begun(TransferOptions("b.ckpt", 1), {"blastogan": {"transfer": began}})
-    with pytest.raises(UserError, match="began without it"):
-        check_begun(TransferOptions("a.ckpt"), {"blastogan": {}})
-    with pytest.raises(UserError, match=r"freeze_d is 2, but .* began with 1"):
-        check_begun(TransferOptions("a.ckpt", 2), {"blastogan": {"transfer": began}})
+    check_initialized_from(TransferOptions("./a.ckpt", 1), {"blastogan": {"transfer": began}})
+    check_initialized_from(TransferOptions(), {"blastogan": {"transfer": began}})
+    with pytest.raises(UserError, match=r"from a\.ckpt"):
+        check_initialized_from(TransferOptions("b.ckpt", 1), {"blastogan": {"transfer": began}})
+    with pytest.raises(UserError, match="without a source"):
+        check_initialized_from(TransferOptions("a.ckpt"), {"blastogan": {}})
+    with pytest.raises(UserError, match="freeze_d"):
+        check_initialized_from(TransferOptions("a.ckpt", 2), {"blastogan": {"transfer": began}})
 
 
 # -- the command line -----------------------------------------------------------------------------
@@ -182,24 +189,24 @@ def test_a_run_is_resumed_with_the_transfer_that_it_began_with_only():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("blank_plots")
-def test_a_run_begins_with_another_is_stopped_and_goes_on(trained, caplog, capfd):
+def test_a_run_starts_from_another_is_stopped_and_resumes(trained, caplog, capfd):
     first = "runs/tiny/checkpoints/last.ckpt"
     options = ["--transfer.checkpoint", first, "--transfer.freeze_d", 1]
     fit = ["fit", "--config", "tiny.yaml", "--seed_everything", 3, *options]
     whole = ["--model.init_args.conditional", "false", "--run_dir", "whole"]
     assert blastogan(*fit, *whole) == 0
-    assert f"this run begins with the weights of {first}" in caplog.text
-    assert "generator input" in caplog.text
-    assert "to go on at 16x16, set --schedule.start_resolution" in caplog.text
+    assert f"starts from the weights of {first}" in caplog.text
+    assert "input: of another shape" in caplog.text
+    assert "--schedule.start_resolution 16" in caplog.text
     Path("stop.yaml").write_text(
-        "trainer: {callbacks: [{class_path: command.StopAt, init_args: {images: 88}}]}"
+        "trainer: {callbacks: [{class_path: helpers.command.StopAt, init_args: {images: 88}}]}"
     )
     cut = ["--model.init_args.conditional", "false", "--run_dir", "cut"]
     assert blastogan(*fit, *cut, "--config", "stop.yaml") == 130
     caplog.clear()
     assert blastogan(*fit, *cut, "--resume") == 0
-    assert "which is not taken over again" in caplog.text
-    assert "begins with" not in caplog.text
+    assert "not loaded again" in caplog.text
+    assert "starts from" not in caplog.text
     assert_same_run("cut/checkpoints/last.ckpt", "whole/checkpoints/last.ckpt")
     mine, theirs = weights("cut/checkpoints/last.ckpt"), weights(first)
     frozen = "discriminator.blocks.16.conv.weight"
@@ -215,6 +222,6 @@ def test_a_run_begins_with_another_is_stopped_and_goes_on(trained, caplog, capfd
     assert all(Path("out", folder, name).is_file() for folder, name, _ in rows)
 
     assert blastogan(*fit, "--ckpt_path", first) == 2
-    assert "began without it: leave it out" in capfd.readouterr().err
+    assert "without a source checkpoint" in capfd.readouterr().err
     assert blastogan(*fit[:-1], "9") == 2
     assert "freeze_d is 9: expected 0 to 2" in capfd.readouterr().err

@@ -31,17 +31,6 @@ def saved(module, shown=1000, **growth):
     return checkpoint
 
 
-def still(name):
-    """Noise of 0 for an architecture that takes any."""
-    shapes = [(4, 1, r, r) for r in (4, 4, 8, 8, 16, 16)]
-    return {"noise": list(map(torch.zeros, shapes))} if name == "stylegan" else {}
-
-
-def law(module, **counts):
-    for name, count in counts.items():
-        module.grade_counts[Grade.parse(name).labels] = count
-
-
 def labels_of(grade, count=4):
     return torch.tensor([Grade.parse(grade).labels] * count)
 
