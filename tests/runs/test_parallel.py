@@ -155,7 +155,7 @@ def order_of(folder):
 
 def test_a_run_is_resumed_on_as_many_devices_or_on_others():
     Path("stop.yaml").write_text(
-        "trainer: {callbacks+: [{class_path: command.StopAt, init_args: {images: 120}}]}"
+        "trainer: {callbacks+: [{class_path: helpers.command.StopAt, init_args: {images: 120}}]}"
     )
     scaled = ("--scale_batch", "true", "--schedule.batch_size", 4)
     said = on_two_processes("cut", *scaled, "--config", "stop.yaml", code=130)
