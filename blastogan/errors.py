@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def printable(text: str) -> str:
@@ -49,26 +48,5 @@ class DivergenceError(RuntimeError):
     """Training has diverged; the message says where and what to try."""
 
 
-class RollBack(DivergenceError):
-    """Training is to go on from before it went wrong, with other random numbers.
-
-    Attributes:
-        reason: What went wrong, such as ``mode collapse``.
-        at_images: Images shown when it was noticed.
-        good_images: Images shown when all was still well; 0 for the start.
-        folder: Of the run; set by who sets it back.
-        several: Whether it was on several devices; set likewise.
-    """
-
-    folder: Path
-    several: bool
-
-    def __init__(self, message: str, *, reason: str, at_images: int, good_images: int) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.at_images = at_images
-        self.good_images = good_images
-
-
 class Requeue(KeyboardInterrupt):
-    """A scheduler has stopped the run; the same command with ``--resume`` goes on with it."""
+    """A scheduler has stopped the run; the same command with ``--resume`` continues it."""

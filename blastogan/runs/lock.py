@@ -1,71 +1,67 @@
-"""One process at a time writes a run folder."""
+"""Lock of a run folder: one process at a time writes to it."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
 
 from blastogan.errors import UserError
 from blastogan.runs.folder import LOCK
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 _log = logging.getLogger(__name__)
 
 _FOLDER = "BLASTOGAN_RUN_FOLDER"
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, getattr(errno, "ENOTSUP", errno.ENOSYS)}
 
 
 class RunInUse(UserError):
     """Another process holds the lock of a run folder."""
 
 
-@dataclass(frozen=True)
-class _Claim:
-    """A folder that this process writes.
+class _Claim(NamedTuple):
+    """A locked folder.
 
     Attributes:
-        folder: As it was given.
-        descriptor: Of the open lock file.
-        made: Folders that were made for it, the innermost first.
-        before: Names in the folder when the lock file was made; `None` if that was there.
+        folder: Path as it was given.
+        lock: The lock; ``None`` on a file system without locks.
+        made: Folders that were created for it, innermost first.
+        before: Names in the folder before the lock file was created; ``None`` if it existed.
     """
 
     folder: Path
-    descriptor: int
-    made: tuple[Path, ...]
-    before: frozenset[str] | None
+    lock: FileLock | None
+    made: list[Path]
+    before: set[str] | None
 
 
 _claims: dict[Path, _Claim] = {}
 
 
 def is_first_process() -> bool:
-    """Whether this is the process of a run that writes: rank 0, by what its launcher has set."""
-    told = os.environ
-    if "RANK" in told:
-        return told["RANK"] == "0"
-    if "LOCAL_RANK" in told or "NODE_RANK" in told:
-        return told.get("LOCAL_RANK", "0") == told.get("NODE_RANK", "0") == "0"
-    return told.get("SLURM_PROCID", "0") == "0"
+    """Whether this is rank 0 of a run, by the variables that its launcher has set."""
+    given = os.environ
+    if "RANK" in given:
+        return given["RANK"] == "0"
+    if "LOCAL_RANK" in given or "NODE_RANK" in given:
+        return given.get("LOCAL_RANK", "0") == given.get("NODE_RANK", "0") == "0"
+    return given.get("SLURM_PROCID", "0") == "0"
 
 
 def claim(folder: Path) -> None:
-    """Hold the lock of a run folder, which is made if needed, until `release`.
+    """Create a run folder if needed, and lock it until `release` or the end of the process.
 
-    The system releases it when the process dies. The folder is tried out, as a run should not
-    learn after an hour that it cannot be written. Processes that were launched by the first one
-    do nothing.
+    Tries to write there, so that a run fails early. Ranks other than the first do nothing.
 
     Raises:
-        RunInUse: If another process holds it.
+        RunInUse: If another process holds the lock.
         UserError: If the folder cannot be written.
     """
     key = Path(os.path.realpath(folder))
@@ -77,93 +73,70 @@ def claim(folder: Path) -> None:
             if not each.exists():
                 each.mkdir(exist_ok=True)
                 made.insert(0, each)
-        is_new = not (folder / LOCK).exists()
-        before = _names(folder) if is_new else None
+        before = None if (folder / LOCK).exists() else _names(folder)
         for each in filter(Path.is_dir, (folder, folder / "checkpoints")):
             with tempfile.TemporaryFile(dir=each):
                 pass
-        descriptor = _lock(folder)
+        lock = _lock(folder / LOCK)
     except OSError as error:
         _remove_empty(made)
         raise UserError(
             f"cannot write the run folder {folder}: {error.strerror or error}. Choose another with "
-            "--run_dir, or see to it that it can be written"
+            "--run_dir, or make it writable"
         ) from error
-    _claims[key] = _Claim(folder, descriptor, tuple(made), before)
+    _claims[key] = _Claim(folder, lock, made, before)
     os.environ[_FOLDER] = str(folder)
 
 
-def _lock(folder: Path) -> int:
-    path = folder / LOCK
-    while True:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        descriptor = os.open(path, flags, 0o644)
-        try:
-            _take(descriptor, folder)
-            # between opening and locking, its holder may have removed it
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _take(descriptor: int, folder: Path) -> None:
-    if fcntl is None:
-        return
+def _lock(path: Path) -> FileLock | None:
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, f"{path} is a link")
+    lock = FileLock(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        pid, _, host = os.read(descriptor, 300).decode(errors="replace").strip().partition(" ")
-        who = f" (pid {pid} on {host})" if host else ""
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        pid, _, host = path.read_text(encoding="utf-8", errors="replace")[:300].partition(" ")
+        who = f" (pid {pid} on {host.strip()})" if host else ""
         raise RunInUse(
-            f"{folder} is in use by another process{who}: two at once would write over each "
-            "other. Wait for it or stop it, or choose another folder with --run_dir"
+            f"{path.parent} is in use by another process{who}, and two would overwrite each "
+            "other's files. Wait for it or stop it, or choose another folder with --run_dir"
         ) from error
     except OSError as error:
-        # some network file systems have no locks
-        _log.debug("%s cannot be locked: %s", folder, error)
+        if error.errno not in _UNSUPPORTED:
+            raise
+        _log.warning("%s cannot be locked on this file system: start no second run there", path)
+        path.touch()
+        return None
+    path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
+    return lock
 
 
 def release() -> None:
-    """Let go of all folders; those in which nothing was written are left as they were."""
+    """Unlock all folders; remove the lock and new folders where nothing was written."""
     for each in _claims.values():
         os.environ.pop(_FOLDER, None)
         with suppress(OSError):
             if _names(each.folder) - {LOCK} == each.before:
                 (each.folder / LOCK).unlink()
                 _remove_empty(each.made)
-        os.close(each.descriptor)
+        if each.lock is not None:
+            each.lock.release()
     _claims.clear()
 
 
 def claimed_folder() -> Path | None:
-    """The run folder of this process, or that of the process which launched it."""
+    """The run folder of this process, or of the process that launched it."""
     if _claims:
         return next(iter(_claims.values())).folder
-    told = os.environ.get(_FOLDER)
-    return Path(told) if told and not is_first_process() else None
+    given = os.environ.get(_FOLDER)
+    return Path(given) if given and not is_first_process() else None
 
 
-def _names(folder: Path) -> frozenset[str]:
-    return frozenset(path.name for path in folder.iterdir())
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
-def _remove_empty(folders: list[Path] | tuple[Path, ...]) -> None:
+def _remove_empty(folders: list[Path]) -> None:
     for each in folders:
         with suppress(OSError):
             each.rmdir()
-
-
-def _forget() -> None:
-    """Let go in a worker of the data, which lives on for some seconds when its run is killed."""
-    for each in _claims.values():
-        os.close(each.descriptor)
-    _claims.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from helpers.command import blastogan
 from helpers.processes import CONTEXT
 
@@ -46,9 +47,9 @@ def holder(here):
 
 @pytest.mark.usefixtures("_released")
 def test_a_folder_is_held_until_its_process_dies(here, holder):
-    told = rf"held is in use by another process \(pid {holder.pid} on {socket.gethostname()}\)"
+    message = rf"held is in use by another process \(pid {holder.pid} on {socket.gethostname()}\)"
     for _ in range(2):
-        with pytest.raises(RunInUse, match=told):
+        with pytest.raises(RunInUse, match=message):
             claim(Path("held"))
     # a folder is the same by another name
     Path("alias").symlink_to("held")
@@ -121,7 +122,7 @@ def test_a_folder_in_which_nothing_was_written_is_as_before(here):
 
 
 @pytest.mark.parametrize(
-    ("told", "first"),
+    ("given", "first"),
     [
         ({"LOCAL_RANK": "1"}, False), ({"LOCAL_RANK": "0"}, True), ({"NODE_RANK": "1"}, False),
         ({"RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "3"}, True), ({"RANK": "4"}, False),
@@ -129,8 +130,8 @@ def test_a_folder_in_which_nothing_was_written_is_as_before(here):
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("_released")
-def test_the_first_process_alone_locks_and_tells_the_others_where(told, first, here, monkeypatch):
-    for name, value in told.items():
+def test_the_first_process_alone_locks_and_tells_the_others_where(given, first, here, monkeypatch):
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("BLASTOGAN_RUN_FOLDER", "told")
     assert claimed_folder() == (None if first else Path("told"))
@@ -139,14 +140,21 @@ def test_the_first_process_alone_locks_and_tells_the_others_where(told, first, h
     assert os.environ["BLASTOGAN_RUN_FOLDER"] == ("run" if first else "told")
 
 
-def test_without_locks_a_run_goes_on(here, monkeypatch):
-    def unsupported(*args):
+@pytest.mark.usefixtures("_released")
+def test_without_locks_a_run_starts_with_a_warning(here, monkeypatch, caplog):
+    def unsupported(*args, **kwargs):
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr("blastogan.runs.lock.fcntl.flock", unsupported)
+    monkeypatch.setattr(FileLock, "acquire", unsupported)
     claim(Path("run"))
     assert (here / "run" / LOCK).exists()
-    release()
-    monkeypatch.setattr("blastogan.runs.lock.fcntl", None)
-    claim(Path("run"))
-    release()
+    assert "cannot be locked" in caplog.text
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(here):
+    Path("precious").write_text("mine")
+    Path("run").mkdir()
+    Path("run", LOCK).symlink_to(here / "precious")
+    with pytest.raises(UserError, match="link"):
+        claim(Path("run"))
+    assert Path("precious").read_text() == "mine"
