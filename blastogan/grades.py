@@ -213,10 +213,10 @@ def _named_counts(
     for part in text.split(","):
         name, _, number = part.partition(":")
         if not number.strip().isdecimal() or int(number) < 1:
-            expected = " or ".join([*words, "counts such as AA:20,CC:5"])
-            raise UserError(f"{option} {text!r}: expected {expected}")
+            expected = ", ".join([*words, "or such as AA:20,CC:5"])
+            raise UserError(f"{option} {text!r}: expected {expected.removeprefix('or ')}")
         names = classes_of(name)
         if names in found:
-            raise UserError(f"{option} {text!r}: {name.strip()} is named twice")
+            raise UserError(f"{option} {text!r} name {name.strip()} twice")
         found[names] = int(number)
     return list(found.items())

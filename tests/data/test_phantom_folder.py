@@ -213,7 +213,7 @@ class TestFolder:
         assert len(list(root.rglob("*.part"))) == 2
         # the pictures that are not there yet are listed, so that nobody takes the set for whole
         assert [path.name for path in root.glob("*.csv")] == ["metadata.csv"]
-        with pytest.raises(UserError, match="is no file in the folder"):
+        with pytest.raises(UserError, match="not a file"):
             read_graded_images(root)
         other = root / "AA/mine.part"
         other.write_text("of somebody else")
