@@ -71,6 +71,10 @@ def test_relative_links_lead_to_files(path):
     assert [link for link in local if not (path.parent / link).exists()] == []
 
 
+def test_no_placeholder_is_left():
+    assert [p for p in DOCS if re.search(r"@[A-Z]+@", p.read_text("utf-8"))] == []
+
+
 def test_every_guide_is_linked_from_the_readme():
     text = README.read_text("utf-8")
     paths = [p.relative_to(ROOT).as_posix() for p in (*GUIDES, GLOSSARY, *RESULTS)]
