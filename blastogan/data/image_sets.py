@@ -16,13 +16,19 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from blastogan.data.batches import map_in_processes
-from blastogan.data.images.decoding import decode, load_framed, opened, to_chw
+from blastogan.data.images.decoding import (
+    check_shape,
+    content_digest,
+    decode,
+    load_framed,
+    opened,
+    to_chw,
+)
 from blastogan.data.images.framing import Crop
 from blastogan.data.readers import has_known_layout, read_graded_images
 from blastogan.data.readers.tree import IMAGE_SUFFIXES, list_images
 from blastogan.errors import ProblemList, UserError
 
-_CHUNK = 1 << 20
 _NONE = "no metrics by class"
 _SIZES_SHOWN = 5
 _GREY_MODES = ("1", "L", "LA", "La")
@@ -45,14 +51,10 @@ class ImageSet:
         crop: Square that is shown, given a `resolution`; ``None`` for the centre.
 
     Attributes:
-        root: The folder.
         names: Posix paths below `root`, sorted; the index of an image is its position here.
-        resolution: As given.
-        channels: 1 or 3.
         size: Width and height of the delivered images, in pixels.
         labels: int64 ``(N, 2)`` if every image has a grade, else ``None``.
         groups: Embryo of each image if there are `labels`, else ``None``.
-        crop: Square that is shown; the default if images are taken as they are.
         not_found: Images that show the centre because no embryo was found; ``None`` until all
             have been decoded, if embryos are sought.
         note: Why a graded set has no `labels`, else empty.
@@ -69,11 +71,7 @@ class ImageSet:
         channels: int | None = None,
         crop: Crop | None = None,
     ) -> None:
-        if (resolution is not None and resolution < 1) or channels not in (None, 1, 3):
-            raise UserError(
-                f"got resolution {resolution} and {channels} channels: expected a resolution of "
-                "at least 1, and 1 (grey) or 3 (RGB) channels"
-            )
+        check_shape(1 if resolution is None else resolution, 1 if channels is None else channels)
         self.crop = crop or Crop()
         if resolution is None and self.crop != Crop():
             raise UserError(
@@ -106,11 +104,8 @@ class ImageSet:
         """Digest of all files, names, grades and embryos, and of resolution, channels and crop."""
         digest = hashlib.blake2b(digest_size=16)
         for name in self.names:
-            content = hashlib.blake2b(digest_size=16)
-            with (self.root / name).open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    content.update(chunk)
-            digest.update(repr((name, content.hexdigest())).encode(errors="surrogatepass"))
+            content = content_digest(self.root / name)
+            digest.update(repr((name, content)).encode(errors="surrogatepass"))
         labels = None if self.labels is None else self.labels.tolist()
         rest = (self.resolution, self.channels, labels, self.groups, self.crop.key())
         digest.update(repr(rest).encode(errors="surrogatepass"))
@@ -253,17 +248,12 @@ def _load_or_fault(
 ) -> tuple[Image8, bool] | str:
     """See `load_framed`; without a crop the whole image. A fault is returned as a message."""
     try:
-        if crop is None:
-            return _load_whole(path, size, channels), True
-        return load_framed(path, size[0], channels, crop)
+        if crop:
+            return load_framed(path, size[0], channels, crop)
+        pixels = decode(path, channels)
     except UserError as error:
         return str(error)
-
-
-def _load_whole(path: Path, size: tuple[int, int], channels: int) -> Image8:
-    """Decode one upright, uncropped image; raises UserError if it is not of `size`."""
-    pixels = decode(path, channels)
     if pixels.size != size:
         got, expected = (f"{width}x{height}" for width, height in (pixels.size, size))
-        raise UserError(f"{path}: {got} pixels, expected {expected} from its header")
-    return to_chw(pixels)
+        return f"{path}: {got} pixels, expected {expected} from its header"
+    return to_chw(pixels), True
