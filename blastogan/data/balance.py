@@ -14,10 +14,7 @@ from blastogan.errors import UserError, check_choice
 from blastogan.grades import CLASSES, LETTERS, Grade
 
 Balance = Literal["none", "sqrt", "uniform"]
-"""Distribution from which classes are sampled, see `class_distribution`."""
-
 RareRule = Literal["keep", "merge", "drop"]
-"""Treatment of classes with few images, see `apply_rare_class_rule`."""
 
 _WEIGHTS: dict[Balance, Callable[[int], float]] = {
     "none": float,
