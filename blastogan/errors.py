@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, get_args
 
 
 def printable(text: str) -> str:
@@ -24,6 +25,12 @@ class UserError(ValueError):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+def check_choice(name: str, value: object, kind: Any) -> None:
+    """Raise a `UserError` for a value of an option that is none of a `Literal`."""
+    if value not in get_args(kind):
+        raise UserError(f"{name} is {value!r}: expected one of {', '.join(get_args(kind))}")
 
 
 class ProblemList(UserError):

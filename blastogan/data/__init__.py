@@ -38,27 +38,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BlastocystDataModule": "datamodule",
-    "Crop": "images.framing",
-    "GradeDataModule": "grade_datamodule",
-    "GradedTable": "records",
-    "ImageRecord": "records",
-    "ReaderOptions": "readers.options",
-    "SplitPlan": "splits",
-    "find_leaks": "splits",
-    "read_graded_images": "readers",
-    "read_split_file": "split_file",
-    "scan_graded_images": "readers",
-    "split_by_embryo": "splits",
-    "split_records": "splits",
-    "write_split_file": "split_file",
+    "datamodule": ("BlastocystDataModule",),
+    "grade_datamodule": ("GradeDataModule",),
+    "images.framing": ("Crop",),
+    "readers": ("read_graded_images", "scan_graded_images"),
+    "readers.options": ("ReaderOptions",),
+    "records": ("GradedTable", "ImageRecord"),
+    "split_file": ("read_split_file", "write_split_file"),
+    "splits": ("SplitPlan", "find_leaks", "split_by_embryo", "split_records"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

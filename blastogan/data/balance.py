@@ -7,17 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 from blastogan.data.records import ImageRecord
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_choice
 from blastogan.grades import CLASSES, LETTERS, Grade
 
 Balance = Literal["none", "sqrt", "uniform"]
-"""Distribution from which classes are sampled, see `class_distribution`."""
-
 RareRule = Literal["keep", "merge", "drop"]
-"""Treatment of classes with few images, see `apply_rare_class_rule`."""
 
 _WEIGHTS: dict[Balance, Callable[[int], float]] = {
     "none": float,
@@ -28,12 +25,8 @@ _WEIGHTS: dict[Balance, Callable[[int], float]] = {
 
 def check_balance(balance: str, rare_classes: str) -> None:
     """Raise a `UserError` for unknown values of the options ``balance`` and ``rare_classes``."""
-    for name, value, known in (
-        ("balance", balance, get_args(Balance)),
-        ("rare_classes", rare_classes, get_args(RareRule)),
-    ):
-        if value not in known:
-            raise UserError(f"{name} is {value!r}: expected one of {', '.join(known)}")
+    check_choice("balance", balance, Balance)
+    check_choice("rare_classes", rare_classes, RareRule)
 
 
 def class_distribution(counts: Mapping[str, int], balance: Balance) -> dict[str, float]:
@@ -43,17 +36,13 @@ def class_distribution(counts: Mapping[str, int], balance: Balance) -> dict[str,
     (q = 0), and ``sqrt`` lies between (q = 1/2; Mahajan et al. 2018): rare classes appear more
     often, but a few images do not fill a tenth of training.
 
-    Args:
-        counts: Number of images of each class, at least 0.
-        balance: Which of these.
-
     Returns:
         Probabilities in the order of `counts`; 0 for classes without images.
 
     Raises:
         UserError: If `balance` is unknown, or if there are no images.
     """
-    check_balance(balance, "keep")
+    check_choice("balance", balance, Balance)
     weights = {name: _WEIGHTS[balance](count) for name, count in counts.items()}
     total = math.fsum(weights.values())
     if total <= 0:
@@ -62,18 +51,10 @@ def class_distribution(counts: Mapping[str, int], balance: Balance) -> dict[str,
 
 
 def systematic_counts(count: int, shares: Sequence[float], offset: float) -> list[int]:
-    """Divide `count` among classes at random, rounding each count x share down or up.
+    """Divide `count` among classes by shares of sum 1, each rounded down or up at random.
 
     Systematic sampling (Madow and Madow 1944): for an offset uniform on [0, 1), the expected
     number of a class is exactly count x share.
-
-    Args:
-        count: Number to divide.
-        shares: Shares of the classes; they sum to 1.
-        offset: From 0 to less than 1.
-
-    Returns:
-        Number of each class; they sum to `count`.
     """
     edges = [math.floor(count * edge + offset) for edge in accumulate(shares)]
     edges[-1] = count  # rounding of the sum must not lose one
@@ -89,18 +70,13 @@ def apply_rare_class_rule(
     letter; of several, into the one with most images. Images keep their expansion, and the ``+``
     or ``-`` of an unchanged letter.
 
-    Args:
-        records: Graded images.
-        least: Number of images from which a class is not rare; 0 or 1 makes none rare.
-        rule: ``keep`` the images, ``merge`` them into another class, or ``drop`` them.
-
     Returns:
         The remaining records, in their order, and messages about the rare classes.
 
     Raises:
         UserError: If the rule is unknown, or if it would leave no class.
     """
-    check_balance("none", rule)
+    check_choice("rare_classes", rule, RareRule)
     counts = Counter(record.grade.name for record in records)
     rare = {name: counts[name] for name in CLASSES if 0 < counts[name] < least}
     common = [name for name in CLASSES if counts[name] and name not in rare]
@@ -121,10 +97,9 @@ def apply_rare_class_rule(
         kept = tuple(record for record in records if record.grade.name not in rare)
         return kept, [f"dropped, fewer than {least} images: {listed}"]
     targets = {name: _nearest(name, common, counts) for name in rare}
+    targets |= {name: name for name in common}
     merged = tuple(
         replace(record, grade=_regraded(record.grade, targets[record.grade.name]))
-        if record.grade.name in targets
-        else record
         for record in records
     )
     moves = ", ".join(f"{name} {count} into {targets[name]}" for name, count in rare.items())
@@ -135,15 +110,14 @@ def _nearest(name: str, among: Sequence[str], counts: Mapping[str, int]) -> str:
     """Class at the fewest letter steps, then with most images, then the first of `among`."""
 
     def steps(other: str) -> int:
-        return sum(
-            abs(LETTERS.index(a) - LETTERS.index(b)) for a, b in zip(name, other, strict=True)
-        )
+        pairs = zip(name, other, strict=True)
+        return sum(abs(LETTERS.index(a) - LETTERS.index(b)) for a, b in pairs)
 
     return min(among, key=lambda other: (steps(other), -counts[other]))
 
 
 def _regraded(grade: Grade, name: str) -> Grade:
-    icm, te = name[0], name[1]
+    icm, te = name
     return replace(
         grade,
         icm=icm,

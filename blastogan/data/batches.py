@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -25,13 +27,7 @@ def no_track(items: Iterable[Any], _total: int, _description: str) -> Iterable[A
 def map_in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], num_workers: int
 ) -> Iterable[Result]:
-    """Apply a function to each item, in order.
-
-    Args:
-        function: Runs in the workers; its results are sent through a pipe.
-        items: Its arguments.
-        num_workers: Processes; 0 for this one.
-    """
+    """Apply a function to each item, in order, by this process or `num_workers` others."""
     return DataLoader(
         _Mapped(function, items),
         batch_size=None,
@@ -44,18 +40,16 @@ def map_in_processes(
     )
 
 
+@dataclass(eq=False)
 class _Mapped(Dataset[Result], Generic[Item, Result]):
-    """Results of a function by the position of its argument."""
-
-    def __init__(self, function: Callable[[Item], Result], items: Sequence[Item]) -> None:
-        self._function = function
-        self._items = items
+    function: Callable[[Item], Result]
+    items: Sequence[Item]
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def __getitem__(self, index: int) -> Result:
-        return self._function(self._items[index])
+        return self.function(self.items[index])
 
 
 def positions_of_rank(count: int, trainer: Any) -> Tensor:
@@ -68,20 +62,20 @@ def positions_of_rank(count: int, trainer: Any) -> Tensor:
     return index[rank::ranks] if count >= ranks else index
 
 
+@dataclass(eq=False)
 class ImagesInOrder(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Rows of one resolution of decoded images, each with its labels and index."""
 
-    def __init__(self, level: Tensor, rows: Tensor, labels: Tensor, index: Tensor) -> None:
-        self._level = level
-        self._rows = rows
-        self._labels = labels
-        self._index = index
+    level: Tensor
+    rows: Tensor
+    labels: Tensor
+    index: Tensor
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        return self._level[self._rows[index]], self._labels[index], self._index[index]
+        return self.level[self.rows[index]], self.labels[index], self.index[index]
 
 
 def loader_in_order(
@@ -91,17 +85,11 @@ def loader_in_order(
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        collate_fn=_CollateByName(names),
+        collate_fn=partial(_stack_by_name, names=names),
         generator=torch.Generator(),
     )
 
 
-class _CollateByName:
-    """Stacks the tuples' first tensors under the first name, and so on."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-
-    def __call__(self, items: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
-        columns = zip(*items, strict=True)
-        return {name: torch.stack(c) for name, c in zip(self.names, columns, strict=True)}
+def _stack_by_name(items: list[tuple[Tensor, ...]], names: tuple[str, ...]) -> dict[str, Tensor]:
+    columns = zip(*items, strict=True)
+    return {name: torch.stack(column) for name, column in zip(names, columns, strict=True)}

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blastogan.data.batches import Track, map_in_processes, no_track
-from blastogan.data.images.decoding import check_size, load_framed, pyramid
+from blastogan.data.images.decoding import content_digest, load_framed, pyramid
 from blastogan.data.images.framing import Crop
 from blastogan.errors import ProblemList, UserError
 from blastogan.growth import is_power_of_two
@@ -35,9 +35,8 @@ SMALLEST = 4
 """Side of the last level in pixels, unless the first is smaller."""
 
 _VERSION = 2
-"""Of the cache file, the decoder and the levels; another version is another file."""
+"""Version of the cache file, the decoder and the levels; another version is another file."""
 
-_READ = 1 << 20
 _CENTRE = Crop()
 
 
@@ -60,14 +59,10 @@ class DecodedImages:
     not_found: int
 
     def images(self, positions: Tensor | Sequence[int], resolution: int) -> Tensor:
-        """Copies of images, uint8 ``(B, C, resolution, resolution)``.
-
-        Args:
-            positions: Positions of their paths, ``(B,)``.
-            resolution: One of `levels`.
+        """Copies of images by the positions ``(B,)`` of their paths, uint8 ``(B, C, R, R)``.
 
         Raises:
-            UserError: If one of them could not be decoded, or the level is unknown.
+            UserError: If one of them could not be decoded, or there is no such level.
         """
         if resolution not in self.levels:
             sides = ", ".join(map(str, self.levels))
@@ -79,17 +74,7 @@ class DecodedImages:
         return self.levels[resolution].index_select(0, rows)
 
 
-class _Request(NamedTuple):
-    """Which images are decoded: side of the first level in pixels, channels and crop."""
-
-    resolution: int
-    channels: int
-    crop: Crop
-
-    def key(self, digests: Collection[str]) -> str:
-        """Key of the cache of files of these contents, whatever their names, order and grades."""
-        facts = [_VERSION, self.resolution, self.channels, self.crop.key(), sorted(digests)]
-        return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+_Request = tuple[int, int, Crop]  # side of the first level in pixels, channels, crop
 
 
 class _Rows(NamedTuple):
@@ -98,6 +83,14 @@ class _Rows(NamedTuple):
     levels: dict[int, Tensor]
     digests: list[str]
     not_found: list[int]
+
+    def joined(self, other: _Rows) -> _Rows:
+        count = len(self.digests)
+        return _Rows(
+            {side: torch.cat([level, other.levels[side]]) for side, level in self.levels.items()},
+            self.digests + other.digests,
+            self.not_found + [count + row for row in other.not_found],
+        )
 
 
 def decode_images(
@@ -121,11 +114,10 @@ def decode_images(
         paths: Image files.
         resolution: Side of the largest level in pixels, a power of two.
         channels: 1 (grey) or 3 (RGB).
-        crop: Square of each image that is shown; by default the largest in the middle.
+        crop: Square of each image that is shown.
         cache_dir: Folder of cache files, made as needed; ``None`` writes nothing.
         num_workers: Processes that decode; 0 decodes in this one.
-        skip_faulty: Whether to leave out files that cannot be decoded. They are tried again at
-            every call.
+        skip_faulty: Leave out files that cannot be decoded; they are tried again at every call.
         track: Shows progress.
 
     Raises:
@@ -138,41 +130,49 @@ def decode_images(
             f"got resolution {resolution} and {channels} channels: expected a resolution that is "
             "a power of two, and 1 (grey) or 3 (RGB) channels"
         )
-    request = _Request(resolution, channels, crop)
-    digests, faults = _digest_all(paths)
-    files = {digest: paths[n] for n, digest in digests.items()}
-    path = None if cache_dir is None else _cache_path(Path(cache_dir), request, files)
-    found = _read(path, request, files) if path else None
-    if found:
-        rows, why = found
-    else:
-        size = len(files) * channels * resolution**2 * 4 / 3e6
-        _log.info("decoding %d images at %d pixels and less: %.1f MB", len(files), resolution, size)
-        rows, why = _decode(files, request, num_workers, track)
-        if path and (skip_faulty or not (faults or why)):
-            _write(path, request.key(files), rows)
-    for n, digest in digests.items():
-        if digest in why:
-            faults[n] = f"{paths[n]}: {why[digest]}"
+    request = (resolution, channels, crop)
+    with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
+        digests = list(pool.map(_digest, paths))
+    files = {key: path for key, path in zip(digests, paths, strict=True) if isinstance(key, str)}
+    cache = None if cache_dir is None else _cache_file(Path(cache_dir), request, sorted(files))
+    rows = _read(cache) if cache else None
+    held = set(rows.digests) if rows else ()
+    missing = {key: path for key, path in files.items() if key not in held}
+    decoded, why = None, dict[str, str]()
+    if missing or rows is None:
+        decoded, why = _decode(missing, request, num_workers, track)
+        if rows and decoded.digests:
+            _log.warning("%s lacks %s: adding it", cache, missing[decoded.digests[0]])
+        rows = rows.joined(decoded) if rows else decoded
+    faults = {
+        n: f"{paths[n]}: {why[digest]}" if isinstance(digest, str) else str(digest)
+        for n, digest in enumerate(digests)
+        if not isinstance(digest, str) or digest in why
+    }
     if faults and not skip_faulty:
-        problems = [faults[n] for n in sorted(faults)]
-        raise ProblemList("images cannot be decoded", problems, "Fix these or take them out.")
+        raise ProblemList(
+            "images cannot be decoded", [*faults.values()], "Fix these or take them out."
+        )
+    if cache and decoded and decoded.digests:
+        _write(cache, rows)
     unframed = set(rows.not_found)
-    row_of = {digest: row for row, digest in enumerate(rows.digests)}
-    row_of_path = [row_of.get(digests.get(n, ""), -1) for n in range(len(paths))]
+    row_of: dict[str | UserError, int] = {digest: row for row, digest in enumerate(rows.digests)}
+    row_of_path = [row_of.get(digest, -1) for digest in digests]
     return DecodedImages(
         levels=rows.levels,
         rows=torch.tensor(row_of_path, dtype=torch.int64),
-        faults=dict(sorted(faults.items())),
+        faults=faults,
         not_found=sum(row in unframed for row in row_of_path),
     )
 
 
 def _decode(
-    files: Mapping[str, Path], request: _Request, num_workers: int, track: Track = no_track
+    files: Mapping[str, Path], request: _Request, num_workers: int, track: Track
 ) -> tuple[_Rows, dict[str, str]]:
     """Decode files by digest; also returns why a digest has no row, without the path."""
     side, channels, _ = request
+    size = len(files) * channels * side**2 * 4 / 3e6
+    _log.info("decoding %d images at %d pixels and less: %.1f MB", len(files), side, size)
     images = torch.zeros((len(files), channels, side, side), dtype=torch.uint8)
     digests: list[str] = []
     not_found: list[int] = []
@@ -196,47 +196,21 @@ def _load(file: tuple[str, Path], request: _Request) -> tuple[NDArray[np.uint8],
     digest, path = file
     try:
         loaded = load_framed(path, *request)
-        if _digest(path) != digest:
-            return "changed while it was read: start again"
     except UserError as error:
         return str(error).removeprefix(f"{path}: ")
-    return loaded
+    return loaded if _digest(path) == digest else "changed while it was read: start again"
 
 
-def _digest_all(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, str]]:
-    """Digests of the contents of files by position, and why the other files have none."""
-
-    def digest_or_fault(path: Path) -> str | UserError:
-        try:
-            return _digest(path)
-        except UserError as error:
-            return error
-
-    with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
-        found = list(enumerate(pool.map(digest_or_fault, paths)))
-    digests = {n: digest for n, digest in found if isinstance(digest, str)}
-    return digests, {n: str(fault) for n, fault in found if n not in digests}
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _digest(path: Path) -> str | UserError:
+    """Digest of the content of a file, or why it cannot be read."""
     try:
-        # reading a pipe would never end
-        if not path.is_file():
-            raise UserError(f"{path}: no such file: check the path")
-        check_size(path, path.stat().st_size)
-        with path.open("rb") as content:
-            while chunk := content.read(_READ):
-                digest.update(chunk)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}): check its permissions, or copy it again"
-        ) from error
-    return digest.hexdigest()
+        return content_digest(path)
+    except UserError as error:
+        return error
 
 
-def _cache_path(folder: Path, request: _Request, digests: Collection[str]) -> Path:
-    """The cache file, in a folder that exists."""
+def _cache_file(folder: Path, request: _Request, digests: list[str]) -> Path:
+    """The cache of files of these contents, whatever their names, in a folder that exists."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -244,13 +218,13 @@ def _cache_path(folder: Path, request: _Request, digests: Collection[str]) -> Pa
             f"images cannot be cached in {folder} ({error}): give --data.cache_dir a folder that "
             "can be written to, or leave it out"
         ) from error
-    return folder / f"images-{request.key(digests)}.pt"
+    side, channels, crop = request
+    facts = json.dumps([_VERSION, side, channels, crop.key(), digests]).encode()
+    return folder / f"images-{hashlib.blake2b(facts, digest_size=16).hexdigest()}.pt"
 
 
-def _read(
-    path: Path, request: _Request, files: Mapping[str, Path]
-) -> tuple[_Rows, dict[str, str]] | None:
-    """Map a cache, and try the files again that it lacks; None if it cannot be used."""
+def _read(path: Path) -> _Rows | None:
+    """Map a cache; None if it cannot be used."""
     if not path.exists():
         return None
     try:
@@ -259,26 +233,19 @@ def _read(
                 raise ValueError(f"{damaged} is damaged")
         # privately: writing to the tensors changes no file
         found = torch.load(path, mmap=True, weights_only=True)
-        if found["key"] != request.key(files):
+        if f"images-{found.pop('key')}" != path.stem:
             raise ValueError("it belongs to other images")
-        rows = _Rows(found["levels"], found["digests"], found["not_found"])
+        return _Rows(**found)
     # zipfile and torch raise nearly anything on a damaged or foreign file
     except Exception as error:
         _log.warning("%s cannot be used (%s): decoding the images again", path, error)
         return None
-    cached = set(rows.digests)
-    missing = {digest: file for digest, file in files.items() if digest not in cached}
-    # they may have failed for want of memory, for instance
-    recovered, faults = _decode(missing, request, 0)
-    for digest in recovered.digests:
-        _log.warning("%s lacks %s: decoding the images again", path, files[digest])
-        return None
-    return rows, faults
 
 
-def _write(path: Path, key: str, rows: _Rows) -> None:
+def _write(path: Path, rows: _Rows) -> None:
     try:
         with atomic_write(path) as part:
+            key = path.stem.removeprefix("images-")
             torch.save({"key": key, **rows._asdict()}, part)
         _log.info("the images are cached in %s", path)
     # torch raises RuntimeError when a disk is full

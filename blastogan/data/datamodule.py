@@ -105,13 +105,13 @@ class BlastocystDataModule(LightningDataModule):
         UserError: If a value is unknown or out of range.
     """
 
-    track: Track
-    """Shows the progress of decoding; by default nothing."""
     # described here, as the command line would take an Attributes entry `split` for the option
-    records: tuple[ImageRecord, ...]
+    records: tuple[ImageRecord, ...] = ()
     """All images with grade and embryo; after `setup`."""
     split: Split
     """Positions in `records` by ``train``, ``val`` and ``test``; after `setup`."""
+    track: Track
+    """Shows the progress of decoding; by default nothing."""
 
     def __init__(
         self,
@@ -153,21 +153,18 @@ class BlastocystDataModule(LightningDataModule):
         check_augment(augment)
         check_balance(balance, rare_classes)
         reading = ReaderOptions(format, table, columns or {}, embryo_pattern, not_gradable)
-        framing = Crop(crop, crop_margin)
-        self._source: Source
-        if root is None:
-            self._source = PhantomSource(
-                num_phantoms, seed, phantom_framing, phantom_counts, phantom_style
-            )
-        else:
-            self._source = FolderSource(Path(root), reading, framing, faults, cache_dir)
+        self.crop = Crop(crop, crop_margin)
+        self._source: Source = (
+            PhantomSource(num_phantoms, seed, phantom_framing, phantom_counts, phantom_style)
+            if root is None
+            else FolderSource(Path(root), reading, self.crop, faults, cache_dir)
+        )
         self.schedule = schedule
         self.plan = SplitPlan(split, split_file, leaks, val_fraction, test_fraction, seed)
         self.min_class_images = min_class_images
         self.rare_classes = rare_classes
         self.balance = balance
         self.img_channels = img_channels
-        self.crop = framing
         self.augment = augment
         self.seed = seed
         self.num_workers = num_workers
@@ -176,7 +173,6 @@ class BlastocystDataModule(LightningDataModule):
         self.predict_grades = predict_grades
         self.predict_seed = predict_seed
         self.track = no_track
-        self.records = ()
         self.split = {}
         self._decoded: DecodedImages | None = None
         self._augmentation: tuple[int, Transform | None] | None = None
@@ -208,15 +204,13 @@ class BlastocystDataModule(LightningDataModule):
         return sorted({phase.resolution for phase in self.schedule.phases})
 
     def _read(self, decoded: bool) -> None:
-        known = self._source.read()
+        known = self._source.read(decoded=decoded)
         records, images = known, None
         if decoded:
             # before the split, so that faulty images count nowhere
             resolution = self.schedule.final_resolution
             images = self._source.decode(known, resolution, self.img_channels, self.track)
             records = tuple(record for n, record in enumerate(known) if n not in images.faults)
-        else:
-            self._source.resolve_row_faults()
         records, messages = apply_rare_class_rule(records, self.min_class_images, self.rare_classes)
         for message in messages:
             _log.warning("%s", message)
@@ -251,16 +245,14 @@ class BlastocystDataModule(LightningDataModule):
             UserError: If training would continue with other images, split or order.
         """
         different = state_differences(self.state_dict(), state_dict)
-        if not different:
-            return
         stage = self.trainer.state.fn if self.trainer else "fit"
-        if stage == "fit":
+        if different and stage == "fit":
             raise UserError(
                 "the checkpoint was trained on other data: " + "; ".join(different) + ". Give the "
                 "same --data.root, other settings of the data and --seed_everything to go on with "
                 "it, or the split.csv of the run as --data.split_file."
             )
-        if stage != "predict":
+        if different and stage != "predict":
             _log.warning(
                 "the checkpoint was trained with other images or another split, so held-out images "
                 "may have been trained on: %s",
@@ -299,10 +291,7 @@ class BlastocystDataModule(LightningDataModule):
         return torch.tensor(weights, dtype=torch.float64)
 
     def images(
-        self,
-        part: str,
-        index: Tensor | Sequence[int] | None = None,
-        resolution: int | None = None,
+        self, part: str, index: Tensor | Sequence[int] | None = None, resolution: int | None = None
     ) -> Tensor:
         """Images uint8 ``(N, C, R, R)`` of a part; after `setup`.
 

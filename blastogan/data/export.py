@@ -17,16 +17,8 @@ from blastogan.grades import CLASSES, Grade
 from blastogan.utils.files import atomic_write
 from blastogan.utils.sheets import image_sheet, to_hwc
 
-COLUMNS = (
-    "folder",
-    "filename",
-    "embryo_ivf_id",
-    "embryo_guid",
-    "stage",
-    "guid",
-    "thawed",
-    "grade",
-)
+_NAMES = ("folder", "filename", "embryo_ivf_id", "embryo_guid")
+COLUMNS = (*_NAMES, "stage", "guid", "thawed", "grade")
 """Columns of ``metadata.csv``, as in the clinic's own table."""
 
 _BETWEEN = ("filename", "latent", "from", "to", "share")
@@ -40,15 +32,7 @@ UNGRADED = "ungraded"
 def write_image(
     root: Path, kind: Kind, index: int, grade: str | None, image: NDArray[np.uint8]
 ) -> Path:
-    """Write ``GRADE/KIND-INDEX.png`` atomically.
-
-    Args:
-        root: Folder of the set.
-        kind: Origin of the image, which stays visible in its name.
-        index: Number of the image.
-        grade: Its class; ``None`` for `UNGRADED`.
-        image: uint8 ``(H, W)`` or ``(H, W, 3)``.
-    """
+    """Write an image, see `write_png`, as ``GRADE/KIND-INDEX.png``; without a grade, `UNGRADED`."""
     return write_png(root / (grade or UNGRADED) / f"{kind}-{index:06d}.png", image)
 
 
@@ -87,16 +71,13 @@ def _rows(root: Path, kind: Kind) -> Iterable[dict[str, str]]:
 
 
 def write_between(root: Path, images: Tensor, start: str, end: str) -> Path:
-    """Write images generated between two grades, a table of them, and a sheet.
+    """Write images from grade `start` to `end`, a table of them, and a sheet; returns its path.
 
     Args:
         root: Folder of the set.
         images: uint8 ``(latents, steps, C, R, R)``.
         start: Grade of the first step.
         end: Grade of the last step.
-
-    Returns:
-        Path of the sheet.
     """
     shares = [step / (images.shape[1] - 1) for step in range(images.shape[1])]
     rows = []
@@ -113,25 +94,12 @@ def write_between(root: Path, images: Tensor, start: str, end: str) -> Path:
         caption=f"Generated, from {start} to {end}: one latent per row",
         titles=[f"{share:.0%} {end}" for share in shares],
     )
-    path = root / f"from-{start}-to-{end}.png"
-    with atomic_write(path, durable=False) as part:
-        sheet.save(part, format="PNG")
-    return path
+    return write_png(root / f"from-{start}-to-{end}.png", np.asarray(sheet))
 
 
 def write_predictions(folder: Path, prediction: Any, *, graded: bool) -> None:
-    """Write a batch that `BaseGANModule.predict_step` returned.
-
-    Args:
-        folder: Folder of the set.
-        prediction: The batch.
-        graded: Whether the model is conditional; otherwise the images have no grade.
-    """
-    for image, labels, index in zip(
-        prediction["image"].cpu(),
-        prediction["labels"].tolist(),
-        prediction["index"].tolist(),
-        strict=True,
-    ):
-        grade = Grade.from_labels(*labels).name if graded else None
-        write_image(folder, "generated", index, grade, to_hwc(image))
+    """Write a batch of `BaseGANModule.predict_step`; without `graded`, its images have no grade."""
+    images, labels, index = (prediction[name] for name in ("image", "labels", "index"))
+    for image, both, n in zip(images.cpu(), labels.tolist(), index.tolist(), strict=True):
+        grade = Grade.from_labels(*both).name if graded else None
+        write_image(folder, "generated", n, grade, to_hwc(image))

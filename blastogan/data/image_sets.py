@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +15,18 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from blastogan.data.batches import map_in_processes
-from blastogan.data.images.decoding import decode, load_framed, opened, to_chw
+from blastogan.data.images.decoding import (
+    check_shape,
+    content_digest,
+    decode,
+    load_framed,
+    opened,
+    to_chw,
+)
 from blastogan.data.images.framing import Crop
-from blastogan.data.readers import has_known_layout, read_graded_images
-from blastogan.data.readers.tree import IMAGE_SUFFIXES, list_images
+from blastogan.data.readers import has_known_layout, open_tree, read_graded_images
 from blastogan.errors import ProblemList, UserError
 
-_CHUNK = 1 << 20
 _NONE = "no metrics by class"
 _SIZES_SHOWN = 5
 _GREY_MODES = ("1", "L", "LA", "La")
@@ -45,14 +49,10 @@ class ImageSet:
         crop: Square that is shown, given a `resolution`; ``None`` for the centre.
 
     Attributes:
-        root: The folder.
         names: Posix paths below `root`, sorted; the index of an image is its position here.
-        resolution: As given.
-        channels: 1 or 3.
         size: Width and height of the delivered images, in pixels.
         labels: int64 ``(N, 2)`` if every image has a grade, else ``None``.
         groups: Embryo of each image if there are `labels`, else ``None``.
-        crop: Square that is shown; the default if images are taken as they are.
         not_found: Images that show the centre because no embryo was found; ``None`` until all
             have been decoded, if embryos are sought.
         note: Why a graded set has no `labels`, else empty.
@@ -69,11 +69,7 @@ class ImageSet:
         channels: int | None = None,
         crop: Crop | None = None,
     ) -> None:
-        if (resolution is not None and resolution < 1) or channels not in (None, 1, 3):
-            raise UserError(
-                f"got resolution {resolution} and {channels} channels: expected a resolution of "
-                "at least 1, and 1 (grey) or 3 (RGB) channels"
-            )
+        check_shape(1 if resolution is None else resolution, 1 if channels is None else channels)
         self.crop = crop or Crop()
         if resolution is None and self.crop != Crop():
             raise UserError(
@@ -81,13 +77,10 @@ class ImageSet:
             )
         self.root = Path(root)
         self.names = _names(self.root)
-        headers = self._headers()
+        sizes, greys = zip(*self._headers(), strict=True)
         self.resolution = resolution
-        self.channels = channels or (1 if all(header.grey for header in headers) else 3)
-        if resolution is None:
-            self.size = _one_size(self.root, [header.size for header in headers])
-        else:
-            self.size = (resolution, resolution)
+        self.channels = channels or (1 if all(greys) else 3)
+        self.size = (resolution, resolution) if resolution else _one_size(self.root, sizes)
         self.labels: Tensor | None = None
         self.groups: list[str] | None = None
         self.not_found = None if self.crop.kind == "embryo" else 0
@@ -106,11 +99,8 @@ class ImageSet:
         """Digest of all files, names, grades and embryos, and of resolution, channels and crop."""
         digest = hashlib.blake2b(digest_size=16)
         for name in self.names:
-            content = hashlib.blake2b(digest_size=16)
-            with (self.root / name).open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    content.update(chunk)
-            digest.update(repr((name, content.hexdigest())).encode(errors="surrogatepass"))
+            content = content_digest(self.root / name)
+            digest.update(repr((name, content)).encode(errors="surrogatepass"))
         labels = None if self.labels is None else self.labels.tolist()
         rest = (self.resolution, self.channels, labels, self.groups, self.crop.key())
         digest.update(repr(rest).encode(errors="surrogatepass"))
@@ -149,32 +139,30 @@ class ImageSet:
             if full and not problems:
                 yield self._batch(gathered, position + 1 - len(gathered))
                 gathered = []
+        self._refuse(problems)
+        self.not_found = not_found
+
+    def _refuse(self, problems: list[str]) -> None:
         if problems:
             raise ProblemList(
                 f"images in {self.root} cannot be decoded",
                 problems,
                 "Fix these files or take them out, and try again.",
             )
-        self.not_found = not_found
 
     def _batch(self, images: list[Image8], start: int) -> dict[str, Tensor]:
         index = torch.arange(start, start + len(images))
         batch = {"image": torch.from_numpy(np.stack(images)), "index": index}
         return batch if self.labels is None else {**batch, "labels": self.labels[index]}
 
-    def _headers(self) -> list[_Header]:
+    def _headers(self) -> list[tuple[tuple[int, int], bool]]:
         headers, problems = [], []
         for name in self.names:
             try:
                 headers.append(_header(self.root / name))
             except UserError as error:
                 problems.append(str(error))
-        if problems:
-            raise ProblemList(
-                f"images in {self.root} cannot be read",
-                problems,
-                "Fix these files or take them out, and try again.",
-            )
+        self._refuse(problems)
         return headers
 
     def _find_grades(self) -> str:
@@ -197,23 +185,8 @@ class ImageSet:
         return ""
 
 
-class _Header(NamedTuple):
-    """Width and height of the upright image, and whether its mode is grey."""
-
-    size: tuple[int, int]
-    grey: bool
-
-
 def _names(root: Path) -> list[str]:
-    if not root.is_dir():
-        got = "is a file" if root.exists() else "does not exist"
-        raise UserError(f"{root} {got}: expected a folder of images")
-    names = list_images(root)
-    if not names:
-        raise UserError(
-            f"{root} has no images: expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))} "
-            "in it or its subfolders. Links to folders are not followed; unpack archives first"
-        )
+    names = open_tree(root).images
     if len(names) == 1:
         raise UserError(
             f"{root} has one image, {names[0]}: a distance between sets needs two or more, a "
@@ -222,7 +195,8 @@ def _names(root: Path) -> list[str]:
     return names
 
 
-def _header(path: Path) -> _Header:
+def _header(path: Path) -> tuple[tuple[int, int], bool]:
+    """Width and height of the upright image, and whether its mode is grey."""
     with opened(path) as image:
         # the method of the PNG class would decode the whole image
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
@@ -230,16 +204,14 @@ def _header(path: Path) -> _Header:
         # Pillow gives the upright size of a TIFF, and the stored size of others
         if orientation in _SIDEWAYS and image.format != "TIFF":
             size = size[::-1]
-        return _Header(size, image.mode in _GREY_MODES or image.mode.startswith("I;16"))
+        return size, image.mode in _GREY_MODES or image.mode.startswith("I;16")
 
 
-def _one_size(root: Path, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+def _one_size(root: Path, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     found = Counter(sizes)
     if len(found) == 1:
         return sizes[0]
-    shown = [
-        f"{width}x{height} ({count})" for (width, height), count in found.most_common(_SIZES_SHOWN)
-    ]
+    shown = [f"{x}x{y} ({count})" for (x, y), count in found.most_common(_SIZES_SHOWN)]
     more = f" and {len(found) - _SIZES_SHOWN} more" if len(found) > _SIZES_SHOWN else ""
     raise UserError(
         f"{root} has images of {len(found)} sizes, in pixels: {', '.join(shown)}{more}. A distance "
@@ -253,17 +225,12 @@ def _load_or_fault(
 ) -> tuple[Image8, bool] | str:
     """See `load_framed`; without a crop the whole image. A fault is returned as a message."""
     try:
-        if crop is None:
-            return _load_whole(path, size, channels), True
-        return load_framed(path, size[0], channels, crop)
+        if crop:
+            return load_framed(path, size[0], channels, crop)
+        pixels = decode(path, channels)
     except UserError as error:
         return str(error)
-
-
-def _load_whole(path: Path, size: tuple[int, int], channels: int) -> Image8:
-    """Decode one upright, uncropped image; raises UserError if it is not of `size`."""
-    pixels = decode(path, channels)
     if pixels.size != size:
         got, expected = (f"{width}x{height}" for width, height in (pixels.size, size))
-        raise UserError(f"{path}: {got} pixels, expected {expected} from its header")
-    return to_chw(pixels)
+        return f"{path}: {got} pixels, expected {expected} from its header"
+    return to_chw(pixels), True

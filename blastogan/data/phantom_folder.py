@@ -25,16 +25,11 @@ from blastogan.utils.files import atomic_write, write_json
 
 _log = logging.getLogger(__name__)
 
-SETTINGS = "phantoms.json"
-"""Settings of the set; its first file."""
-
-TRUTH = "truth.csv"
-"""A row for each picture with `Truth.numbers`."""
+SETTINGS, TRUTH = "phantoms.json", "truth.csv"
+"""The set's settings, its first file, and a table of `phantom_numbers`, its last."""
 
 COLUMNS = (*export.COLUMNS, "expansion", "shot", "plane", "focus_um", "clinic")
 """Columns of ``metadata.csv``: the clinic's own, and those of phantoms."""
-
-_LOCK = ".phantoms.lock"
 
 
 class Written(NamedTuple):
@@ -50,9 +45,9 @@ def write_phantoms(
     """Draw a set into a folder, or continue one that was stopped.
 
     Writes ``CLASS/phantom-000000.png``, ``masks/NAME/phantom-000000.png`` if the set has masks,
-    ``metadata.csv`` in the clinic's columns and more, ``truth.csv``, and `SETTINGS`, each file
-    atomically. ``metadata.csv`` comes first and lists all pictures, so that a set that was stopped
-    is not taken for a complete one; ``truth.csv`` comes last.
+    ``metadata.csv`` with `COLUMNS`, `TRUTH`, and `SETTINGS`, each file atomically. The table
+    ``metadata.csv`` is written before the pictures, so that a set that was stopped is not taken
+    for a complete one.
 
     Args:
         root: Folder: new, empty, or begun with the same settings and no larger count.
@@ -75,7 +70,6 @@ def write_phantoms(
             _sweep(root)
             if kept:
                 _log.info("%d of %d phantoms are there already", kept, len(phantoms))
-            # so that a reader of a set that was stopped reports what is missing
             _write_table(root, phantoms)
             _draw(root, phantoms, missing, num_workers, track)
     return Written(kept, len(missing))
@@ -85,7 +79,8 @@ def write_phantoms(
 def _locked(root: Path) -> Iterator[None]:
     """Let one process at a time draw into a folder."""
     root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / _LOCK)
+    path = root / ".phantoms.lock"
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -95,7 +90,7 @@ def _locked(root: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            (root / _LOCK).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         lock.release()
 
 
@@ -144,15 +139,11 @@ def _missing(root: Path, phantoms: PhantomDataset) -> Iterator[int]:
     def files_in(folder: Path) -> frozenset[str]:
         return frozenset(file.name for file in folder.glob("*.png"))
 
-    masks = [_mask_folder(root, name) for name in MASKS] if phantoms.masks else []
+    masks = [root / "masks" / name for name in MASKS] if phantoms.masks else []
     for n, view in enumerate(phantoms.views):
         name = f"{picture_name(n)}.png"
         if not all(name in files_in(folder) for folder in (root / view.grade.name, *masks)):
             yield n
-
-
-def _mask_folder(root: Path, mask: str) -> Path:
-    return root / "masks" / mask
 
 
 def _rows(table: Path) -> int:
@@ -190,22 +181,16 @@ def _draw_one(
     index: int, root: Path, phantoms: PhantomDataset, missing: frozenset[int]
 ) -> dict[str, float] | OSError:
     """Draw a picture if it is missing; return its numbers, or why it cannot be written."""
-    if index in missing:
-        try:
-            _write_picture(root, phantoms, index)
-        except OSError as error:
-            # raised in a worker, its message would be a traceback
-            return error
+    try:
+        if index in missing:
+            for name, mask in phantoms.mask_pictures(index).items() if phantoms.masks else ():
+                export.write_png(root / "masks" / name / f"{picture_name(index)}.png", mask)
+            grade, picture = phantoms.grade(index), phantoms.picture(index)
+            export.write_image(root, "phantom", index, grade.name, picture)
+    except OSError as error:
+        # raised in a worker, its message would be a traceback
+        return error
     return phantom_numbers(phantoms.seed, phantoms.views[index], phantoms.framing)
-
-
-def _write_picture(root: Path, phantoms: PhantomDataset, index: int) -> None:
-    # the picture comes last: if it exists, so do its masks
-    if phantoms.masks:
-        for name, mask in phantoms.mask_pictures(index).items():
-            export.write_png(_mask_folder(root, name) / f"{picture_name(index)}.png", mask)
-    grade, picture = phantoms.grade(index), phantoms.picture(index)
-    export.write_image(root, "phantom", index, grade.name, picture)
 
 
 def _write_table(root: Path, phantoms: PhantomDataset) -> None:

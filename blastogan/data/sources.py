@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
@@ -17,7 +17,7 @@ from blastogan.data.images.framing import Crop
 from blastogan.data.readers import reject_empty, reject_problems, scan_graded_images
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.records import GradedTable, ImageRecord
-from blastogan.errors import ProblemList, UserError
+from blastogan.errors import ProblemList, UserError, check_choice
 from blastogan.phantoms.dataset import PhantomDataset, embryo_name, picture_name, render_phantoms
 from blastogan.phantoms.plan import PhantomStyle
 from blastogan.phantoms.rendering import RESOLUTIONS
@@ -27,8 +27,6 @@ from blastogan.utils.workers import available_cores
 _log = logging.getLogger(__name__)
 
 FaultRule = Literal["refuse", "skip"]
-"""Whether a set with broken images or rows is refused, or used without these."""
-
 _SHOWN = 5
 
 
@@ -44,9 +42,6 @@ class FolderSource:
         cache_dir: Folder that caches the decoded images; ``None`` writes nothing.
         caption: Kind of the images, for captions.
         look: Style and framing of phantoms; empty for images of a folder.
-
-    Raises:
-        UserError: If the rule is unknown.
     """
 
     root: Path
@@ -58,17 +53,13 @@ class FolderSource:
     look: str = ""
 
     def __post_init__(self) -> None:
-        if self.faults not in get_args(FaultRule):
-            raise UserError(
-                f"faults is {self.faults!r}: expected {' or '.join(get_args(FaultRule))}"
-            )
+        check_choice("faults", self.faults, FaultRule)
         self._table: GradedTable | None = None
 
-    def read(self) -> tuple[ImageRecord, ...]:
-        """The images with their grades; `decode` reports faulty rows, together with faulty files.
+    def read(self, *, decoded: bool) -> tuple[ImageRecord, ...]:
+        """The images with their grades.
 
-        Raises:
-            UserError: If they cannot be read.
+        If they are to be `decoded`, `decode` refuses or reports faulty rows and files together.
         """
         table = scan_graded_images(self.root, self.reading)
         _log.info("%s", table.summary())
@@ -83,15 +74,9 @@ class FolderSource:
         if not table.problems:
             reject_empty(table)
         self._table = table
+        if not decoded:
+            self._resolve_faults([])
         return table.records
-
-    def resolve_row_faults(self) -> None:
-        """Refuse or report the faulty rows alone, for a caller that decodes nothing.
-
-        Raises:
-            UserError: If there are any, and they are refused.
-        """
-        self._resolve_faults([])
 
     def decode(
         self,
@@ -100,11 +85,7 @@ class FolderSource:
         channels: int,
         track: Track = no_track,
     ) -> DecodedImages:
-        """Images of these records, in their order; skipped ones have no row.
-
-        Raises:
-            UserError: If they cannot be decoded.
-        """
+        """Images of these records, in their order; those that are skipped have no row."""
         try:
             images = decode_images(
                 [record.path for record in records],
@@ -144,33 +125,17 @@ class FolderSource:
         if self.faults == "refuse":
             reject_problems(self.root, self._table.format, problems)
         elif problems:
-            shown = "; ".join(problems[:_SHOWN])
-            _log.warning(
-                "skipped, %d faulty images or rows: %s%s",
-                len(problems),
-                shown,
-                f"; and {len(problems) - _SHOWN} more, which blastogan audit lists"
-                if len(problems) > _SHOWN
-                else "",
-            )
+            shown = problems[:_SHOWN]
+            if len(problems) > _SHOWN:
+                shown.append(f"and {len(problems) - _SHOWN} more, which blastogan audit lists")
+            _log.warning("skipped, %d faulty images or rows: %s", len(problems), "; ".join(shown))
         if len(faults) == len(self._table.records):
             raise UserError(f"no image of {self.root} can be used: fix the faults listed above")
 
 
 @dataclass
 class PhantomSource:
-    """Phantoms, drawn by `decode`; with the properties and methods of `FolderSource`.
-
-    Attributes:
-        count: Number of phantoms; ``None`` for 3,800, or the sum of explicit counts.
-        seed: Phantom n of a seed is always the same.
-        framing: ``embryo`` or ``well``.
-        counts: Class distribution or counts, see `PhantomPlan`.
-        style: Optics of the microscope.
-
-    Raises:
-        ProblemList: Listing every setting that is out of range.
-    """
+    """Phantoms, see `PhantomDataset`, with the properties and methods of `FolderSource`."""
 
     count: int | None
     seed: int
@@ -190,10 +155,7 @@ class PhantomSource:
         """See `FolderSource.look`."""
         return f"{self.style}, {self.framing}"
 
-    def resolve_row_faults(self) -> None:
-        """See `FolderSource.resolve_row_faults`."""
-
-    def read(self) -> tuple[ImageRecord, ...]:
+    def read(self, *, decoded: bool) -> tuple[ImageRecord, ...]:
         """See `FolderSource.read`."""
         return phantom_records(self._phantoms(RESOLUTIONS[0]))
 
@@ -207,24 +169,18 @@ class PhantomSource:
         """See `FolderSource.decode`."""
         phantoms = self._phantoms(max(resolution, RESOLUTIONS[0]))
         images = render_phantoms(phantoms, channels, min(available_cores(), 8))
-        number = {record.path.name: n for n, record in enumerate(self.read())}
+        number = {record.path.name: n for n, record in enumerate(phantom_records(phantoms))}
         rows = torch.tensor([number[record.path.name] for record in records], dtype=torch.int64)
         levels = pyramid(images, min(SMALLEST, resolution))
         return DecodedImages(levels, rows, faults={}, not_found=0)
 
     def _phantoms(self, resolution: int) -> PhantomDataset:
         return PhantomDataset(
-            self.count,
-            self.counts,
-            self.seed,
-            resolution,
-            style=self.style,
-            framing=self.framing,
+            self.count, self.counts, self.seed, resolution, style=self.style, framing=self.framing
         )
 
 
 Source = FolderSource | PhantomSource
-"""Graded images that can be decoded."""
 
 
 def phantom_records(phantoms: PhantomDataset) -> tuple[ImageRecord, ...]:

@@ -27,13 +27,9 @@ def write_split_file(
     split: Mapping[str, Sequence[int]],
     root: Path | None,
 ) -> None:
-    """Write a split atomically.
+    """Write a split, as positions in `records` by part, atomically.
 
-    Args:
-        path: The file.
-        records: The images.
-        split: Positions in `records` by part.
-        root: Folder of the images; ``None`` for phantoms.
+    `root` is the folder of the images, ``None`` for phantoms.
     """
     names = image_names(records, root)
     rows = [

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from blastogan.data.records import PARTS, ImageRecord
 from blastogan.data.split_file import image_names, read_split_file
-from blastogan.errors import ProblemList, UserError
+from blastogan.errors import ProblemList, UserError, check_choice
 from blastogan.grades import CLASSES
 
 _log = logging.getLogger(__name__)
@@ -31,8 +31,7 @@ class SplitPlan:
     Attributes:
         kind: ``by-embryo`` for a new split, ``published`` for the data set's own.
         file: A split file, which overrides `kind`; images that it does not name are left out.
-        leaks: ``report`` or ``drop`` training images whose embryo is in another part too, as
-            only a published split or a file can cause.
+        leaks: ``report`` or ``drop`` training images of which another part has the embryo too.
         val_fraction: Share of the embryos in val; with a published split without val, held out of
             its training images.
         test_fraction: Share of the embryos in test; not used with a published split.
@@ -50,21 +49,12 @@ class SplitPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("split", self.kind, get_args(SplitKind)),
-            ("leaks", self.leaks, get_args(LeakRule)),
-        ):
-            if value not in known:
-                raise UserError(f"{name} is {value!r}: expected {' or '.join(known)}")
+        check_choice("split", self.kind, SplitKind)
+        check_choice("leaks", self.leaks, LeakRule)
 
 
 class Leak(NamedTuple):
-    """An embryo in several parts of a split.
-
-    Attributes:
-        embryo: Name of the embryo or other group.
-        counts: Number of its images by part.
-    """
+    """An embryo or other group in several parts of a split, with its images by part."""
 
     embryo: str
     counts: dict[str, int]
@@ -100,20 +90,13 @@ def split_records(
     leaks = find_leaks(records, split)
     if not leaks:
         return split
-    leaking = {leak.embryo for leak in leaks}
-    images = sum(records[n].embryo in leaking for n in split["train"])
+    images = sum(leak.counts.get("train", 0) for leak in leaks)
     message = (
         f"this split leaks: {len(leaks)} embryos or groups, such as {leaks[0].embryo}, are in "
         f"several parts, with {images} of {len(split['train'])} training images"
     )
-    if plan.leaks == "drop":
-        _log.warning("%s; these training images are dropped", message)
-        return _require_train(_without_leaks([record.embryo for record in records], split))
-    _log.warning(
-        "%s, so metrics on held-out images are too good: set --data.leaks drop to leave them out",
-        message,
-    )
-    return split
+    kept = _without_leaks([record.embryo for record in records], split)
+    return _dropped_or_reported(split, kept, plan.leaks, message)
 
 
 def find_leaks(records: Sequence[ImageRecord], split: Mapping[str, Sequence[int]]) -> list[Leak]:
@@ -133,9 +116,6 @@ def resolve_copies(split: Split, contents: Sequence[int], rule: LeakRule) -> Spl
         contents: Content number of each image; copies have the same one.
         rule: ``report`` or ``drop``.
 
-    Returns:
-        The split, without these images if `rule` is ``drop``.
-
     Raises:
         UserError: If no training image is left.
     """
@@ -143,16 +123,29 @@ def resolve_copies(split: Split, contents: Sequence[int], rule: LeakRule) -> Spl
     copies = sum(len(split[part]) - len(kept[part]) for part in split)
     if not copies:
         return split
-    message = f"{copies} images in train or val are exact copies of images held out in val or test"
-    if rule == "drop":
-        _log.warning("%s: these are dropped", message)
-        return _require_train(kept)
-    _log.warning(
-        "%s, so metrics on held-out images are too good: give copies the same embryo, or set "
-        "--data.leaks drop to leave them out; blastogan audit names them",
-        message,
+    message = (
+        f"{copies} images in train or val are exact copies of images held out in val or test, "
+        "which blastogan audit names"
     )
-    return split
+    return _dropped_or_reported(split, kept, rule, message)
+
+
+def _dropped_or_reported(split: Split, kept: Split, rule: LeakRule, message: str) -> Split:
+    """The split, or what is kept of it."""
+    if rule == "report":
+        _log.warning(
+            "%s, so metrics on held-out images are too good: give copies the same embryo, or set "
+            "--data.leaks drop to leave them out",
+            message,
+        )
+        return split
+    _log.warning("%s; these training images are dropped", message)
+    if not kept["train"]:
+        raise UserError(
+            "no training image is left: every one has its embryo or a copy in val or test; split "
+            "by embryo instead (--data.split by-embryo)"
+        )
+    return kept
 
 
 def _without_leaks(groups: Sequence[Hashable], split: Split) -> Split:
@@ -163,16 +156,6 @@ def _without_leaks(groups: Sequence[Hashable], split: Split) -> Split:
         kept[part] = [n for n in split[part] if groups[n] not in later]
         later |= {groups[n] for n in split[part]}
     return kept
-
-
-def _require_train(split: Split) -> Split:
-    """The split, if it still has training images."""
-    if not split["train"]:
-        raise UserError(
-            "no training image is left: every one has its embryo or a copy in val or test; split "
-            "by embryo instead (--data.split by-embryo)"
-        )
-    return split
 
 
 def _published_split(records: Sequence[ImageRecord], plan: SplitPlan) -> Split:
@@ -202,7 +185,7 @@ def _split_by_file(
     root: Path | None,
     known: Sequence[ImageRecord] | None,
 ) -> Split:
-    """Split of a file, which may also name `known` images, or any if `None`."""
+    """Split of a file, which may also name `known` images, or any if None."""
     parts = read_split_file(file)
     # cells of a table are stripped too
     names = [name.strip() for name in image_names(records, root)]
@@ -234,7 +217,8 @@ def split_by_embryo(
 
     An embryo belongs to the class of most of its images. Each class keeps an embryo in train, and
     an embryo stays there if it alone has images of some class. Which embryos are held out depends
-    only on their names and `seed`, not on the order of `records`.
+    only on their names and `seed`, not on the order of `records`. A part is empty only if its
+    fraction is 0.
 
     Args:
         records: Graded images.
@@ -242,18 +226,11 @@ def split_by_embryo(
         test_fraction: Share of the embryos in test, from 0 to less than 1.
         seed: Selects the embryos that are held out.
 
-    Returns:
-        Sorted positions in `records`, by ``train``, ``val`` and ``test``. A part is empty only if
-        its fraction is 0.
-
     Raises:
         UserError: If the fractions leave nothing for train, or if there are too few embryos.
     """
     fractions = {"val": val_fraction, "test": test_fraction}
-    if (
-        not all(0 <= fraction < 1 for fraction in fractions.values())
-        or sum(fractions.values()) >= 1
-    ):
+    if not min(fractions.values()) >= 0 or not sum(fractions.values()) < 1:
         raise UserError(
             f"got val_fraction {val_fraction} and test_fraction {test_fraction}: "
             "expected numbers from 0 with a sum below 1, such as 0.1 and 0.1"
@@ -278,17 +255,15 @@ def _shuffled_by_class(embryos: Mapping[str, Counter[str]], seed: int) -> dict[s
 
     by_class: dict[str, list[str]] = {name: [] for name in CLASSES}
     for embryo in sorted(embryos, key=shuffle_key):
-        counts = embryos[embryo]
-        by_class[max(CLASSES, key=lambda name: counts[name])].append(embryo)
+        by_class[max(CLASSES, key=embryos[embryo].__getitem__)].append(embryo)
     return dict(sorted(by_class.items(), key=lambda item: len(item[1])))
 
 
 def _pinned(embryos: Mapping[str, Counter[str]]) -> set[str]:
     """Embryos that alone have images of some class; logs their classes."""
-    holders: dict[str, list[str]] = {name: [] for name in CLASSES}
-    for embryo, counts in embryos.items():
-        for name in counts:
-            holders[name].append(embryo)
+    holders = {
+        name: [embryo for embryo, counts in embryos.items() if counts[name]] for name in CLASSES
+    }
     single = [name for name in CLASSES if len(holders[name]) == 1]
     if single:
         _log.warning(
@@ -301,26 +276,17 @@ def _pinned(embryos: Mapping[str, Counter[str]]) -> set[str]:
 def _hold_out(
     by_class: Mapping[str, list[str]], pinned: set[str], fractions: Mapping[str, float]
 ) -> dict[str, str]:
-    """Part of every embryo outside train, see `split_by_embryo`.
-
-    Rounding remainders of a class carry over to the next larger one, so that the parts have the
-    requested size in total.
-    """
-    free = {
-        name: [embryo for embryo in embryos if embryo not in pinned]
-        for name, embryos in by_class.items()
-    }
-    spare = {  # each class keeps one in train, pinned or not
-        name: min(len(free[name]), max(0, len(embryos) - 1)) for name, embryos in by_class.items()
-    }
+    """Part of every embryo outside train; a class passes rounding remainders on to the next."""
     total = sum(map(len, by_class.values()))
     wanted = {part: max(share, 1 / total) for part, share in fractions.items() if share > 0}
     parts: dict[str, str] = {}
     owed = dict.fromkeys(wanted, 0.0)
-    for name, embryos in by_class.items():
+    for embryos in by_class.values():
         for part, share in wanted.items():
             owed[part] += share * len(embryos)
-        for embryo in free[name][: spare[name]]:
+        free = [embryo for embryo in embryos if embryo not in pinned]
+        # each class keeps one in train, pinned or not
+        for embryo in free[: max(0, len(embryos) - 1)]:
             due = [part for part in wanted if owed[part] >= 0.5]
             if not due:
                 break

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 import torch
@@ -30,13 +31,10 @@ class ImageBatch(TypedDict):
 
 
 class Draw(NamedTuple):
-    """One image of the stream.
+    """One image of the stream: its position in the training set and how it is shown.
 
-    Attributes:
-        image: Position in the training set.
-        resolution: Side in pixels.
-        symmetry: Symmetry of the square, 0 to 7.
-        position: Position in the stream, 0 for the first image of the run; seeds its transform.
+    The side is in pixels; the symmetry of the square is 0 to 7; the position in the stream, 0 for
+    the first image of the run, seeds the transform.
     """
 
     image: int
@@ -46,12 +44,7 @@ class Draw(NamedTuple):
 
 
 def apply_symmetry(images: Tensor, symmetry: int) -> Tensor:
-    """Apply one of the eight symmetries of the square to images ``(..., R, R)``.
-
-    Args:
-        images: Images of any dtype.
-        symmetry: Odd ones mirror; then ``symmetry // 2`` quarter turns follow.
-    """
+    """Mirror images ``(..., R, R)`` if `symmetry` is odd, then turn ``symmetry // 2`` quarters."""
     if symmetry % 2:
         images = images.flip(-1)
     return images.rot90(symmetry // 2, (-2, -1)) if symmetry >= 2 else images
@@ -88,23 +81,19 @@ class ImageOrder:
         of = torch.tensor(classes)
         self._shares = list(shares.values())
         self._members = [(of == name).nonzero().flatten() for name in sorted(counts)]
-        self._pass = -1
-        self._order: list[int] = []
-        self._symmetry: list[int] = []
+        self._pass, self._draws = -1, list[tuple[int, int]]()
 
     def at(self, position: int) -> tuple[int, int]:
         """Index and symmetry of the image at a position, 0 for the first of the run."""
         number, place = divmod(position, self.count)
         if number != self._pass:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", number))
-            self._order = self._shuffled(generator).tolist()
+            images = self._shuffled(generator).tolist()
             drawn = torch.randint(self.symmetries, (self.count,), generator=generator)
-            self._symmetry = drawn.tolist()
-            self._pass = number
-        return self._order[place], self._symmetry[place]
+            self._pass, self._draws = number, list(zip(images, drawn.tolist(), strict=True))
+        return self._draws[place]
 
     def _shuffled(self, generator: torch.Generator) -> Tensor:
-        """The images of one pass."""
         if self.balance == "none":
             return torch.randperm(self.count, generator=generator)
         # + 0.5 avoids ties, which the rounding of the shares would decide
@@ -121,8 +110,8 @@ class ImageOrder:
 class PositionedBatchSampler(Sampler[list[Draw]]):
     """Batches from the current position to the end of the tick.
 
-    It has no length; the next iterator continues from the position at that time. Each rank takes
-    its contiguous part of every global batch.
+    The next iterator continues from the position at that time. Each rank takes its contiguous
+    part of every global batch.
 
     Args:
         order: The stream.
@@ -171,27 +160,21 @@ class PositionedBatchSampler(Sampler[list[Draw]]):
             position += state.batch_size
 
 
+@dataclass(eq=False)
 class StreamedImages(Dataset[ImageBatch]):
     """Training batches, taken from images held as uint8 at every resolution.
 
-    Args:
+    Attributes:
         levels: uint8 ``(M, C, r, r)`` by resolution r in pixels; may be mapped from a file.
         rows: int64 ``(N,)``: image n of the set is row ``rows[n]`` of every level.
         labels: int64 ``(N, 2)``.
         transform: Applied to each image after its symmetry.
     """
 
-    def __init__(
-        self,
-        levels: Mapping[int, Tensor],
-        rows: Tensor,
-        labels: Tensor,
-        transform: Transform | None = None,
-    ) -> None:
-        self.levels = levels
-        self.rows = rows
-        self.labels = labels
-        self.transform = transform
+    levels: Mapping[int, Tensor]
+    rows: Tensor
+    labels: Tensor
+    transform: Transform | None = None
 
     def __getitems__(self, draws: list[Draw]) -> ImageBatch:
         """Batch of draws that share one resolution."""

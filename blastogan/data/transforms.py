@@ -69,16 +69,12 @@ untouched, so that their texture stays as recorded.
 """
 
 _COMPOSITIONS = {
-    "Compose": {"transforms", "p"},
-    "OneOf": {"transforms", "p"},
-    "RandomOrder": {"transforms", "n", "replace", "p"},
-    "Sequential": {"transforms", "p"},
-    "SomeOf": {"transforms", "n", "replace", "p"},
+    **{name: {"transforms", "p"} for name in ("Compose", "OneOf", "Sequential")},
+    **{name: {"transforms", "n", "replace", "p"} for name in ("RandomOrder", "SomeOf")},
 }
 """Allowed compositions, with their arguments."""
 
 _ENTRY_KEYS = {"class_path", "init_args"}
-_TEST_DRAWS = 4
 
 
 class Transform:
@@ -115,15 +111,7 @@ class Transform:
         self._single_threaded = False
 
     def __call__(self, image: Tensor, position: int) -> Tensor:
-        """Transform one image.
-
-        Args:
-            image: uint8 ``(C, H, W)``, not modified.
-            position: Position in the stream.
-
-        Returns:
-            uint8 ``(C, H, W)``.
-        """
+        """Transform an image uint8 ``(C, H, W)`` at a position of the stream into a new one."""
         if not self._single_threaded and get_worker_info() is not None:
             import cv2
 
@@ -136,11 +124,7 @@ class Transform:
 
 
 def check_augment(augment: Augment) -> None:
-    """Refuse unknown names of augmentations; `plan_augmentation` checks lists.
-
-    Raises:
-        UserError: If the augmentation is unknown.
-    """
+    """Raise a `UserError` for unknown names of augmentations; `Transform` checks lists."""
     if not isinstance(augment, list) and augment not in SYMMETRIES:
         raise UserError(
             f"augment is {augment!r}: expected one of {', '.join(SYMMETRIES)}, or a list of "
@@ -153,13 +137,8 @@ def plan_augmentation(
 ) -> tuple[int, Transform | None]:
     """Number of symmetries for the stream to draw from, and the transform that follows, if any.
 
-    Args:
-        augment: ``none``; ``flip`` mirrors half of the images; ``dihedral`` applies any of the
-            eight symmetries of the square; ``grade-preserving`` adds `GRADE_PRESERVING`; a list
-            of entries is a custom pipeline, without symmetries.
-        seed: See `Transform`.
-        channels: See `Transform`.
-        resolutions: See `Transform`.
+    ``grade-preserving`` adds `GRADE_PRESERVING` to the `SYMMETRIES`; a list of entries is a custom
+    pipeline, without symmetries. The other arguments are those of `Transform`.
 
     Raises:
         UserError: If the augmentation is unknown, or its entries cannot be used.
@@ -173,11 +152,8 @@ def plan_augmentation(
 
 
 def _reseed(transform: Any, seed: int) -> None:
-    """Seed the random choices of a transform and of all transforms in it.
-
-    They share one generator. `set_random_seed` of albumentations would seed each alike, so that
-    those that are applied half of the time would all be applied to the same images.
-    """
+    # all transforms in it share one generator: set_random_seed would seed each alike, so that those
+    # that are applied half of the time would all be applied to the same images
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
 
@@ -217,7 +193,7 @@ class _Pipelines:
         return [transform for transform in built if transform is not None]
 
     def _transform(self, entry: Any, where: str) -> Any:
-        """The transform of one entry; None if it cannot be used, which adds a problem."""
+        """The tested transform of one entry; None if it cannot be used, which adds a problem."""
         if not isinstance(entry, dict) or not {"class_path"} <= set(entry) <= _ENTRY_KEYS:
             self._problems.append(f"{where}: expected class_path and init_args, got {entry!r:.80}")
             return None
@@ -294,7 +270,7 @@ def _unsafe(kind: Any) -> set[str]:
 
 def _test(transform: Any, image: NDArray[np.uint8]) -> None:
     """Raise unless a transform keeps the shape and type of an image, in several draws."""
-    for draw in range(_TEST_DRAWS):
+    for draw in range(4):
         _reseed(transform, draw)
         changed = transform(image=image.copy(), force_apply=True)["image"]
         if changed.shape != image.shape or changed.dtype != image.dtype:

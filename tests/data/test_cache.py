@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from blastogan.data import batches
 from blastogan.data import cache as module
 from blastogan.data.cache import decode_images
 from blastogan.data.images import decoding
@@ -375,6 +376,15 @@ def test_ctrl_c_leaves_nothing(paths, cache, decodings):
     assert list(cache.iterdir()) == []
     decodings.act = lambda path: True
     assert_right(decode_images(paths, 16, 1, cache_dir=cache), paths)
+
+
+def test_workers_ignore_ctrl_c(paths, decodings, monkeypatch):
+    def forked_loader(*args, **kwargs):
+        return torch.utils.data.DataLoader(*args, multiprocessing_context="fork", **kwargs)
+
+    decodings.act = lambda path: os.kill(os.getpid(), signal.SIGINT) is None
+    monkeypatch.setattr(batches, "DataLoader", forked_loader)
+    assert_right(decode_images(paths, 16, 1, num_workers=1), paths)
 
 
 def test_a_full_disk_is_reported_and_the_images_stay_in_memory(paths, cache, caplog):

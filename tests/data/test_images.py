@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import struct
 import tracemalloc
 import warnings
@@ -17,13 +15,10 @@ import torch
 from helpers.pngs import chunk, png
 from PIL import Image, ImageOps
 
-from blastogan.data import batches
 from blastogan.data.images import decoding as module
-from blastogan.data.images.decoding import decode, load_framed, load_image, load_images, pyramid
+from blastogan.data.images.decoding import decode, load_framed, load_image, pyramid
 from blastogan.data.images.framing import Crop
-from blastogan.data.records import ImageRecord
-from blastogan.errors import ProblemList, UserError
-from blastogan.grades import Grade
+from blastogan.errors import UserError
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -310,55 +305,6 @@ class TestRefused:
         path = save(tmp_path / "a.png", GREY)
         with pytest.raises(UserError, match="expected a resolution of at least 1, and 1"):
             load_image(path, resolution, channels)
-        with pytest.raises(UserError, match="expected a resolution of at least 1, and 1"):
-            load_images([], resolution, channels)
-
-
-class TestLoadImages:
-    @pytest.fixture
-    def records(self, tmp_path):
-        return [
-            ImageRecord(
-                save(tmp_path / f"{n}.png", np.full((8, 8), n, np.uint8)), Grade("A", "A"), ""
-            )
-            for n in range(12)
-        ]
-
-    @pytest.mark.parametrize("num_workers", [0, 2])
-    def test_order_and_problems(self, records, num_workers):
-        images = load_images(records, 4, 3, num_workers)
-        assert (images.shape, images.dtype) == ((12, 3, 4, 4), torch.uint8)
-        assert images[:, 2, 3, 3].tolist() == list(range(12))
-        for broken in (3, 7):
-            records[broken].path.write_text("broken")
-        with pytest.raises(ProblemList) as caught:
-            load_images(records, 4, 3, num_workers)
-        assert ["3.png: " in caught.value.problems[0], "7.png: " in caught.value.problems[1]] == [
-            True
-        ] * 2
-        assert len(caught.value.problems) == 2
-
-    def test_global_generator_is_left_alone(self, records):
-        before = torch.get_rng_state()
-        load_images(records, 4, 1)
-        assert torch.equal(before, torch.get_rng_state())
-
-    def test_no_records(self):
-        assert load_images([], 4, 1, num_workers=2).shape == (0, 1, 4, 4)
-
-    def test_workers_ignore_interrupts(self, records, monkeypatch):
-        def interrupted(path, resolution, channels, crop):
-            os.kill(os.getpid(), signal.SIGINT)
-            return np.zeros((channels, resolution, resolution), np.uint8)
-
-        # the workers are forked, so they see the patch
-        monkeypatch.setattr(module, "load_image", interrupted)
-        monkeypatch.setattr(batches, "DataLoader", forked_loader)
-        assert load_images(records, 4, 1, num_workers=1).sum() == 0
-
-
-def forked_loader(*args, **kwargs):
-    return torch.utils.data.DataLoader(*args, multiprocessing_context="fork", **kwargs)
 
 
 class TestPyramid:

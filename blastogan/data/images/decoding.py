@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +16,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL import TiffImagePlugin as Tiff
 from torch import Tensor
 
-from blastogan.data.batches import map_in_processes
 from blastogan.data.images.framing import Circle, Crop, find_embryo
-from blastogan.data.records import ImageRecord
-from blastogan.errors import ProblemList, UserError
+from blastogan.errors import UserError
 from blastogan.growth import is_power_of_two
 
 MAX_PIXELS = 64_000_000
@@ -37,7 +34,6 @@ _MODES = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGB
 _CENTRE = Crop()
 _SOUGHT_SIDE = 512
 _CHUNK_VALUES = 2**22
-_WHITE_IS_ZERO = 0
 
 
 def load_image(
@@ -49,12 +45,12 @@ def load_image(
 
     Args:
         path: PNG, JPEG, BMP or TIFF file, recognised by its content.
-        resolution: Side of the result, in pixels.
-        channels: 1 for grey, 3 for RGB.
-        crop: Square that is shown; by default the largest in the middle.
+        resolution: Side R of the result, in pixels.
+        channels: C, 1 for grey or 3 for RGB.
+        crop: Square that is shown.
 
     Returns:
-        Array (channels, resolution, resolution), 0 to 255.
+        uint8 ``(C, R, R)``.
 
     Raises:
         UserError: If the file is no image, damaged, larger than `MAX_PIXELS` or `MAX_BYTES`,
@@ -67,20 +63,14 @@ def load_image(
 def load_framed(
     path: Path, resolution: int, channels: int, crop: Crop
 ) -> tuple[NDArray[np.uint8], bool]:
-    """See `load_image`; also returns False if an embryo was sought and not found, else True.
-
-    Without an embryo the square in the middle is shown.
-
-    Raises:
-        UserError: See `load_image`.
-    """
-    _check_shape(resolution, channels)
+    """See `load_image`; also False if the centre is shown as no embryo was found, else True."""
+    check_shape(resolution, channels)
     image = decode(path, channels)
     seeks = crop.kind == "embryo"
     circle = _embryo(image) if seeks else None
     left, top, side = crop.box(*image.size, circle)
-    shape, box = (resolution, resolution), (left, top, left + side, top + side)
-    square = image.resize(shape, Image.Resampling.LANCZOS, box=box)
+    box = (left, top, left + side, top + side)
+    square = image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=box)
     return to_chw(square), circle is not None or not seeks
 
 
@@ -92,11 +82,7 @@ def _embryo(image: Image.Image) -> Circle | None:
 
 
 def decode(path: Path, channels: int) -> Image.Image:
-    """Decode one image of mode L or RGB: upright, at its own size, bounded as in `load_image`.
-
-    Raises:
-        UserError: See `load_image`.
-    """
+    """Image of mode L or RGB: upright, at its own size; bounds and errors of `load_image`."""
     with opened(path) as image:
         image.load()
         # Pillow has turned a TIFF itself, and removed the tag
@@ -115,7 +101,6 @@ def decode(path: Path, channels: int) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """A decoded image as L."""
     if image.mode.startswith("I;16"):
         return _to_8_bits(image)
     if image.mode == "LA":
@@ -137,7 +122,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     scale = ((np.arange(2**16) + 128) // 257).astype(np.uint8)
     # Pillow inverts a TIFF whose white is 0 if it has up to 8 bits, not if it has 16
     if isinstance(image, Tiff.TiffImageFile):
-        negative = image.tag_v2.get(Tiff.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO
+        negative = image.tag_v2.get(Tiff.PHOTOMETRIC_INTERPRETATION) == 0
         scale = 255 - scale if negative else scale
     values = np.asarray(image).reshape(-1)
     grey = np.empty(values.shape, np.uint8)
@@ -153,50 +138,6 @@ def to_chw(image: Image.Image) -> NDArray[np.uint8]:
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
-def load_images(
-    records: Sequence[ImageRecord],
-    resolution: int,
-    channels: int,
-    num_workers: int = 0,
-    crop: Crop = _CENTRE,
-) -> Tensor:
-    """Decode the images of all records, see `load_image`.
-
-    Args:
-        records: The images.
-        resolution: Side of the result, in pixels.
-        channels: 1 for grey, 3 for RGB.
-        num_workers: Processes that decode; 0 decodes in this one.
-        crop: See `load_image`.
-
-    Returns:
-        Tensor (N, channels, resolution, resolution), uint8, in the order of `records`.
-
-    Raises:
-        ProblemList: Listing every file that cannot be decoded.
-    """
-    _check_shape(resolution, channels)
-    images = torch.empty((len(records), channels, resolution, resolution), dtype=torch.uint8)
-    load = partial(_load_or_fault, resolution=resolution, channels=channels, crop=crop)
-    problems = []
-    paths = [record.path for record in records]
-    for position, item in enumerate(map_in_processes(load, paths, num_workers)):
-        if isinstance(item, str):
-            problems.append(item)
-        else:
-            images[position] = torch.from_numpy(item)
-    if problems:
-        raise ProblemList("images cannot be decoded", problems, "Fix these files and try again.")
-    return images
-
-
-def _load_or_fault(path: Path, **settings: Any) -> NDArray[np.uint8] | str:
-    try:
-        return load_image(path, **settings)
-    except UserError as error:
-        return str(error)
-
-
 def pyramid(images: Tensor, smallest: int) -> dict[int, Tensor]:
     """Images at every power of two from their own resolution down to `smallest`.
 
@@ -204,11 +145,11 @@ def pyramid(images: Tensor, smallest: int) -> dict[int, Tensor]:
     rounding adds up from level to level.
 
     Args:
-        images: Tensor (N, C, R, R), uint8, R a power of two.
+        images: uint8 ``(N, C, R, R)``, R a power of two.
         smallest: Smallest resolution, a power of two up to R.
 
     Returns:
-        Tensors (N, C, r, r), uint8, by resolution r, largest first; that of R is `images` itself.
+        uint8 ``(N, C, r, r)`` by resolution r, largest first; that of R is `images` itself.
 
     Raises:
         UserError: If the images or `smallest` have another shape, type or range.
@@ -217,7 +158,7 @@ def pyramid(images: Tensor, smallest: int) -> dict[int, Tensor]:
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[-2] != resolution:
         raise UserError(
             f"got images of {images.dtype} and shape {tuple(images.shape)}: "
-            "expected square uint8 images (N, C, R, R), as load_images makes them"
+            "expected square uint8 images (N, C, R, R)"
         )
     if not (is_power_of_two(resolution) and is_power_of_two(smallest)) or smallest > resolution:
         raise UserError(
@@ -230,12 +171,8 @@ def pyramid(images: Tensor, smallest: int) -> dict[int, Tensor]:
     for start in range(0, len(images), chunk):
         sums = images[start : start + chunk].to(torch.int32)
         for side in sides[1:]:
-            sums = (
-                sums[..., 0::2, 0::2]
-                + sums[..., 0::2, 1::2]
-                + sums[..., 1::2, 0::2]
-                + sums[..., 1::2, 1::2]
-            )
+            rows = sums[..., 0::2, :] + sums[..., 1::2, :]
+            sums = rows[..., 0::2] + rows[..., 1::2]
             area = (resolution // side) ** 2
             levels[side][start : start + chunk] = (sums + area // 2) // area
     return {resolution: images, **levels}
@@ -246,8 +183,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """An image whose header has been read and whose pixels have not.
 
     Raises:
-        UserError: If it must not be decoded, see `load_image`; also for whatever Pillow raises
-            while the image is in use.
+        UserError: See `load_image`; also for whatever Pillow raises while the image is in use.
     """
     try:
         # opening a pipe would wait for a writer
@@ -256,7 +192,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         # given a path, Pillow would map an uncompressed TIFF, and scramble one that lies
         with path.open("rb") as file, warnings.catch_warnings():
             size = os.fstat(file.fileno()).st_size
-            check_size(path, size)
+            _check_size(path, size)
             # MAX_PIXELS is below the size that this warns of
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file, formats=_FORMATS) as image:
@@ -281,12 +217,29 @@ def opened(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def check_size(path: Path, size: int) -> None:
-    """Refuse a file of more than `MAX_BYTES` bytes.
+def content_digest(path: Path) -> str:
+    """Digest of the content of a file of up to `MAX_BYTES`, 32 hexadecimal digits.
 
     Raises:
-        UserError: If it is larger.
+        UserError: If it is larger, or cannot be read.
     """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        # reading a pipe would never end
+        if not path.is_file():
+            raise UserError(f"{path}: no such file: check the path")
+        _check_size(path, path.stat().st_size)
+        with path.open("rb") as content:
+            while chunk := content.read(2**20):
+                digest.update(chunk)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}): check its permissions, or copy it again"
+        ) from error
+    return digest.hexdigest()
+
+
+def _check_size(path: Path, size: int) -> None:
     if size > MAX_BYTES:
         raise UserError(
             f"{path}: a file of {size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f}: "
@@ -319,7 +272,7 @@ def _fault(image: Image.Image, file_size: int) -> str:
 
 
 def _decoder_bytes(image: Image.Image, file_size: int) -> int:
-    """Memory that Pillow needs to decode an opened image, including its pixels."""
+    """Memory in bytes that Pillow needs to decode an opened image, including its pixels."""
     pixels = image.width * image.height
     wide = 2 if image.mode.startswith("I;16") else 4
     needed = pixels * (1 if image.mode in ("1", "L", "P") else wide)
@@ -342,7 +295,8 @@ def _too_large() -> str:
     return f"At most {MAX_PIXELS / 1e6:g} megapixels are decoded: crop or shrink it"
 
 
-def _check_shape(resolution: int, channels: int) -> None:
+def check_shape(resolution: int, channels: int) -> None:
+    """Raise a `UserError` for a resolution below 1, and channels other than 1 and 3."""
     if resolution < 1 or channels not in (1, 3):
         raise UserError(
             f"got resolution {resolution} and {channels} channels: "

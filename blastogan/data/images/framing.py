@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_choice
 
 CropKind = Literal["centre", "embryo"]
 
@@ -49,8 +49,8 @@ class Crop:
     Attributes:
         kind: ``centre`` for the largest square in the middle, ``embryo`` for a square around the
             embryo's circle.
-        margin: Space between the circle and the square, in units of the radius, 0 to
-            `MAX_MARGIN`; used by ``embryo`` only.
+        margin: Space around the circle, in units of its radius, 0 to `MAX_MARGIN`; used by
+            ``embryo`` only.
 
     Raises:
         UserError: If an attribute is out of range.
@@ -60,8 +60,7 @@ class Crop:
     margin: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(CropKind):
-            raise UserError(f"crop is {self.kind!r}: expected 'centre' or 'embryo'")
+        check_choice("crop", self.kind, CropKind)
         if not 0 <= self.margin <= MAX_MARGIN:
             raise UserError(
                 f"margin around the embryo is {self.margin}: expected 0 to {MAX_MARGIN:g}, "
@@ -71,10 +70,7 @@ class Crop:
     def box(self, width: int, height: int, circle: Circle | None = None) -> tuple[int, int, int]:
         """Left, top and side of the square, in whole pixels, always within the image.
 
-        Args:
-            width: Width of the image.
-            height: Height of the image.
-            circle: The embryo; without it, and for ``centre``, the square is central.
+        Without the circle of an embryo, and for ``centre``, it is central.
         """
         side = min(width, height)
         if self.kind == "centre" or circle is None:
@@ -102,7 +98,7 @@ def find_embryo(grey: NDArray[np.uint8]) -> Circle | None:
         grey: Image (H, W), 0 to 255, of any size.
 
     Returns:
-        The circle, or None if no disc explains enough of the texture.
+        The circle; ``None`` if no disc explains enough of the texture.
 
     Raises:
         UserError: If `grey` has another shape or type.
@@ -142,10 +138,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _texture(grey: NDArray[np.uint8]) -> _Floats:
-    """Logarithm of the texture without a direction, scaled to mean 0 and variance 1.
-
-    The map's longer side is `_MAP_SIDE`; a constant image gives zeros.
-    """
+    """Logarithm of the undirected texture, of mean 0 and variance 1; zeros for a constant image."""
     import cv2
 
     scale = _MAP_SIDE / max(grey.shape)
@@ -176,7 +169,7 @@ def _standardised(texture: _Floats) -> _Floats:
 
 
 def _best_disc(texture: _Floats) -> tuple[float, float, float] | None:
-    """Centre and radius of the best disc on the grid of the map, None if it explains too little."""
+    """Centre and radius of the best disc on the grid of the map; None if it explains too little."""
     import cv2
 
     best = _MIN_SHARE
@@ -201,20 +194,14 @@ def _best_disc(texture: _Floats) -> tuple[float, float, float] | None:
 
 
 def _share(total: _Floats, area: _Floats, size: int) -> _Floats:
-    """Share of the variance between a disc and the rest; 0 if the disc is smoother.
-
-    The map has mean 0 and variance 1; `total` is its sum over the disc.
-    """
+    """Share of the variance between a disc, over which a map sums to `total`, and the rest."""
     rest = np.maximum(size - area, 1)
     return np.where(total > 0, total * total / (np.maximum(area, 1) * rest), 0)
 
 
 def _refined(texture: _Floats, x: float, y: float, radius: float) -> tuple[float, float, float]:
-    """Improve a disc by steps of fractions of a pixel of the map.
-
-    Values above the median of the disc are clipped to it, so that the faint texture of the zona
-    weighs as much as the cells.
-    """
+    """Improve a disc by steps of fractions of a pixel of the map."""
+    # clipped at the median, so that the faint texture of the zona weighs as much as the cells
     rows, columns = np.mgrid[: texture.shape[0], : texture.shape[1]].astype(np.float32)
     median = np.median(texture[np.hypot(columns - x, rows - y) < radius])
     texture = _standardised(np.minimum(texture, median))

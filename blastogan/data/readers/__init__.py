@@ -121,7 +121,7 @@ def open_tree(root: str | Path) -> ImageTree:
     root = Path(root)
     if not root.is_dir():
         got = "is a file" if root.exists() else "does not exist"
-        raise UserError(f"{root} {got}: expected the folder that holds the graded images")
+        raise UserError(f"{root} {got}: expected a folder of images")
     tree = ImageTree(root)
     if not tree.images:
         others = ", ".join(f"{count} {suffix}" for suffix, count in tree.others.items())

@@ -161,11 +161,6 @@ class ImageTree:
         return (self.root / name).resolve().relative_to(self._real_root).as_posix()
 
 
-def list_images(root: Path) -> list[str]:
-    """Paths below `root` of all images that are not hidden: posix, sorted, links not followed."""
-    return ImageTree(root).images
-
-
 def normal(name: str) -> str:
     """A name with composed accents (NFC), which macOS stores decomposed."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
