@@ -28,13 +28,9 @@ def subset_kid(
         subsets: Number of subsets.
         seed: Seed of the subsets.
     """
-    from torch_fidelity.metric_kid import (
-        KEY_METRIC_KID_MEAN,
-        KEY_METRIC_KID_STD,
-        kid_features_to_metric,
-    )
+    from torch_fidelity import metric_kid
 
-    found = kid_features_to_metric(
+    found = metric_kid.kid_features_to_metric(
         fake.cpu(),
         real.cpu(),
         kid_subset_size=subset_size,
@@ -42,7 +38,7 @@ def subset_kid(
         rng_seed=seed % 2**32,
         verbose=False,
     )
-    return found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
+    return found[metric_kid.KEY_METRIC_KID_MEAN], found[metric_kid.KEY_METRIC_KID_STD]
 
 
 def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> tuple[float, float]:
@@ -83,7 +79,6 @@ def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> t
     )
     if len(sizes) < 3:
         return float(value), float("nan")
-    # variance of the jackknife, over embryos and over fakes
     variance = sum(
         (len(w) - 1) / len(w) * (w - w.mean()).square().sum() for w in (without_r, without_f)
     )
@@ -106,11 +101,8 @@ def _among(features: Tensor, units: Tensor) -> Tensor:
 
 
 def _row_sums(first: Tensor, second: Tensor) -> Tensor:
-    sums = first.new_empty(len(first))
-    for start in range(0, len(first), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        sums[part] = polynomial_kernel(first[part], second).sum(dim=1)
-    return sums
+    parts = first.split(_BLOCK)
+    return torch.cat([polynomial_kernel(part, second).sum(dim=1) for part in parts])
 
 
 def _own(features: Tensor) -> Tensor:

@@ -20,14 +20,10 @@ def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> tupl
         fake: float32 ``(M, D)``, M more than `neighbours`.
         neighbours: k.
     """
-    from torch_fidelity.metric_prc import (
-        KEY_METRIC_PRECISION,
-        KEY_METRIC_RECALL,
-        prc_features_to_metric,
-    )
+    from torch_fidelity import metric_prc
 
     large = max(len(real), len(fake)) > _MAX_AT_ONCE
-    found = prc_features_to_metric(
+    found = metric_prc.prc_features_to_metric(
         fake,
         real,
         prc_neighborhood=neighbours,
@@ -36,7 +32,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> tupl
         prc_batch_size=_BLOCK if large else _MAX_AT_ONCE,
         verbose=False,
     )
-    return found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
+    return found[metric_prc.KEY_METRIC_PRECISION], found[metric_prc.KEY_METRIC_RECALL]
 
 
 def density_coverage(
@@ -56,18 +52,15 @@ def density_coverage(
     Returns:
         Density and its error, coverage and its error.
     """
-    radii, nearest = real.new_empty(len(real)), real.new_full((len(real),), torch.inf)
-    for start in range(0, len(real), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        # the nearest image is the image itself
-        radii[part] = torch.cdist(real[part], real).kthvalue(neighbours + 1).values
-    balls = torch.empty(len(fake), dtype=torch.float64)
-    for start in range(0, len(fake), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        distances = torch.cdist(fake[part], real)  # (B, N)
-        balls[part] = (distances < radii).sum(dim=1).double() / neighbours
+    # the nearest image is the image itself
+    parts = (torch.cdist(part, real).kthvalue(neighbours + 1).values for part in real.split(_BLOCK))
+    radii = torch.cat(list(parts))
+    balls, nearest = [], real.new_full((len(real),), torch.inf)
+    for part in fake.split(_BLOCK):
+        distances = torch.cdist(part, real)  # (B, N)
+        balls.append((distances < radii).sum(dim=1).double() / neighbours)
         nearest = torch.minimum(nearest, distances.amin(dim=0))
-    return _mean(balls), _mean((nearest < radii).double())
+    return _mean(torch.cat(balls)), _mean((nearest < radii).double())
 
 
 def _mean(values: Tensor) -> tuple[float, float]:

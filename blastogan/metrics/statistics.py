@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -45,8 +45,7 @@ class SetStatistics:
         index: int64 ``(N,)``, numbers of the images, ascending.
         extractor: Label of the extractor, or ``none``.
         extractor_key: Its key; sets with different keys are not comparable.
-        halves: Moments of two disjoint halves, neither of which shares an embryo; the second is
-            empty if no floor is needed.
+        halves: Moments of two halves that share no embryo; the second is empty without a floor.
         features: float32 ``(N, D)``, if a metric needs them.
         labels: int64 ``(N, 2)``, if the images are graded.
         groups: Embryo of each image, if known.
@@ -70,19 +69,14 @@ class SetStatistics:
     shape: tuple[int, ...] = ()
     half: Tensor | None = None
     floors: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
-    similarities: dict[tuple[Any, ...], tuple[float, float]] = field(
-        default_factory=dict, repr=False
-    )
+    similarities: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of_features(cls, features: Tensor, labels: Tensor | None = None) -> SetStatistics:
+    def of_features(cls, features: Tensor) -> SetStatistics:
         """Statistics of features ``(N, D)`` that were computed elsewhere."""
-        even, odd = Moments.of(features[::2]), Moments.of(features[1::2])
+        halves = Moments.of(features[::2]), Moments.of(features[1::2])
         index = torch.arange(len(features))
-        values = features.float()
-        return cls(
-            index, "features", "features", (even, odd), values, labels=labels, half=index % 2
-        )
+        return cls(index, "features", "features", halves, features.float(), half=index % 2)
 
     @property
     def count(self) -> int:
@@ -116,13 +110,10 @@ class SetStatistics:
         """Merge the parts that each process gathered."""
         index = torch.cat([part.index for part in parts])
         order = index.argsort()
-        halves = None
-        if parts[0].halves is not None:
-            first, second = parts[0].halves
-            for part in parts[1:]:
-                assert part.halves is not None
-                first, second = first.merge(part.halves[0]), second.merge(part.halves[1])
-            halves = (first, second)
+        halves = parts[0].halves
+        for part in parts[1:]:
+            if halves is not None and part.halves is not None:
+                halves = halves[0].merge(part.halves[0]), halves[1].merge(part.halves[1])
         names = [name for part in parts for name in part.groups or ()]
         sample = Sample(keep_images, seed)
         for part in parts:
@@ -179,46 +170,41 @@ def gather_statistics(
     """
     halves = None if extractor is None else (Moments(extractor.dim), Moments(extractor.dim))
     sample = Sample(keep_images, seed)
-    index, letters = array("q"), array("q")
-    features = Rows()
-    half_of = _half_of_groups(groups, seed)
+    index, letters, features = array("q"), array("q"), Rows()
+    half_of = _half_of_images(groups, seed)
     shape: tuple[int, ...] = ()
-    seen = 0
-    # one pass: numbers and labels of all images, pixels of a sample
     for batch in batches:
-        images, numbers, graded = _parse_batch(batch, seen)
+        images, numbers, graded = _parse_batch(batch, len(index))
         shape = _same_shape(shape, images)
-        seen += len(images)
         index.extend(numbers.tolist())
         if graded is not None:
             letters.extend(graded.flatten().tolist())
         sample.add(images, numbers)
         if extractor is None or halves is None:
             continue
-        # features: moments of each half, and the rows themselves if a metric needs them
         found = extractor(images)
-        where = _halves(numbers, half_of, groups) if two_halves else torch.zeros(len(images))
+        where = half_of(numbers) if two_halves else torch.zeros(len(images))
         for half, moments in enumerate(halves):
             moments.update(found[(where == half).to(found.device)].cpu())
         if keep_features:
             features.extend(found.float().cpu())
-    if not seen:
+    if not index:
         raise UserError("no images: the set is empty")
-    # everything in the order of the numbers
-    numbers = torch.tensor(index)
-    order = numbers.argsort()
-    labels = torch.tensor(letters).view(-1, 2) if len(letters) == 2 * seen else None
+    unordered = torch.tensor(index)
+    order = unordered.argsort()
+    numbers = unordered[order]
+    labels = torch.tensor(letters).view(-1, 2) if len(letters) == 2 * len(index) else None
     return SetStatistics(
-        numbers[order],
+        numbers,
         "none" if extractor is None else extractor.label,
         "none" if extractor is None else extractor.key,
         halves,
         features.all()[order] if keep_features and extractor is not None else None,
         None if labels is None else labels[order],
-        None if groups is None else tuple(groups[n] for n in numbers[order].tolist()),
+        None if groups is None else tuple(groups[n] for n in numbers.tolist()),
         *sample.sorted(),
         shape,
-        _halves(numbers[order], half_of, groups) if keep_features and two_halves else None,
+        half_of(numbers) if keep_features and two_halves else None,
     )
 
 
@@ -263,19 +249,13 @@ def _same_shape(shape: tuple[int, ...], images: Tensor) -> tuple[int, ...]:
     return found
 
 
-def _halves(numbers: Tensor, halves: Mapping[str, int], groups: Sequence[str] | None) -> Tensor:
-    """Half, 0 or 1, of each image, one per group; alternating without groups."""
+def _half_of_images(groups: Sequence[str] | None, seed: int) -> Callable[[Tensor], Tensor]:
+    """Half, 0 or 1, by number: random groups fill the smaller half; alternating without groups."""
     if groups is None:
-        return numbers % 2
-    return torch.tensor([halves[groups[n]] for n in numbers.tolist()])
-
-
-def _half_of_groups(groups: Sequence[str] | None, seed: int) -> dict[str, int]:
-    """Half of each group: in random order, each goes to the half with fewer images so far."""
-    sizes = Counter(groups or ())
+        return lambda numbers: numbers % 2
+    sizes, filled = Counter(groups), [0, 0]
     halves: dict[str, int] = {}
-    filled = [0, 0]
     for group in sorted(sizes, key=lambda name: derive_seed(seed, "half", name)):
         halves[group] = int(filled[1] < filled[0])
         filled[halves[group]] += sizes[group]
-    return halves
+    return torch.tensor([halves[group] for group in groups]).__getitem__
