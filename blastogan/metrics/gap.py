@@ -85,7 +85,6 @@ def held_out_gap(
     held[0, len(chosen) :] = 1
     _permute(held[1:], owners, len(held_out), generator)
 
-    # KID of the fakes to both parts of each row
     kernel = polynomial_kernel(pool, pool).fill_diagonal_(0)
     across = polynomial_kernel(pool, few).mean(dim=1)
     to_held, to_train = (_distances(kernel, across, members) for members in (held, 1 - held))

@@ -21,12 +21,7 @@ def subset_kid(
 ) -> tuple[float, float]:
     """KID as usually quoted: mean and standard deviation over random subsets (torch-fidelity).
 
-    Args:
-        real: float32 ``(N, D)``.
-        fake: float32 ``(M, D)``.
-        subset_size: Reals, and fakes, in a subset; at most N and M.
-        subsets: Number of subsets.
-        seed: Seed of the subsets.
+    Features are float32 ``(N, D)`` and ``(M, D)``; `subset_size` is at most N and M.
     """
     from torch_fidelity import metric_kid
 
@@ -50,7 +45,7 @@ def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> t
     Args:
         real: ``(N, D)``, N at least 3.
         fake: ``(M, D)``, M at least 3.
-        embryos: Number of the embryo of each image, int64 ``(N,)``; ``None`` if each has its own.
+        embryos: Number of the embryo of each real, int64 ``(N,)``; ``None`` if each has its own.
 
     Returns:
         KID and its error, which is NaN with fewer than three embryos.
