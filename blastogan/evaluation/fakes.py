@@ -15,11 +15,6 @@ from blastogan.utils.seeding import derive_seed
 def sample_labels(count: int, weights: Mapping[str, float], seed: int) -> Tensor:
     """Labels in random order whose class distribution is as near to `weights` as counts allow.
 
-    Args:
-        count: Number of labels.
-        weights: Weight of each class, such as its number of reference images.
-        seed: Seed of the order.
-
     Returns:
         int64 ``(count, 2)``.
     """
