@@ -12,7 +12,7 @@ import os
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -41,13 +41,10 @@ VERSION = 1
 _CPU_BATCH = 4  # larger batches leave the cache: 0.24 s an image of 256 pixels instead of 0.17
 
 INCEPTION = PublishedWeights(
-    url=INCEPTION_URL,
-    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    INCEPTION_URL,
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     # the names that torch-fidelity and pytorch-fid give to the same file
-    file_names=(
-        "weights-inception-2015-12-05-6726825d.pth",
-        "pt_inception-2015-12-05-6726825d.pth",
-    ),
+    ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth"),
     megabytes=96,
     variable="BLASTOGAN_INCEPTION_WEIGHTS",
 )
@@ -228,10 +225,12 @@ class Extractor:
             )
         if not images.numel():
             raise UserError(f"no images to extract features from: got {tuple(images.shape)}")
+        # float32 convolutions on a GPU, whose default is TF32
+        float32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, enabled=False),
-            _full_precision(self.device),
+            float32 if self.device.type == "cuda" else nullcontext(),
         ):
             pixels = images.to(self.device).expand(-1, 3, -1, -1)
             pixels = pixels.contiguous(memory_format=self._format)
@@ -252,8 +251,7 @@ def load_extractor(
     Args:
         name: One of `EXTRACTORS`.
         weights: File to use instead of the published one, see `find_weights`: a state dict, for
-            CLIP the TorchScript archive of OpenAI, for the grader a checkpoint of
-            ``blastogan grade fit``.
+            CLIP OpenAI's TorchScript archive, for the grader a ``blastogan grade fit`` checkpoint.
         device: Device to run it on.
 
     Raises:
@@ -291,13 +289,6 @@ def _build(spec: ExtractorSpec, file: WeightsFile) -> nn.Module:
             reason = " ".join(str(error).split())[:400].rstrip(".")
             raise file.unusable(f"it does not fit {spec.name}: {reason}") from error
     return network
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Float32 convolutions on a GPU, whose default is TF32."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 @contextmanager

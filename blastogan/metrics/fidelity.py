@@ -69,9 +69,8 @@ class FidelityEvaluator:
     ) -> None:
         unknown = [name for name in metrics if name not in METRICS]
         if unknown or not metrics:
-            raise UserError(
-                f"metrics {', '.join(unknown) or 'are empty'}: expected any of {', '.join(METRICS)}"
-            )
+            given = ", ".join(unknown) or "are empty"
+            raise UserError(f"metrics {given}: expected any of {', '.join(METRICS)}")
         if min(kid_subset_size, kid_subsets, swd_images, class_images - 1) < 2:
             raise UserError(
                 f"kid_subset_size is {kid_subset_size}, kid_subsets {kid_subsets}, swd_images "
@@ -121,7 +120,7 @@ class FidelityEvaluator:
         real: bool = False,
         extract: bool = True,
     ) -> SetStatistics:
-        """Gather the statistics of a set, which is read once.
+        """Gather the statistics of a set, which is read once, see `gather_statistics`.
 
         Args:
             batches: Images uint8 ``(B, C, H, W)``, or floats in [-1, 1]; or mappings with
@@ -129,9 +128,6 @@ class FidelityEvaluator:
             groups: Embryo by index; neither halves nor permutations separate its images.
             real: Whether the images are real: the floor needs two halves of them.
             extract: Whether to run the extractor; ``False`` if a cache has the features.
-
-        Raises:
-            UserError: If the set is empty or its images are not of one accepted form.
         """
         return gather_statistics(
             batches,

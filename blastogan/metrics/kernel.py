@@ -40,15 +40,12 @@ def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> t
     """KID of whole sets with its standard error, also for sets too small for subsets.
 
     The error comes from the two-sample jackknife: each embryo and each fake is left out once.
-    Memory does not grow with the product of the sizes.
+    The error is NaN with fewer than three embryos. Memory does not grow with the product of sizes.
 
     Args:
         real: ``(N, D)``, N at least 3.
         fake: ``(M, D)``, M at least 3.
         embryos: Number of the embryo of each real, int64 ``(N,)``; ``None`` if each has its own.
-
-    Returns:
-        KID and its error, which is NaN with fewer than three embryos.
     """
     # the estimate: mean kernel within each set, without pairs of an image with itself, and across
     n, m = len(real), len(fake)

@@ -24,12 +24,12 @@ def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> Esti
     """
     from torch_fidelity import metric_prc
 
+    # all distances of large sets at once take gigabytes
     large = max(len(real), len(fake)) > _MAX_AT_ONCE
     found = metric_prc.prc_features_to_metric(
         fake,
         real,
         prc_neighborhood=neighbours,
-        # all distances of large sets at once take gigabytes
         save_cpu_ram=large,
         prc_batch_size=_BLOCK if large else _MAX_AT_ONCE,
         verbose=False,

@@ -24,13 +24,6 @@ def compare_pixels(
 ) -> tuple[dict[str, float], list[str]]:
     """Sliced Wasserstein distance and MS-SSIM within classes, of the sampled images.
 
-    Args:
-        real: Statistics with `images`, and labels if they are graded.
-        fake: The same of the fakes.
-        metrics: Any of `PIXEL_METRICS`.
-        seed: Seed of patches, directions and pairs.
-        device: Where to compute.
-
     Returns:
         Values by name, and notes on what could not be measured, a sentence each.
     """

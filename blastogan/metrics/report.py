@@ -17,8 +17,6 @@ class FidelityReport:
         values: Metric by name, unscaled (SWD is times 1000 as in its paper), with deviations under
             ``<name>_std``.
         extractor: Label of the extractor, or ``none``.
-        n_real: Number of reals.
-        n_fake: Number of fakes.
         shape: ``(C, H, W)`` of the fakes.
         floor: ``fid`` and ``kid`` between two halves of the reals, whose sizes are ``n``: the score
             of a perfect generator at that number of images.

@@ -40,12 +40,7 @@ class ImageSetMetrics(Metric):
             self.add_state(name, default=[], dist_reduce_fx=None)
 
     def update(self, reals: Tensor, fakes: Tensor, index: Tensor | None = None) -> None:
-        """Add uint8 images, both ``(B, C, R, R)``.
-
-        Args:
-            reals: Real images.
-            fakes: Generated ones.
-            index: Position of each image in its set, int64 ``(B,)``; by default in order.
+        """Add uint8 images, both ``(B, C, R, R)``, and their positions, by default in order.
 
         Raises:
             UserError: If shapes or dtypes differ.

@@ -94,12 +94,8 @@ def image_swd(reals: Tensor, fakes: Tensor, *, seed: int = 0) -> dict[int, float
     """Sliced Wasserstein distance by level of the Laplacian pyramid, in thousandths.
 
     The paper compares 16,384 images with 128 patches each over 512 directions. Fewer images give
-    a larger distance for the same distributions: compare only at equal numbers.
-
-    Args:
-        reals: uint8 ``(N, C, R, R)``, R a power of two, at least 16.
-        fakes: uint8, same shape.
-        seed: Seed of patches and directions.
+    a larger distance for the same distributions: compare only at equal numbers. Images are uint8
+    ``(N, C, R, R)``, R a power of two, at least 16.
 
     Returns:
         Distance times 1000 by resolution, finest first.

@@ -21,13 +21,7 @@ from blastogan.utils.seeding import derive_seed
 
 
 class FeatureExtractor(Protocol):
-    """Turns images into feature vectors; see `blastogan.metrics.extractors`.
-
-    Attributes:
-        dim: Size of a feature vector.
-        label: Name for reports.
-        key: Changes with everything that changes the features.
-    """
+    """Turns images into feature vectors; see `blastogan.metrics.extractors.Extractor`."""
 
     dim: int
     label: str
@@ -85,11 +79,7 @@ class SetStatistics:
 
     @cached_property
     def moments(self) -> Moments:
-        """Moments of the whole set.
-
-        Raises:
-            UserError: If no extractor was used.
-        """
+        """Moments of the whole set; a `UserError` without an extractor."""
         if self.halves is None:
             raise UserError("these statistics hold no features: gather them with an extractor")
         return self.halves[0].merge(self.halves[1])

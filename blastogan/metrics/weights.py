@@ -37,7 +37,6 @@ class PublishedWeights:
     """A weights file as its authors published it.
 
     Attributes:
-        url: Its address.
         sha256: Its checksum, or the first hexadecimal digits.
         file_names: Its names in torch's cache; a download gets the first.
         megabytes: Size, 0 if unknown.
@@ -71,12 +70,12 @@ class WeightsFile:
 
     def unusable(self, reason: str) -> UserError:
         """The error for an unusable file, with its checksum and the published one."""
-        message = f"cannot use the weights {self.path}: {reason}.\nIts sha256 is {self.sha256}. "
-        if self.source is None:
-            return UserError(message + "Give another file.")
+        remedy = "Give another file."
+        if self.source is not None:
+            published = f"The published file is {self.source.describe()}"
+            remedy = f"{published}: fetch it again, or give another file with the same layers."
         return UserError(
-            f"{message}The published file is {self.source.describe()}: "
-            "fetch it again, or give another file with the same layers."
+            f"cannot use the weights {self.path}: {reason}.\nIts sha256 is {self.sha256}. {remedy}"
         )
 
 
