@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blastogan.errors import UserError
+from blastogan.metrics.specs import METRICS, PIXEL_METRICS, describe_metrics
 from blastogan.utils.files import write_json
 from blastogan.utils.terminal import (
     Table,
@@ -47,9 +48,8 @@ def evaluate(args: Sequence[str]) -> int:
     from blastogan.utils.workers import available_cores
 
     device = choose_device(options.device)
-    count = options.count or FAKES
-    settings = {"resolution": options.resolution, "seed": options.seed, "device": device}
-    sets = open_sets(options.real, options.fake, count=count, crop=crop, **settings)
+    settings = {"resolution": options.resolution, "count": options.count or FAKES, "crop": crop}
+    sets = open_sets(options.real, options.fake, seed=options.seed, device=device, **settings)
     evaluator = _evaluator(options, sets, device)
     workers = min(available_cores(), 8) if options.workers is None else max(options.workers, 0)
     gatherer = Gatherer(evaluator, options.batch_size, workers, not options.no_cache)
@@ -72,8 +72,6 @@ def evaluate(args: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from blastogan.metrics.specs import METRICS, describe_metrics
-
     parser = argparse.ArgumentParser(
         prog="blastogan evaluate",
         description="Measure how close generated images come to real ones. Nothing is overwritten.",
@@ -142,8 +140,6 @@ def _check_paths(options: argparse.Namespace) -> None:
 
 def _check_metrics(options: argparse.Namespace) -> None:
     """Refuse impossible metrics; make `options.metrics` a tuple of names or None."""
-    from blastogan.metrics.specs import PIXEL_METRICS
-
     if options.metrics is not None:
         options.metrics = tuple(name.strip() for name in options.metrics.split(","))
     need_features = set(options.metrics or ()) - set(PIXEL_METRICS)
@@ -191,7 +187,6 @@ def _evaluator(
     options: argparse.Namespace, sets: Sequence[ComparedSet], device: str
 ) -> FidelityEvaluator:
     from blastogan.evaluation import FidelityEvaluator
-    from blastogan.metrics.specs import METRICS
     from blastogan.metrics.statistics import SetStatistics
 
     extractor: str | _Recorded = options.extractor or "inception-clean"

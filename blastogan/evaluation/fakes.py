@@ -36,15 +36,8 @@ def evaluation_fakes(
     """Samples of the averaged generator, one for each label, generated batch by batch.
 
     Stages below the final resolution are enlarged to it, so that curves are comparable throughout.
-    An unconditional module gives batches without labels. The global random state is left alone.
-
-    Args:
-        module: Generates the samples.
-        labels: int64 ``(N, 2)``.
-        seed: Seed of the latents.
-        batch_size: Samples per batch.
-        rank: Rank of this process, which makes every `world_size`-th sample.
-        world_size: Number of processes.
+    An unconditional module gives batches without labels. Each of `world_size` processes makes
+    every `world_size`-th sample. The global random state is left alone.
     """
     index = torch.arange(rank, len(labels), world_size)
     for part in torch.split(index, batch_size):

@@ -164,8 +164,8 @@ def gather_statistics(
     half_of = _half_of_images(groups, seed)
     shape: tuple[int, ...] = ()
     for batch in batches:
-        images, numbers, graded = _parse_batch(batch, len(index))
-        shape = _same_shape(shape, images)
+        images, numbers, graded = _parse_batch(batch, len(index), shape)
+        shape = tuple(images.shape[1:])
         index.extend(numbers.tolist())
         if graded is not None:
             letters.extend(graded.flatten().tolist())
@@ -180,14 +180,12 @@ def gather_statistics(
             features.extend(found.float().cpu())
     if not index:
         raise UserError("no images: the set is empty")
-    unordered = torch.tensor(index)
-    order = unordered.argsort()
-    numbers = unordered[order]
+    numbers, order = torch.tensor(index).sort()
     labels = torch.tensor(letters).view(-1, 2) if len(letters) == 2 * len(index) else None
     return SetStatistics(
         numbers,
-        "none" if extractor is None else extractor.label,
-        "none" if extractor is None else extractor.key,
+        extractor.label if extractor else "none",
+        extractor.key if extractor else "none",
         halves,
         features.all()[order] if keep_features and extractor is not None else None,
         None if labels is None else labels[order],
@@ -198,7 +196,9 @@ def gather_statistics(
     )
 
 
-def _parse_batch(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None]:
+def _parse_batch(
+    batch: Batch, seen: int, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Images uint8, their numbers and labels, from a batch in any accepted form."""
     given = batch if isinstance(batch, Mapping) else {"image": batch}
     images: Tensor = given["image"]
@@ -207,6 +207,11 @@ def _parse_batch(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None
         raise UserError(
             f"images have shape {tuple(images.shape)}: expected (B, C, H, W) with 1 (grey) or "
             "3 (RGB) channels"
+        )
+    if shape and shape != images.shape[1:]:
+        raise UserError(
+            f"images of several shapes: {shape} and {tuple(images.shape[1:])} (C, H, W). Resize "
+            "all to one size: metrics of mixed sizes measure the sizes"
         )
     if images.is_floating_point():
         low, high = float(images.min()), float(images.max())
@@ -227,16 +232,6 @@ def _parse_batch(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None
     if numbers is None:
         numbers = torch.arange(seen, seen + len(images))
     return images, numbers.cpu().long(), None if labels is None else labels.cpu().long()
-
-
-def _same_shape(shape: tuple[int, ...], images: Tensor) -> tuple[int, ...]:
-    found = tuple(images.shape[1:])
-    if shape and found != shape:
-        raise UserError(
-            f"images of several shapes: {shape} and {found} (C, H, W). Resize all to one size: "
-            "metrics of mixed sizes measure the sizes"
-        )
-    return found
 
 
 def _half_of_images(groups: Sequence[str] | None, seed: int) -> Callable[[Tensor], Tensor]:

@@ -256,7 +256,7 @@ REGISTERING = """
 import sys
 import pytest
 from blastogan.errors import UserError
-from blastogan.metrics import FidelityEvaluator
+from blastogan.metrics.fidelity import FidelityEvaluator
 with pytest.raises(UserError, match="blastogan.evaluation"):
     FidelityEvaluator("grader")
 import blastogan
