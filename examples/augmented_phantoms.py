@@ -15,8 +15,8 @@ import torch
 
 from blastogan import PhantomDataset
 from blastogan.augment import SETS, augment_images, diff_augment
-from blastogan.metrics import to_float, to_uint8
 from blastogan.modules.step.draws import SampleDraws
+from blastogan.utils.pixels import to_float, to_uint8
 from blastogan.utils.sheets import image_sheet
 
 COLUMNS = 7

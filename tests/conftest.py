@@ -24,7 +24,8 @@ from blastogan import (
     ProgressiveGrowing,
 )
 from blastogan.callbacks import DivergenceWatch, GrowthCheckpoint, RandomState
-from blastogan.metrics import pairwise_ms_ssim, sets
+from blastogan.metrics import sets
+from blastogan.metrics.similarity import pairwise_ms_ssim
 
 TRAINING = {"make_trainer", "trained", "here"}
 """Fixtures of tests that train or run commands of training."""

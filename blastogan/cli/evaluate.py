@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blastogan.errors import UserError
+from blastogan.metrics.specs import METRICS, PIXEL_METRICS, describe_metrics
 from blastogan.utils.files import write_json
 from blastogan.utils.terminal import (
     Table,
@@ -43,25 +44,21 @@ def evaluate(args: Sequence[str]) -> int:
     _check_metrics(options)
     crop = _crop(options)
     from blastogan.evaluation import Gatherer, open_sets
+    from blastogan.metrics.cache import save_statistics
     from blastogan.utils.workers import available_cores
 
     device = choose_device(options.device)
-    sets = open_sets(
-        options.real,
-        options.fake,
-        resolution=options.resolution,
-        count=options.count or FAKES,
-        seed=options.seed,
-        device=device,
-        crop=crop,
-    )
+    settings = {"resolution": options.resolution, "count": options.count or FAKES, "crop": crop}
+    sets = open_sets(options.real, options.fake, seed=options.seed, device=device, **settings)
     evaluator = _evaluator(options, sets, device)
     workers = min(available_cores(), 8) if options.workers is None else max(options.workers, 0)
     gatherer = Gatherer(evaluator, options.batch_size, workers, not options.no_cache)
     reals = gatherer.real(sets[0])
-    _save(reals, options.save_real)
+    if options.save_real:
+        _log.info("statistics in %s", save_statistics(reals, options.save_real))
     fakes = gatherer.fake(sets[1])
-    _save(fakes, options.save_fake)
+    if options.save_fake:
+        _log.info("statistics in %s", save_statistics(fakes, options.save_fake))
     report = evaluator.compare(reals, fakes)
     report.notes[:0] = _notes(options, sets, (reals, fakes))
     if not report.values:
@@ -75,8 +72,6 @@ def evaluate(args: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from blastogan.metrics.specs import METRICS, describe_metrics
-
     parser = argparse.ArgumentParser(
         prog="blastogan evaluate",
         description="Measure how close generated images come to real ones. Nothing is overwritten.",
@@ -97,10 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "grader, one of torch-fidelity, or none",
     )
     add("--weights", metavar="FILE", help="weights of the extractor instead of the published ones")
-    add(
-        "--metrics",
-        help=f"any of {','.join(METRICS)} (default: all that can be measured)",
-    )
+    add("--metrics", help=f"any of {','.join(METRICS)} (default: all that can be measured)")
     add("--kid-subset-size", type=positive, default=1000, help="images in a subset for KID")
     add("--seed", type=int, default=0, help="seed of subsets, samples, halves, and latents")
     add(
@@ -115,19 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--count", type=positive, help=f"images that a checkpoint generates (default {FAKES})")
     add("--batch-size", type=positive, default=32, help="images per batch")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    add(
-        "--workers",
-        type=int,
-        help="processes that decode images (default: one per core)",
-    )
+    add("--workers", type=int, help="processes that decode images (default: one per core)")
     add("--json", metavar="FILE", help="write all numbers")
     add("--save-real", metavar="FILE.npz", help="write statistics of the reals; holds no image")
     add("--save-fake", metavar="FILE.npz", help="write statistics of the fakes; holds no image")
     add("--no-cache", action="store_true", help="do not cache the features of REAL")
     return parser
-
-
-# -- checks before any work ---------------------------------------------------------------------
 
 
 def _check_paths(options: argparse.Namespace) -> None:
@@ -155,8 +140,6 @@ def _check_paths(options: argparse.Namespace) -> None:
 
 def _check_metrics(options: argparse.Namespace) -> None:
     """Refuse impossible metrics; make `options.metrics` a tuple of names or None."""
-    from blastogan.metrics.specs import PIXEL_METRICS
-
     if options.metrics is not None:
         options.metrics = tuple(name.strip() for name in options.metrics.split(","))
     need_features = set(options.metrics or ()) - set(PIXEL_METRICS)
@@ -175,7 +158,7 @@ def _check_metrics(options: argparse.Namespace) -> None:
 
 
 def _crop(options: argparse.Namespace) -> Crop | None:
-    """The crop that the user chose; ``None`` without one."""
+    """The crop that the user chose, if any."""
     from blastogan.data.images.framing import Crop
 
     if options.crop_margin is None:
@@ -204,7 +187,6 @@ def _evaluator(
     options: argparse.Namespace, sets: Sequence[ComparedSet], device: str
 ) -> FidelityEvaluator:
     from blastogan.evaluation import FidelityEvaluator
-    from blastogan.metrics.specs import METRICS
     from blastogan.metrics.statistics import SetStatistics
 
     extractor: str | _Recorded = options.extractor or "inception-clean"
@@ -232,9 +214,6 @@ def _evaluator(
     return evaluator
 
 
-# -- output -------------------------------------------------------------------------------------
-
-
 def _notes(
     options: argparse.Namespace, sets: Sequence[ComparedSet], statistics: Sequence[SetStatistics]
 ) -> list[str]:
@@ -242,8 +221,7 @@ def _notes(
     from blastogan.evaluation import crop_notes
     from blastogan.metrics.statistics import SetStatistics
 
-    reals, fakes = sets
-    notes = crop_notes(reals, fakes, options.crop is not None)
+    notes = crop_notes(*sets, options.crop is not None)
     if Path(options.real).resolve() == Path(options.fake).resolve():
         notes.append("REAL and FAKE are the same set: the numbers say nothing about a generator")
     for name, each in zip(("REAL", "FAKE"), sets, strict=True):
@@ -252,7 +230,7 @@ def _notes(
         elif each.features is None:
             notes.append(f"{name} holds moments and no features: they give FID alone")
     lossy = [each.lossy for each in sets if not isinstance(each, SetStatistics)]
-    if lossy in ([True, False], [False, True]):
+    if len(set(lossy)) == 2:
         jpeg, other = ("real", "generated") if lossy[0] else ("generated", "real")
         remedy = "" if lossy[0] else "; save generated images as PNG"
         notes.append(
@@ -277,13 +255,10 @@ def _show(report: FidelityReport, options: argparse.Namespace) -> None:
         f"{report.n_real} real images ({options.real}) and {report.n_fake} generated images "
         f"({options.fake}), {_size(report.shape)} pixels, extractor {report.extractor}"
     )
-    tables: list[Table] = []
+    tables: list[Table] = [(("metric", "value"), [line[:2] for line in report.lines()])]
     if report.floor:
-        sizes = " and ".join(map(str, report.floor["n"]))
-        floor = f"real half against real half ({sizes})"
-        tables.append((("metric", "value", floor), report.lines()))
-    else:
-        tables.append((("metric", "value"), [line[:2] for line in report.lines()]))
+        floor = f"real half against real half ({' and '.join(map(str, report.floor['n']))})"
+        tables = [(("metric", "value", floor), report.lines())]
     if report.classes:
         header = ("class", "real", "generated", "KID x 1000 (95 % interval)")
         rows = [
@@ -292,10 +267,3 @@ def _show(report: FidelityReport, options: argparse.Namespace) -> None:
         ]
         tables.append((header, rows))
     show_tables(title, tables, report.notes)
-
-
-def _save(statistics: SetStatistics, path: str | None) -> None:
-    from blastogan.metrics.cache import save_statistics
-
-    if path:
-        _log.info("statistics in %s", save_statistics(statistics, path))

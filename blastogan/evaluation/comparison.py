@@ -36,21 +36,17 @@ class GeneratedSet:
         crop: Key of the crop of the module's training images.
 
     Attributes:
-        groups: ``None``: fakes belong to no embryo.
-        lossy: ``False``: fakes are not compressed.
-        crop: As given.
         note: What a reader must know about the module; may be empty.
     """
+
+    groups = None
+    lossy = False
 
     def __init__(
         self, module: BaseGANModule, labels: Tensor, seed: int, crop: str = _CENTRE
     ) -> None:
-        self.groups = None
-        self.lossy = False
         self.crop = crop
-        self._module = module
-        self._labels = labels
-        self._seed = seed
+        self._module, self._labels, self._seed = module, labels, seed
         notes = []
         if module.resolution < module.final_resolution:
             sides = f"{module.resolution} pixels, enlarged to {module.final_resolution}"
@@ -101,7 +97,7 @@ def open_sets(
             checkpoint is unknown.
     """
     if not is_checkpoint(fake):
-        return _open(real, resolution, None, crop), _open(fake, resolution, None)
+        return _open(real, resolution, crop=crop), _open(fake, resolution)
     trained = trained_crop(read_checkpoint(fake))
     crop = crop or _crop_of(trained)
     # building the networks draws random weights
@@ -118,7 +114,7 @@ def open_sets(
 
 
 def _open(
-    path: str, resolution: int | None, channels: int | None, crop: Crop | None = None
+    path: str, resolution: int | None, channels: int | None = None, crop: Crop | None = None
 ) -> ImageSet | SetStatistics:
     if is_statistics(path):
         return load_statistics(path)
@@ -151,13 +147,7 @@ def _crop_of(key: str) -> Crop:
 
 
 def crop_notes(reals: ComparedSet, fakes: ComparedSet, chosen: bool) -> list[str]:
-    """Notes on the crop of the reals, a sentence each; call it after they were gathered.
-
-    Args:
-        reals: First result of `open_sets`.
-        fakes: Second result of `open_sets`.
-        chosen: Whether the user chose the crop.
-    """
+    """Notes on the crop of the reals, which were gathered, and whether the user chose it."""
     trained = fakes.crop if isinstance(fakes, GeneratedSet) else None
     if not isinstance(reals, ImageSet):
         unknown = f"the model was trained with {_options(trained)}; the crop of a file is unknown"
@@ -165,9 +155,8 @@ def crop_notes(reals: ComparedSet, fakes: ComparedSet, chosen: bool) -> list[str
     notes, shown = [], reals.crop.key()
     if trained not in (None, shown):
         both = f"{_options(shown)}, the model was trained with {_options(trained)}"
-        remedy = "the search for embryos has changed since"
-        if chosen:
-            remedy = "omit --crop to use the crop of training"
+        changed = "the search for embryos has changed since"
+        remedy = "omit --crop to use the crop of training" if chosen else changed
         notes.append(f"REAL: {both}: a part of the distances is the crop; {remedy}")
     elif shown != _CENTRE and not chosen:
         notes.append(f"REAL: {_options(shown)}, as the model was trained")
@@ -185,14 +174,7 @@ def _options(key: str | None) -> str:
 
 @dataclass(frozen=True)
 class Gatherer:
-    """Gathers statistics with a progress bar.
-
-    Attributes:
-        evaluator: Extracts the features.
-        batch_size: Images per batch.
-        num_workers: Processes that decode images.
-        use_cache: Whether to cache the features of a folder of reals.
-    """
+    """Gathers statistics with a progress bar; caches the features of a folder of reals."""
 
     evaluator: FidelityEvaluator
     batch_size: int

@@ -15,11 +15,6 @@ from blastogan.utils.seeding import derive_seed
 def sample_labels(count: int, weights: Mapping[str, float], seed: int) -> Tensor:
     """Labels in random order whose class distribution is as near to `weights` as counts allow.
 
-    Args:
-        count: Number of labels.
-        weights: Weight of each class, such as its number of reference images.
-        seed: Seed of the order.
-
     Returns:
         int64 ``(count, 2)``.
     """
@@ -41,15 +36,8 @@ def evaluation_fakes(
     """Samples of the averaged generator, one for each label, generated batch by batch.
 
     Stages below the final resolution are enlarged to it, so that curves are comparable throughout.
-    An unconditional module gives batches without labels. The global random state is left alone.
-
-    Args:
-        module: Generates the samples.
-        labels: int64 ``(N, 2)``.
-        seed: Seed of the latents.
-        batch_size: Samples per batch.
-        rank: Rank of this process, which makes every `world_size`-th sample.
-        world_size: Number of processes.
+    An unconditional module gives batches without labels. Each of `world_size` processes makes
+    every `world_size`-th sample. The global random state is left alone.
     """
     index = torch.arange(rank, len(labels), world_size)
     for part in torch.split(index, batch_size):

@@ -16,9 +16,6 @@ from blastogan.errors import UserError
 from blastogan.metrics.extractors import ExtractorSpec, register_extractor
 from blastogan.modules.grade_classifier import GradeClassifier
 
-NAME = "grader"
-"""Name of the extractor, in torch-fidelity too."""
-
 LAYER = "embedding"
 """The only layer: the input of the two heads."""
 
@@ -33,9 +30,6 @@ class GraderFeatures(FeatureExtractorBase):  # type: ignore[misc]
             of it; only tensors and plain values are loaded.
         feature_extractor_internal_dtype: ``float32`` or ``None``.
         **kwargs: Other options of torch-fidelity, ignored.
-
-    Attributes:
-        feature_dim: Number of features.
 
     Raises:
         UserError: If the checkpoint is missing or holds another model, or the dtype is unsupported.
@@ -94,5 +88,5 @@ class GraderFeatures(FeatureExtractorBase):  # type: ignore[misc]
 
 
 register_extractor(
-    ExtractorSpec(NAME, GraderFeatures, LAYER, "antialiased", weights=None, reads_file=True)
+    ExtractorSpec("grader", GraderFeatures, LAYER, "antialiased", weights=None, reads_file=True)
 )

@@ -27,14 +27,10 @@ _log = logging.getLogger(__name__)
 VERSION = 1
 """Version of the file format and of the features; other versions are ignored."""
 
-CACHE_VARIABLE = "BLASTOGAN_CACHE"
-"""Environment variable with the cache folder."""
-
 
 def cache_folder() -> Path:
-    """Cache folder: `CACHE_VARIABLE`, else ``blastogan`` in the user's cache folder."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
+    """Cache folder: ``$BLASTOGAN_CACHE``, else ``blastogan`` in the user's cache folder."""
+    if given := os.environ.get("BLASTOGAN_CACHE"):
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "blastogan"
 
@@ -44,10 +40,7 @@ def statistics_key(
 ) -> str:
     """Hex digits that change with any pixel, label or embryo of a set.
 
-    Args:
-        images: uint8 ``(B, C, H, W)``, in batches of any size, or one tensor ``(N, C, H, W)``.
-        labels: int64 ``(N, 2)``.
-        groups: Embryo of each image.
+    Images are uint8 ``(B, C, H, W)``, all in one or in any batches, labels int64 ``(N, 2)``.
     """
     digest = hashlib.blake2b(digest_size=16)
     count, shape = 0, tuple[int, ...]()
@@ -83,11 +76,9 @@ def save_statistics(statistics: SetStatistics, path: str | Path) -> Path:
         if value is not None:
             arrays[name] = value.numpy()
     for number, half in enumerate(statistics.halves):
-        arrays |= {
-            f"count_{number}": half.count,
-            f"mean_{number}": half.mean.numpy(),
-            f"scatter_{number}": half.scatter.numpy(),
-        }
+        arrays[f"count_{number}"] = half.count
+        arrays[f"mean_{number}"] = half.mean.numpy()
+        arrays[f"scatter_{number}"] = half.scatter.numpy()
     with atomic_write(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
     return path
@@ -107,44 +98,36 @@ def load_statistics(path: str | Path) -> SetStatistics:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        version = int(arrays["version"])
-        if version != VERSION:
-            raise UserError(
-                f"{path} has statistics of version {version}, expected {VERSION}: delete the file "
-                "and gather them again"
-            )
         return _statistics(arrays)
-    except UserError:
-        raise
     # a foreign file fails in as many ways as there are arrays
     except Exception as error:
         raise UserError(
-            f"cannot read the statistics in {path} ({error}): the file is damaged or another "
+            f"cannot read the statistics in {path} ({error}): the file is damaged, old or another "
             "program's; gather them again into another file"
         ) from error
 
 
 def _statistics(arrays: dict[str, Any]) -> SetStatistics:
+    if int(arrays["version"]) != VERSION:
+        raise ValueError(f"version {int(arrays['version'])}, expected {VERSION}")
     halves = []
     for number in (0, 1):
         mean = _tensor(arrays, f"mean_{number}", torch.float64, (None,))
         half = Moments(len(mean))
-        half.count = int(arrays[f"count_{number}"])
-        half.mean = mean
+        half.count, half.mean = int(arrays[f"count_{number}"]), mean
         half.scatter = _tensor(arrays, f"scatter_{number}", torch.float64, (len(mean),) * 2)
         halves.append(half)
     index = _tensor(arrays, "index", torch.int64, (None,))
     count, dim = len(index), len(halves[0].mean)
     if halves[0].count + halves[1].count != count or len(halves[1].mean) != dim:
         raise ValueError("moments and index do not match")
-    wanted = {
+    optional = {
         "features": (torch.float32, (count, dim)),
         "labels": (torch.int64, (count, 2)),
         "half": (torch.int64, (count,)),
     }
-    tensors = {
-        name: _tensor(arrays, name, *form) if name in arrays else None
-        for name, form in wanted.items()
+    found = {
+        name: _tensor(arrays, name, *form) for name, form in optional.items() if name in arrays
     }
     if len(arrays["groups"]) not in (0, count):
         raise ValueError("groups and index do not match")
@@ -153,11 +136,9 @@ def _statistics(arrays: dict[str, Any]) -> SetStatistics:
         str(arrays["extractor"]),
         str(arrays["extractor_key"]),
         (halves[0], halves[1]),
-        tensors["features"],
-        tensors["labels"],
-        tuple(str(name) for name in arrays["groups"]) or None,
-        shape=tuple(int(size) for size in arrays["shape"]),
-        half=tensors["half"],
+        groups=tuple(map(str, arrays["groups"])) or None,
+        shape=tuple(map(int, arrays["shape"])),
+        **found,
     )
 
 

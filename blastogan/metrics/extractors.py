@@ -12,13 +12,14 @@ import os
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_clip import MODEL_METADATA as CLIP_MODELS
@@ -26,15 +27,12 @@ from torch_fidelity.feature_extractor_clip import MODEL_URLS as CLIP_URLS
 from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
 from torch_fidelity.feature_extractor_dinov2 import MODEL_METADATA as DINO_MODELS
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
-from torch_fidelity.feature_extractor_inceptionv3 import (
-    URL_INCEPTION_V3,
-    FeatureExtractorInceptionV3,
-)
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3 as INCEPTION_URL
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 
 from blastogan.errors import UserError
-from blastogan.metrics.resize import resize_clean
 from blastogan.metrics.weights import PublishedWeights, WeightsFile, find_weights, load_state_dict
 
 VERSION = 1
@@ -43,17 +41,29 @@ VERSION = 1
 _CPU_BATCH = 4  # larger batches leave the cache: 0.24 s an image of 256 pixels instead of 0.17
 
 INCEPTION = PublishedWeights(
-    url=URL_INCEPTION_V3,
-    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    INCEPTION_URL,
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     # the names that torch-fidelity and pytorch-fid give to the same file
-    file_names=(
-        "weights-inception-2015-12-05-6726825d.pth",
-        "pt_inception-2015-12-05-6726825d.pth",
-    ),
+    ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth"),
     megabytes=96,
     variable="BLASTOGAN_INCEPTION_WEIGHTS",
 )
 """Inception of 2015-12-05 (Szegedy et al. 2016), converted from TensorFlow."""
+
+
+def resize_clean(images: Tensor) -> Tensor:
+    """Resize to 299 pixels, bicubic with antialiasing, without rounding to 8 bits afterwards.
+
+    Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN Evaluation" (2022),
+    section 3: the filter widens when images shrink, and quantisation comes only once. Equal to
+    Pillow's bicubic on float images within 0.01 grey levels.
+
+    From ``(B, C, H, W)`` in 0 to 255 to float32 ``(B, C, 299, 299)``; overshoot is clipped.
+    """
+    resized = F.interpolate(
+        images.float(), (299, 299), mode="bicubic", align_corners=False, antialias=True
+    )
+    return resized.clamp(0.0, 255.0)
 
 
 class CleanInception(FeatureExtractorInceptionV3):  # type: ignore[misc]
@@ -70,7 +80,7 @@ class CleanInception(FeatureExtractorInceptionV3):  # type: ignore[misc]
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
-        """Names of the layers."""
+        """The only layer."""
         return ("2048",)
 
 
@@ -158,7 +168,7 @@ def _specs() -> Iterator[ExtractorSpec]:
 
 
 EXTRACTORS: dict[str, ExtractorSpec] = {}
-"""All extractors by name; those of torch-fidelity keep its names, but for its Inception."""
+"""All extractors by name, the default first; torch-fidelity's keep its names but for Inception."""
 
 
 def register_extractor(spec: ExtractorSpec) -> None:
@@ -178,16 +188,10 @@ for _spec in _specs():
     register_extractor(_spec)
 
 
-def extractor_names() -> list[str]:
-    """Names for `load_extractor`, the default first."""
-    return list(EXTRACTORS)
-
-
 class Extractor:
     """A network that turns 8-bit images into features, made by `load_extractor`.
 
     Attributes:
-        name: Name in `EXTRACTORS`.
         dim: Number of features.
         label: Name for reports, with the checksum of weights that are not the published ones.
         key: Changes whenever the features of an image may change; fit for file names.
@@ -197,13 +201,11 @@ class Extractor:
     def __init__(
         self, spec: ExtractorSpec, network: nn.Module, file: WeightsFile, device: torch.device
     ) -> None:
-        self.name = spec.name
         self.device = device
         self.label = spec.name if file.published else f"{spec.name} (weights {file.sha256[:8]})"
         self.key = f"{spec.name}-{spec.layer}-{spec.resize}-{file.sha256[:16]}-v{VERSION}"
-        self._format = torch.contiguous_format
-        if device.type == "cuda":
-            self._format = torch.channels_last
+        on_gpu = device.type == "cuda"
+        self._format = torch.channels_last if on_gpu else torch.contiguous_format
         self._network = network.to(device).to(memory_format=self._format).eval()
         probe = self(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
         if not probe.isfinite().all():
@@ -211,10 +213,7 @@ class Extractor:
         self.dim = probe.shape[1]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Features, float32 ``(B, dim)``, of images; grey ones become three equal channels.
-
-        Args:
-            images: uint8 ``(B, 1, H, W)`` or ``(B, 3, H, W)`` on any device.
+        """Features, float32 ``(B, dim)``, of uint8 images ``(B, 1 or 3, H, W)`` on any device.
 
         Raises:
             UserError: If the shape or dtype is another.
@@ -226,10 +225,12 @@ class Extractor:
             )
         if not images.numel():
             raise UserError(f"no images to extract features from: got {tuple(images.shape)}")
+        # float32 convolutions on a GPU, whose default is TF32
+        float32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, enabled=False),
-            _full_precision(self.device),
+            float32 if self.device.type == "cuda" else nullcontext(),
         ):
             pixels = images.to(self.device).expand(-1, 3, -1, -1)
             pixels = pixels.contiguous(memory_format=self._format)
@@ -248,10 +249,9 @@ def load_extractor(
     """Build an extractor with trained weights; global random states are unchanged.
 
     Args:
-        name: One of `extractor_names`.
+        name: One of `EXTRACTORS`.
         weights: File to use instead of the published one, see `find_weights`: a state dict, for
-            CLIP the TorchScript archive of OpenAI, for the grader a checkpoint of
-            ``blastogan grade fit``.
+            CLIP OpenAI's TorchScript archive, for the grader a ``blastogan grade fit`` checkpoint.
         device: Device to run it on.
 
     Raises:
@@ -289,13 +289,6 @@ def _build(spec: ExtractorSpec, file: WeightsFile) -> nn.Module:
             reason = " ".join(str(error).split())[:400].rstrip(".")
             raise file.unusable(f"it does not fit {spec.name}: {reason}") from error
     return network
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Float32 convolutions on a GPU, whose default is TF32."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 from blastogan.errors import UserError
 from blastogan.metrics.cache import cached
 from blastogan.metrics.classes import kid_by_class
-from blastogan.metrics.extractors import Extractor, load_extractor
+from blastogan.metrics.extractors import load_extractor
 from blastogan.metrics.frechet import FrechetReference, frechet_deviation
 from blastogan.metrics.gap import HeldOutGap, held_out_gap
 from blastogan.metrics.kernel import MAX_IMAGES, subset_kid, unbiased_kid
@@ -22,20 +21,13 @@ from blastogan.metrics.manifold import density_coverage, precision_recall
 from blastogan.metrics.pixels import compare_pixels
 from blastogan.metrics.report import FidelityReport
 from blastogan.metrics.specs import METRICS, PIXEL_METRICS, SPECS
-from blastogan.metrics.statistics import (
-    Batch,
-    FeatureExtractor,
-    SetStatistics,
-    gather_statistics,
-)
+from blastogan.metrics.statistics import Batch, FeatureExtractor, SetStatistics, gather_statistics
 from blastogan.metrics.weights import WeightsNotFound
 from blastogan.utils.seeding import derive_seed
 
 _log = logging.getLogger(__name__)
 
 _NEED_FEATURES = {spec.name for spec in SPECS if spec.needs == "features"}
-_PRC_NEIGHBOURS = 3
-_PRDC_NEIGHBOURS = 5
 
 
 class FidelityEvaluator:
@@ -77,9 +69,8 @@ class FidelityEvaluator:
     ) -> None:
         unknown = [name for name in metrics if name not in METRICS]
         if unknown or not metrics:
-            raise UserError(
-                f"metrics {', '.join(unknown) or 'are empty'}: expected any of {', '.join(METRICS)}"
-            )
+            given = ", ".join(unknown) or "are empty"
+            raise UserError(f"metrics {given}: expected any of {', '.join(METRICS)}")
         if min(kid_subset_size, kid_subsets, swd_images, class_images - 1) < 2:
             raise UserError(
                 f"kid_subset_size is {kid_subset_size}, kid_subsets {kid_subsets}, swd_images "
@@ -92,8 +83,7 @@ class FidelityEvaluator:
         self.kid_subsets = kid_subsets
         self.swd_images = swd_images
         self.class_images = class_images
-        self.seed = seed
-        self.device = device
+        self.seed, self.device = seed, device
         self.extractor = self._load(extractor, weights, device, optional)
         if self.extractor is None:
             self.metrics = tuple(name for name in self.metrics if name in PIXEL_METRICS)
@@ -110,13 +100,12 @@ class FidelityEvaluator:
         if not isinstance(extractor, str):
             return extractor
         try:
-            loaded: Extractor = load_extractor(extractor, weights, device=device)
+            return load_extractor(extractor, weights, device=device)
         except WeightsNotFound as error:
             if not optional:
                 raise
             _log.warning("%s\nuntil then: metrics that need no weights only", error)
             return None
-        return loaded
 
     @property
     def keeps_features(self) -> bool:
@@ -131,7 +120,7 @@ class FidelityEvaluator:
         real: bool = False,
         extract: bool = True,
     ) -> SetStatistics:
-        """Gather the statistics of a set, which is read once.
+        """Gather the statistics of a set, which is read once, see `gather_statistics`.
 
         Args:
             batches: Images uint8 ``(B, C, H, W)``, or floats in [-1, 1]; or mappings with
@@ -139,9 +128,6 @@ class FidelityEvaluator:
             groups: Embryo by index; neither halves nor permutations separate its images.
             real: Whether the images are real: the floor needs two halves of them.
             extract: Whether to run the extractor; ``False`` if a cache has the features.
-
-        Raises:
-            UserError: If the set is empty or its images are not of one accepted form.
         """
         return gather_statistics(
             batches,
@@ -162,9 +148,8 @@ class FidelityEvaluator:
         """
         if self.extractor is None:
             return gather(False)
-        found = cached(
-            (key, self.extractor.key, self.seed), self.keeps_features, lambda: gather(True)
-        )
+        keys = (key, self.extractor.key, self.seed)
+        found = cached(keys, self.keeps_features, lambda: gather(True))
         if found.images is None and set(self.metrics) & set(PIXEL_METRICS):
             pixels = gather(False)
             return replace(found, images=pixels.images, image_index=pixels.image_index)
@@ -178,16 +163,15 @@ class FidelityEvaluator:
         """
         self._check(real, fake)
         report = FidelityReport({}, real.extractor, real.count, fake.count, fake.shape)
-        if real.halves is not None and fake.halves is not None:
+        if "fid" in self.metrics and real.halves is not None and fake.halves is not None:
             self._compare_moments(real, fake, report)
         if real.features is not None and fake.features is not None:
             self._compare_features(real.features, fake.features, report)
             if "classes" in self.metrics and real.labels is not None and fake.labels is not None:
                 report.classes = kid_by_class(real, fake, self.class_images)
             elif "classes" in self.metrics:
-                report.notes.append(
-                    "a set has no grades: no KID by class, and MS-SSIM is across classes"
-                )
+                note = "a set has no grades: no KID by class, and MS-SSIM is across classes"
+                report.notes.append(note)
         if set(self.metrics) & set(PIXEL_METRICS):
             values, notes = compare_pixels(real, fake, self.metrics, self.seed, self.device)
             report.values |= values
@@ -199,8 +183,9 @@ class FidelityEvaluator:
         self, train: SetStatistics, held_out: SetStatistics, fake: SetStatistics
     ) -> HeldOutGap | None:
         """Test whether fakes are nearer to training than to held-out images; needs features."""
-        features = [each.features for each in (train, held_out, fake) if each.features is not None]
-        if len(features) < 3 or any(len(each) < 2 for each in features):
+        sets = (train, held_out, fake)
+        features = [each.features for each in sets if each.features is not None and each.count > 1]
+        if len(features) < 3:
             return None
         groups = None
         if train.groups is not None and held_out.groups is not None:
@@ -225,8 +210,6 @@ class FidelityEvaluator:
     def _compare_moments(
         self, real: SetStatistics, fake: SetStatistics, report: FidelityReport
     ) -> None:
-        if "fid" not in self.metrics:
-            return
         report.values["fid"] = real.reference.distance(fake.moments)
         if fake.features is not None:
             shuffled = self._shuffled(fake.features)
@@ -248,18 +231,15 @@ class FidelityEvaluator:
                     f"KID by subsets of {size} images instead of {self.kid_subset_size}, all of "
                     "the smaller set; its deviation is over sets, not subsets"
                 )
-        wanted = {"precision", "recall"} & set(self.metrics)
-        if wanted and fewest > _PRC_NEIGHBOURS:
-            fractions = precision_recall(real, fake, neighbours=_PRC_NEIGHBOURS)
-            counts = {"precision": len(fake), "recall": len(real)}
-            for (name, count), value in zip(counts.items(), fractions, strict=True):
-                if name in wanted:
-                    values[name] = value
-                    values[f"{name}_std"] = math.sqrt(value * (1 - value) / count)
-        wanted = {"density", "coverage"} & set(self.metrics)
-        if wanted and fewest > _PRDC_NEIGHBOURS:
-            pairs = density_coverage(real, fake, neighbours=_PRDC_NEIGHBOURS)
-            for name, pair in zip(("density", "coverage"), pairs, strict=True):
+        overlaps = (
+            (("precision", "recall"), precision_recall, 3),
+            (("density", "coverage"), density_coverage, 5),
+        )
+        for names, measure, neighbours in overlaps:
+            wanted = set(names) & set(self.metrics)
+            if not wanted or fewest <= neighbours:
+                continue
+            for name, pair in zip(names, measure(real, fake, neighbours=neighbours), strict=True):
                 if name in wanted:
                     values[name], values[f"{name}_std"] = pair
 

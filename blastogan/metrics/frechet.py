@@ -11,8 +11,7 @@ from torch import Tensor
 
 from blastogan.errors import UserError
 
-JACKKNIFE_GROUPS = 10
-"""Number of groups of fakes in the jackknife, see `frechet_deviation`."""
+_JACKKNIFE_GROUPS = 10
 
 
 class Moments:
@@ -76,9 +75,6 @@ class FrechetReference:
     ``A = L @ L.T`` the root's eigenvalues are those of the symmetric ``L.T @ B @ L``: real, of the
     rank that the sets allow, and several times faster to find than those of ``A @ B``.
 
-    Args:
-        moments: Moments of the reals.
-
     Raises:
         UserError: If there are fewer than two vectors.
     """
@@ -114,19 +110,17 @@ class FrechetReference:
         return max(shift + self.trace + float(covariance.trace()) - 2 * cross, 0.0)
 
 
-def frechet_deviation(
-    reference: FrechetReference, features: Tensor, groups: int = JACKKNIFE_GROUPS
-) -> float:
+def frechet_deviation(reference: FrechetReference, features: Tensor) -> float:
     """Standard deviation of the distance over draws of the fakes, by a grouped jackknife.
 
-    Each of the groups is left out once (Efron and Stein 1981). The bias that few images have is
+    Each of ten groups is left out once (Efron and Stein 1981). The bias that few images have is
     common to all of them and does not show here.
 
     Args:
         reference: The reals.
-        features: Features of the fakes in random order, ``(N, D)``, N at least twice `groups`.
-        groups: Number of groups.
+        features: Features of the fakes in random order, ``(N, D)``; NaN if N is less than 20.
     """
+    groups = _JACKKNIFE_GROUPS
     if len(features) < 2 * groups:
         return float("nan")
     parts = [Moments.of(part) for part in features.tensor_split(groups)]

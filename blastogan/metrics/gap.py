@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blastogan.metrics.kernel import polynomial_kernel
+from blastogan.metrics.sample import number_groups
 from blastogan.utils.seeding import derive_seed
 
 _BLOCK = 1024
@@ -84,7 +85,6 @@ def held_out_gap(
     held[0, len(chosen) :] = 1
     _permute(held[1:], owners, len(held_out), generator)
 
-    # KID of the fakes to both parts of each row
     kernel = polynomial_kernel(pool, pool).fill_diagonal_(0)
     across = polynomial_kernel(pool, few).mean(dim=1)
     to_held, to_train = (_distances(kernel, across, members) for members in (held, 1 - held))
@@ -129,14 +129,12 @@ def _permute(
     rows: Tensor, owners: Sequence[str], held_out: int, generator: torch.Generator
 ) -> None:
     """Set 1 in each row for random embryos, about `held_out` images of them."""
-    embryos = list(dict.fromkeys(owners))
-    number = {name: n for n, name in enumerate(embryos)}
-    owner = torch.tensor([number[name] for name in owners])
+    owner = number_groups(owners)
     sizes = torch.bincount(owner)
     for row in rows:
-        order = torch.randperm(len(embryos), generator=generator)
+        order = torch.randperm(len(sizes), generator=generator)
         before = sizes[order].cumsum(0) - sizes[order]
-        taken = torch.zeros(len(embryos), dtype=torch.bool)
+        taken = torch.zeros(len(sizes), dtype=torch.bool)
         # the last embryo stays, even if another has more images than all others together
         taken[order[:-1][before[:-1] < held_out]] = True
         row[taken[owner]] = 1

@@ -10,6 +10,7 @@ import torch
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.gap import HeldOutGap
 from blastogan.metrics.report import FidelityReport
+from blastogan.metrics.sample import number_groups
 from blastogan.metrics.statistics import SetStatistics
 from blastogan.utils.seeding import derive_seed
 
@@ -56,13 +57,12 @@ class HeldOutReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         gap = self.gap
+        derived = {"kid": gap.kid, "suspicious": gap.suspicious} if gap else {}
         return {
             "train": self.train.to_json(),
             "held_out": self.held_out.to_json(),
             "fid_train_matched": self.fid_train_matched,
-            "gap": None
-            if gap is None
-            else {**asdict(gap), "kid": gap.kid, "suspicious": gap.suspicious},
+            "gap": {**asdict(gap), **derived} if gap else None,
             "verdict": self.verdict(),
         }
 
@@ -75,9 +75,7 @@ def compare_held_out(
 ) -> HeldOutReport:
     """Compare fakes with both sets of reals; `evaluator` has gathered all three."""
     report = HeldOutReport(evaluator.compare(train, fake), evaluator.compare(held_out, fake))
-    if train.features is None or "fid" not in evaluator.metrics or train.count <= held_out.count:
-        matched = None
-    else:
+    if train.features is not None and "fid" in evaluator.metrics and train.count > held_out.count:
         matched = _matched(train, held_out.count, evaluator.seed)
         report.fid_train_matched = matched.reference.distance(fake.moments)
     report.gap = evaluator.gap(train, held_out, fake)
@@ -88,11 +86,7 @@ def _matched(statistics: SetStatistics, count: int, seed: int) -> SetStatistics:
     """The first `count` images of the embryos in random order."""
     assert statistics.features is not None
     generator = torch.Generator().manual_seed(derive_seed(seed, "matched"))
-    groups = statistics.groups or tuple(map(str, range(statistics.count)))
-    embryos = list(dict.fromkeys(groups))
-    place = {
-        embryos[n]: rank
-        for rank, n in enumerate(torch.randperm(len(embryos), generator=generator).tolist())
-    }
-    order = sorted(range(statistics.count), key=lambda n: place[groups[n]])
+    owner = number_groups(statistics.groups or [str(n) for n in range(statistics.count)])
+    place = torch.randperm(int(owner.max()) + 1, generator=generator).argsort()
+    order = place[owner].argsort(stable=True)
     return SetStatistics.of_features(statistics.features[order[:count]])

@@ -21,20 +21,11 @@ def subset_kid(
 ) -> tuple[float, float]:
     """KID as usually quoted: mean and standard deviation over random subsets (torch-fidelity).
 
-    Args:
-        real: float32 ``(N, D)``.
-        fake: float32 ``(M, D)``.
-        subset_size: Reals, and fakes, in a subset; at most N and M.
-        subsets: Number of subsets.
-        seed: Seed of the subsets.
+    Features are float32 ``(N, D)`` and ``(M, D)``; `subset_size` is at most N and M.
     """
-    from torch_fidelity.metric_kid import (
-        KEY_METRIC_KID_MEAN,
-        KEY_METRIC_KID_STD,
-        kid_features_to_metric,
-    )
+    from torch_fidelity import metric_kid
 
-    found = kid_features_to_metric(
+    found = metric_kid.kid_features_to_metric(
         fake.cpu(),
         real.cpu(),
         kid_subset_size=subset_size,
@@ -42,22 +33,19 @@ def subset_kid(
         rng_seed=seed % 2**32,
         verbose=False,
     )
-    return found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
+    return found[metric_kid.KEY_METRIC_KID_MEAN], found[metric_kid.KEY_METRIC_KID_STD]
 
 
 def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> tuple[float, float]:
     """KID of whole sets with its standard error, also for sets too small for subsets.
 
     The error comes from the two-sample jackknife: each embryo and each fake is left out once.
-    Memory does not grow with the product of the sizes.
+    The error is NaN with fewer than three embryos. Memory does not grow with the product of sizes.
 
     Args:
         real: ``(N, D)``, N at least 3.
         fake: ``(M, D)``, M at least 3.
-        embryos: Number of the embryo of each image, int64 ``(N,)``; ``None`` if each has its own.
-
-    Returns:
-        KID and its error, which is NaN with fewer than three embryos.
+        embryos: Number of the embryo of each real, int64 ``(N,)``; ``None`` if each has its own.
     """
     # the estimate: mean kernel within each set, without pairs of an image with itself, and across
     n, m = len(real), len(fake)
@@ -83,7 +71,6 @@ def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> t
     )
     if len(sizes) < 3:
         return float(value), float("nan")
-    # variance of the jackknife, over embryos and over fakes
     variance = sum(
         (len(w) - 1) / len(w) * (w - w.mean()).square().sum() for w in (without_r, without_f)
     )
@@ -106,11 +93,8 @@ def _among(features: Tensor, units: Tensor) -> Tensor:
 
 
 def _row_sums(first: Tensor, second: Tensor) -> Tensor:
-    sums = first.new_empty(len(first))
-    for start in range(0, len(first), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        sums[part] = polynomial_kernel(first[part], second).sum(dim=1)
-    return sums
+    parts = first.split(_BLOCK)
+    return torch.cat([polynomial_kernel(part, second).sum(dim=1) for part in parts])
 
 
 def _own(features: Tensor) -> Tensor:

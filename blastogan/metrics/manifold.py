@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,65 +11,53 @@ _MAX_AT_ONCE = 10_000
 _BLOCK = 2048
 
 
-def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> tuple[float, float]:
+Estimates = tuple[tuple[float, float], tuple[float, float]]
+"""Two values, each with its standard error over images."""
+
+
+def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> Estimates:
     """Fraction of fakes among reals, and of reals among fakes (torch-fidelity).
 
     Kynkaanniemi et al., "Improved Precision and Recall" (2019): an image lies among a set if it
     is nearer to some image of the set than that image's k-th neighbour within the set.
-
-    Args:
-        real: float32 ``(N, D)``, N more than `neighbours`.
-        fake: float32 ``(M, D)``, M more than `neighbours`.
-        neighbours: k.
+    Features are float32 ``(N, D)`` and ``(M, D)``, N and M more than k.
     """
-    from torch_fidelity.metric_prc import (
-        KEY_METRIC_PRECISION,
-        KEY_METRIC_RECALL,
-        prc_features_to_metric,
-    )
+    from torch_fidelity import metric_prc
 
+    # all distances of large sets at once take gigabytes
     large = max(len(real), len(fake)) > _MAX_AT_ONCE
-    found = prc_features_to_metric(
+    found = metric_prc.prc_features_to_metric(
         fake,
         real,
         prc_neighborhood=neighbours,
-        # all distances of large sets at once take gigabytes
         save_cpu_ram=large,
         prc_batch_size=_BLOCK if large else _MAX_AT_ONCE,
         verbose=False,
     )
-    return found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
+    precision, recall = found[metric_prc.KEY_METRIC_PRECISION], found[metric_prc.KEY_METRIC_RECALL]
+    return (
+        (precision, math.sqrt(precision * (1 - precision) / len(fake))),
+        (recall, math.sqrt(recall * (1 - recall) / len(real))),
+    )
 
 
-def density_coverage(
-    real: Tensor, fake: Tensor, *, neighbours: int = 5
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Density and coverage, each with its standard error over images.
+def density_coverage(real: Tensor, fake: Tensor, *, neighbours: int = 5) -> Estimates:
+    """How densely fakes lie among reals, and the fraction of reals that have a fake near.
 
     Naeem et al., "Reliable Fidelity and Diversity Metrics" (2020), section 3. Balls are
     drawn around the reals alone, so that outliers among the fakes cannot inflate them. For large
     sets of one distribution and size, density is 1 and coverage ``1 - 2 ** -k`` (appendix).
-
-    Args:
-        real: float32 ``(N, D)``, N more than `neighbours`.
-        fake: float32 ``(M, D)``.
-        neighbours: k.
-
-    Returns:
-        Density and its error, coverage and its error.
+    Features are float32 ``(N, D)`` and ``(M, D)``, N more than k.
     """
-    radii, nearest = real.new_empty(len(real)), real.new_full((len(real),), torch.inf)
-    for start in range(0, len(real), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        # the nearest image is the image itself
-        radii[part] = torch.cdist(real[part], real).kthvalue(neighbours + 1).values
-    balls = torch.empty(len(fake), dtype=torch.float64)
-    for start in range(0, len(fake), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        distances = torch.cdist(fake[part], real)  # (B, N)
-        balls[part] = (distances < radii).sum(dim=1).double() / neighbours
+    # the nearest image is the image itself
+    parts = (torch.cdist(part, real).kthvalue(neighbours + 1).values for part in real.split(_BLOCK))
+    radii = torch.cat(list(parts))
+    balls, nearest = [], real.new_full((len(real),), torch.inf)
+    for part in fake.split(_BLOCK):
+        distances = torch.cdist(part, real)  # (B, N)
+        balls.append((distances < radii).sum(dim=1).double() / neighbours)
         nearest = torch.minimum(nearest, distances.amin(dim=0))
-    return _mean(balls), _mean((nearest < radii).double())
+    return _mean(torch.cat(balls)), _mean((nearest < radii).double())
 
 
 def _mean(values: Tensor) -> tuple[float, float]:

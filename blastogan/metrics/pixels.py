@@ -24,19 +24,14 @@ def compare_pixels(
 ) -> tuple[dict[str, float], list[str]]:
     """Sliced Wasserstein distance and MS-SSIM within classes, of the sampled images.
 
-    Args:
-        real: Statistics with `images`, and labels if they are graded.
-        fake: The same of the fakes.
-        metrics: Any of `PIXEL_METRICS`.
-        seed: Seed of patches, directions and pairs.
-        device: Where to compute.
-
     Returns:
         Values by name, and notes on what could not be measured, a sentence each.
     """
     if real.images is None or fake.images is None:
         return {}, ["no SWD and no MS-SSIM: a set comes from a file, which holds no images"]
-    reals, fakes = (images.to(device) for images in _same_channels(real.images, fake.images))
+    both = (real.images, fake.images)
+    channels = max(images.shape[1] for images in both)
+    reals, fakes = (images.expand(-1, channels, -1, -1).to(device) for images in both)
     misfits = [_size(images) for images in (reals, fakes) if not _fits_pyramid(images)]
     if misfits:
         wrong = " and ".join(dict.fromkeys(misfits))
@@ -82,11 +77,6 @@ def _swd(reals: Tensor, fakes: Tensor, seed: int) -> dict[str, float]:
         "swd_std": math.sqrt(variance) / len(means),
         **means,
     }
-
-
-def _same_channels(reals: Tensor, fakes: Tensor) -> tuple[Tensor, Tensor]:
-    channels = max(reals.shape[1], fakes.shape[1])
-    return reals.expand(-1, channels, -1, -1), fakes.expand(-1, channels, -1, -1)
 
 
 def _fits_pyramid(images: Tensor) -> bool:

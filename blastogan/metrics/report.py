@@ -17,8 +17,6 @@ class FidelityReport:
         values: Metric by name, unscaled (SWD is times 1000 as in its paper), with deviations under
             ``<name>_std``.
         extractor: Label of the extractor, or ``none``.
-        n_real: Number of reals.
-        n_fake: Number of fakes.
         shape: ``(C, H, W)`` of the fakes.
         floor: ``fid`` and ``kid`` between two halves of the reals, whose sizes are ``n``: the score
             of a perfect generator at that number of images.
@@ -38,11 +36,9 @@ class FidelityReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file; missing metrics are null."""
-        names = [*TABLE, *(f"{name}_std" for name in TABLE)]
-        rest = [name for name in self.values if name not in names]
-        values = {name: _plain(self.values.get(name)) for name in [*names, *rest]}
+        values = dict.fromkeys([*TABLE, *(f"{name}_std" for name in TABLE)]) | self.values
         return {
-            **values,
+            **{name: _plain(value) for name, value in values.items()},
             "n_real": self.n_real,
             "n_fake": self.n_fake,
             "extractor": self.extractor,
@@ -68,17 +64,12 @@ class FidelityReport:
 
     def class_text(self, name: str) -> str:
         """KID x 1000 of a class or letter with its interval, or why it is missing."""
-        row = self.classes.get(name)
-        if row is None:
+        if name not in self.classes:
             return "no image"
-        kid, low, high = (row[key] for key in ("kid", "low", "high"))
+        kid, low, high = (self.classes[name][key] for key in ("kid", "low", "high"))
         if kid is None or low is None or high is None:
             return "too few images"
         return f"{kid * 1000:.4g} ({low * 1000:.3g} to {high * 1000:.3g})"
-
-    def class_texts(self) -> dict[str, str]:
-        """`class_text` of all classes and letters."""
-        return {name: self.class_text(name) for name in self.classes}
 
 
 def _plain(value: float | None) -> float | None:

@@ -1,8 +1,9 @@
-"""Containers for streams: rows in one tensor, and a random sample of images."""
+"""Containers for streams: rows in one tensor, a random sample of images; numbers of groups."""
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -37,16 +38,10 @@ class Rows:
 
 
 class Sample:
-    """The images with the smallest random keys: a sample that depends on no order or split.
-
-    Args:
-        max_images: Largest number of images to keep.
-        seed: Seed of the keys.
-    """
+    """The images with the smallest random keys: a sample that depends on no order or split."""
 
     def __init__(self, max_images: int, seed: int) -> None:
-        self._max_images = max_images
-        self._seed = seed
+        self._max_images, self._seed = max_images, seed
         self._kept: list[tuple[int, int, int]] = []  # a heap, largest key on top
         self._images = Rows()
 
@@ -66,6 +61,11 @@ class Sample:
         """Images and their numbers, ascending."""
         if not self._kept:
             return None, None
-        kept = sorted(self._kept, key=lambda item: item[1])
-        places = [item[2] for item in kept]
-        return self._images.all()[places], torch.tensor([item[1] for item in kept])
+        numbers, places = zip(*sorted(item[1:] for item in self._kept), strict=True)
+        return self._images.all()[list(places)], torch.tensor(numbers)
+
+
+def number_groups(names: Sequence[str]) -> Tensor:
+    """Number of the group of each image, int64 ``(N,)``, by first appearance."""
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([numbers[name] for name in names])

@@ -35,19 +35,12 @@ class ImageSetMetrics(Metric):
     def __init__(self, seed: int = 0, swd_images: int = 2000) -> None:
         # the caller merges the processes' parts
         super().__init__(compute_on_cpu=True, sync_on_compute=False)
-        self.seed = seed
-        self.swd_images = swd_images
-        self.add_state("reals", default=[], dist_reduce_fx=None)
-        self.add_state("fakes", default=[], dist_reduce_fx=None)
-        self.add_state("index", default=[], dist_reduce_fx=None)
+        self.seed, self.swd_images = seed, swd_images
+        for name in ("reals", "fakes", "index"):
+            self.add_state(name, default=[], dist_reduce_fx=None)
 
     def update(self, reals: Tensor, fakes: Tensor, index: Tensor | None = None) -> None:
-        """Add uint8 images, both ``(B, C, R, R)``.
-
-        Args:
-            reals: Real images.
-            fakes: Generated ones.
-            index: Position of each image in its set, int64 ``(B,)``; by default in order.
+        """Add uint8 images, both ``(B, C, R, R)``, and their positions, by default in order.
 
         Raises:
             UserError: If shapes or dtypes differ.

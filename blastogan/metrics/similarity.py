@@ -32,15 +32,12 @@ def scale_weights(resolution: int) -> tuple[float, ...]:
 def pairwise_ms_ssim(images: Tensor, *, pairs: int = 1000, seed: int = 0) -> float:
     """Mean MS-SSIM between random pairs of different images: high where images are alike.
 
-    Odena et al. 2017, section 4.2; Karras et al. 2018, section 5.
+    Odena et al. 2017, section 4.2; Karras et al. 2018, section 5. Copies of one image give 1.
 
     Args:
         images: uint8 ``(N, C, R, R)``, R a power of two, at least 16, N at least 2.
         pairs: Number of pairs drawn.
         seed: Seed of the pairs.
-
-    Returns:
-        Mean similarity, 1 for copies of one image.
 
     Raises:
         UserError: If there are fewer than two images, or they are too small.
@@ -60,13 +57,7 @@ def ms_ssim_within_classes(
     """Mean MS-SSIM between random pairs of one class, with its standard error over the pairs.
 
     Classes count by their number of images. Collapse within a grade shows here, and hides among
-    pairs of different grades.
-
-    Args:
-        images: uint8 ``(N, C, R, R)``, R a power of two, at least 16.
-        labels: int64 ``(N, 2)``.
-        pairs: Number of pairs drawn.
-        seed: Seed of the pairs.
+    pairs of different grades. Arguments are as in `pairwise_ms_ssim`, labels int64 ``(N, 2)``.
 
     Raises:
         UserError: If no class has two images, or they are too small.

@@ -19,16 +19,15 @@ PATCH = 7
 COARSEST = 16
 """Resolution of the coarsest level in pixels."""
 
+_PATCHES_PER_IMAGE = 128
+_DIRECTIONS = 512
 
-def laplacian_pyramid(images: Tensor, coarsest: int = COARSEST) -> dict[int, Tensor]:
+
+def laplacian_pyramid(images: Tensor) -> dict[int, Tensor]:
     """Split images into bands of spatial frequency (Burt and Adelson 1987).
 
-    Args:
-        images: ``(N, C, R, R)``, R a power of two.
-        coarsest: Resolution of the last level in pixels.
-
-    Returns:
-        Band by resolution, finest first; the coarsest holds what the others leave.
+    Images are ``(N, C, R, R)``, R a power of two. The bands are by resolution, finest first; the
+    coarsest, of 16 pixels, holds what the others leave.
     """
     taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device) / 16
     kernel = torch.outer(taps, taps).expand(images.shape[1], 1, 5, 5)
@@ -37,7 +36,7 @@ def laplacian_pyramid(images: Tensor, coarsest: int = COARSEST) -> dict[int, Ten
         return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, groups=x.shape[1])
 
     levels = {}
-    while images.shape[-1] > coarsest:
+    while images.shape[-1] > COARSEST:
         smaller = smooth(images)[:, :, ::2, ::2]
         spread = torch.zeros_like(images)
         spread[:, :, ::2, ::2] = smaller
@@ -48,15 +47,9 @@ def laplacian_pyramid(images: Tensor, coarsest: int = COARSEST) -> dict[int, Ten
 
 
 def patch_descriptors(band: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
-    """Draw 7x7 patches and normalise each colour channel to mean 0 and deviation 1.
+    """Draw 7x7 patches and normalise each colour channel over all to mean 0 and deviation 1.
 
-    Args:
-        band: ``(N, C, R, R)``.
-        per_image: Patches drawn from each image.
-        generator: Source of their positions, on the CPU.
-
-    Returns:
-        ``(N * per_image, C * 49)``, normalised over the whole set.
+    From ``(N, C, R, R)`` to ``(N * per_image, C * 49)``; the generator is on the CPU.
     """
     count, channels, size, _ = band.shape
     corners = torch.randint(size - PATCH + 1, (2, count, per_image), generator=generator)
@@ -78,16 +71,8 @@ def sliced_wasserstein(
     """Distance of the sorted projections of two point sets, for each of the random directions.
 
     Rabin et al. 2011: the L1 transport cost in one dimension; the distance is the mean over
-    directions.
-
-    Args:
-        first: ``(M, D)``.
-        second: ``(M, D)``.
-        directions: Number of random directions.
-        generator: Source of the directions, on the CPU.
-
-    Returns:
-        float64 ``(directions,)`` on the CPU.
+    directions. Both sets are ``(M, D)``; the generator and the result, float64 ``(directions,)``,
+    are on the CPU.
     """
     axes = torch.randn(directions, first.shape[1], generator=generator)
     axes = (axes / axes.norm(dim=1, keepdim=True)).to(first.device)
@@ -105,25 +90,12 @@ def _sorted_rows(values: Tensor) -> Tensor:
     return values.sort(dim=1).values
 
 
-def image_swd(
-    reals: Tensor,
-    fakes: Tensor,
-    *,
-    patches_per_image: int = 128,
-    directions: int = 512,
-    seed: int = 0,
-) -> dict[int, float]:
+def image_swd(reals: Tensor, fakes: Tensor, *, seed: int = 0) -> dict[int, float]:
     """Sliced Wasserstein distance by level of the Laplacian pyramid, in thousandths.
 
     The paper compares 16,384 images with 128 patches each over 512 directions. Fewer images give
-    a larger distance for the same distributions: compare only at equal numbers.
-
-    Args:
-        reals: uint8 ``(N, C, R, R)``, R a power of two, at least 16.
-        fakes: uint8, same shape.
-        patches_per_image: Descriptors drawn from each image and level.
-        directions: Random directions.
-        seed: Seed of patches and directions.
+    a larger distance for the same distributions: compare only at equal numbers. Images are uint8
+    ``(N, C, R, R)``, R a power of two, at least 16.
 
     Returns:
         Distance times 1000 by resolution, finest first.
@@ -131,21 +103,12 @@ def image_swd(
     Raises:
         UserError: If the sets differ in shape, or are too small for a patch.
     """
-    by_direction = image_swd_by_direction(
-        reals, fakes, patches_per_image=patches_per_image, directions=directions, seed=seed
-    )
-    return {resolution: float(values.mean()) for resolution, values in by_direction.items()}
+    levels = image_swd_by_direction(reals, fakes, seed=seed)
+    return {resolution: float(along.mean()) for resolution, along in levels.items()}
 
 
-def image_swd_by_direction(
-    reals: Tensor,
-    fakes: Tensor,
-    *,
-    patches_per_image: int = 128,
-    directions: int = 512,
-    seed: int = 0,
-) -> dict[int, Tensor]:
-    """The distances of `image_swd` along each direction, float64 ``(directions,)``."""
+def image_swd_by_direction(reals: Tensor, fakes: Tensor, *, seed: int = 0) -> dict[int, Tensor]:
+    """The distances of `image_swd` along each direction, float64 ``(512,)``."""
     if reals.shape != fakes.shape or reals.shape[-1] < COARSEST or not len(reals):
         raise UserError(
             f"sliced Wasserstein distance needs two sets of one shape, {COARSEST} pixels or more: "
@@ -156,9 +119,9 @@ def image_swd_by_direction(
     pyramids = [laplacian_pyramid(images.float()) for images in (reals, fakes)]
     for resolution in reversed(resolutions_between(COARSEST, reals.shape[-1])):
         first, second = (
-            patch_descriptors(pyramid[resolution], patches_per_image, generator)
+            patch_descriptors(pyramid[resolution], _PATCHES_PER_IMAGE, generator)
             for pyramid in pyramids
         )
-        along = sliced_wasserstein(first, second, directions=directions, generator=generator)
+        along = sliced_wasserstein(first, second, directions=_DIRECTIONS, generator=generator)
         distances[resolution] = 1000 * along
     return distances

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -21,13 +21,7 @@ from blastogan.utils.seeding import derive_seed
 
 
 class FeatureExtractor(Protocol):
-    """Turns images into feature vectors; see `blastogan.metrics.extractors`.
-
-    Attributes:
-        dim: Size of a feature vector.
-        label: Name for reports.
-        key: Changes with everything that changes the features.
-    """
+    """Turns images into feature vectors; see `blastogan.metrics.extractors.Extractor`."""
 
     dim: int
     label: str
@@ -45,8 +39,7 @@ class SetStatistics:
         index: int64 ``(N,)``, numbers of the images, ascending.
         extractor: Label of the extractor, or ``none``.
         extractor_key: Its key; sets with different keys are not comparable.
-        halves: Moments of two disjoint halves, neither of which shares an embryo; the second is
-            empty if no floor is needed.
+        halves: Moments of two halves that share no embryo; the second is empty without a floor.
         features: float32 ``(N, D)``, if a metric needs them.
         labels: int64 ``(N, 2)``, if the images are graded.
         groups: Embryo of each image, if known.
@@ -70,19 +63,14 @@ class SetStatistics:
     shape: tuple[int, ...] = ()
     half: Tensor | None = None
     floors: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
-    similarities: dict[tuple[Any, ...], tuple[float, float]] = field(
-        default_factory=dict, repr=False
-    )
+    similarities: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of_features(cls, features: Tensor, labels: Tensor | None = None) -> SetStatistics:
+    def of_features(cls, features: Tensor) -> SetStatistics:
         """Statistics of features ``(N, D)`` that were computed elsewhere."""
-        even, odd = Moments.of(features[::2]), Moments.of(features[1::2])
+        halves = Moments.of(features[::2]), Moments.of(features[1::2])
         index = torch.arange(len(features))
-        values = features.float()
-        return cls(
-            index, "features", "features", (even, odd), values, labels=labels, half=index % 2
-        )
+        return cls(index, "features", "features", halves, features.float(), half=index % 2)
 
     @property
     def count(self) -> int:
@@ -91,11 +79,7 @@ class SetStatistics:
 
     @cached_property
     def moments(self) -> Moments:
-        """Moments of the whole set.
-
-        Raises:
-            UserError: If no extractor was used.
-        """
+        """Moments of the whole set; a `UserError` without an extractor."""
         if self.halves is None:
             raise UserError("these statistics hold no features: gather them with an extractor")
         return self.halves[0].merge(self.halves[1])
@@ -116,13 +100,10 @@ class SetStatistics:
         """Merge the parts that each process gathered."""
         index = torch.cat([part.index for part in parts])
         order = index.argsort()
-        halves = None
-        if parts[0].halves is not None:
-            first, second = parts[0].halves
-            for part in parts[1:]:
-                assert part.halves is not None
-                first, second = first.merge(part.halves[0]), second.merge(part.halves[1])
-            halves = (first, second)
+        halves = parts[0].halves
+        for part in parts[1:]:
+            if halves is not None and part.halves is not None:
+                halves = halves[0].merge(part.halves[0]), halves[1].merge(part.halves[1])
         names = [name for part in parts for name in part.groups or ()]
         sample = Sample(keep_images, seed)
         for part in parts:
@@ -179,50 +160,45 @@ def gather_statistics(
     """
     halves = None if extractor is None else (Moments(extractor.dim), Moments(extractor.dim))
     sample = Sample(keep_images, seed)
-    index, letters = array("q"), array("q")
-    features = Rows()
-    half_of = _half_of_groups(groups, seed)
+    index, letters, features = array("q"), array("q"), Rows()
+    half_of = _half_of_images(groups, seed)
     shape: tuple[int, ...] = ()
-    seen = 0
-    # one pass: numbers and labels of all images, pixels of a sample
     for batch in batches:
-        images, numbers, graded = _parse_batch(batch, seen)
-        shape = _same_shape(shape, images)
-        seen += len(images)
+        images, numbers, graded = _parse_batch(batch, len(index), shape)
+        shape = tuple(images.shape[1:])
         index.extend(numbers.tolist())
         if graded is not None:
             letters.extend(graded.flatten().tolist())
         sample.add(images, numbers)
         if extractor is None or halves is None:
             continue
-        # features: moments of each half, and the rows themselves if a metric needs them
         found = extractor(images)
-        where = _halves(numbers, half_of, groups) if two_halves else torch.zeros(len(images))
+        where = half_of(numbers) if two_halves else torch.zeros(len(images))
         for half, moments in enumerate(halves):
             moments.update(found[(where == half).to(found.device)].cpu())
         if keep_features:
             features.extend(found.float().cpu())
-    if not seen:
+    if not index:
         raise UserError("no images: the set is empty")
-    # everything in the order of the numbers
-    numbers = torch.tensor(index)
-    order = numbers.argsort()
-    labels = torch.tensor(letters).view(-1, 2) if len(letters) == 2 * seen else None
+    numbers, order = torch.tensor(index).sort()
+    labels = torch.tensor(letters).view(-1, 2) if len(letters) == 2 * len(index) else None
     return SetStatistics(
-        numbers[order],
-        "none" if extractor is None else extractor.label,
-        "none" if extractor is None else extractor.key,
+        numbers,
+        extractor.label if extractor else "none",
+        extractor.key if extractor else "none",
         halves,
         features.all()[order] if keep_features and extractor is not None else None,
         None if labels is None else labels[order],
-        None if groups is None else tuple(groups[n] for n in numbers[order].tolist()),
+        None if groups is None else tuple(groups[n] for n in numbers.tolist()),
         *sample.sorted(),
         shape,
-        _halves(numbers[order], half_of, groups) if keep_features and two_halves else None,
+        half_of(numbers) if keep_features and two_halves else None,
     )
 
 
-def _parse_batch(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None]:
+def _parse_batch(
+    batch: Batch, seen: int, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Images uint8, their numbers and labels, from a batch in any accepted form."""
     given = batch if isinstance(batch, Mapping) else {"image": batch}
     images: Tensor = given["image"]
@@ -231,6 +207,11 @@ def _parse_batch(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None
         raise UserError(
             f"images have shape {tuple(images.shape)}: expected (B, C, H, W) with 1 (grey) or "
             "3 (RGB) channels"
+        )
+    if shape and shape != images.shape[1:]:
+        raise UserError(
+            f"images of several shapes: {shape} and {tuple(images.shape[1:])} (C, H, W). Resize "
+            "all to one size: metrics of mixed sizes measure the sizes"
         )
     if images.is_floating_point():
         low, high = float(images.min()), float(images.max())
@@ -253,29 +234,13 @@ def _parse_batch(batch: Batch, seen: int) -> tuple[Tensor, Tensor, Tensor | None
     return images, numbers.cpu().long(), None if labels is None else labels.cpu().long()
 
 
-def _same_shape(shape: tuple[int, ...], images: Tensor) -> tuple[int, ...]:
-    found = tuple(images.shape[1:])
-    if shape and found != shape:
-        raise UserError(
-            f"images of several shapes: {shape} and {found} (C, H, W). Resize all to one size: "
-            "metrics of mixed sizes measure the sizes"
-        )
-    return found
-
-
-def _halves(numbers: Tensor, halves: Mapping[str, int], groups: Sequence[str] | None) -> Tensor:
-    """Half, 0 or 1, of each image, one per group; alternating without groups."""
+def _half_of_images(groups: Sequence[str] | None, seed: int) -> Callable[[Tensor], Tensor]:
+    """Half, 0 or 1, by number: random groups fill the smaller half; alternating without groups."""
     if groups is None:
-        return numbers % 2
-    return torch.tensor([halves[groups[n]] for n in numbers.tolist()])
-
-
-def _half_of_groups(groups: Sequence[str] | None, seed: int) -> dict[str, int]:
-    """Half of each group: in random order, each goes to the half with fewer images so far."""
-    sizes = Counter(groups or ())
+        return lambda numbers: numbers % 2
+    sizes, filled = Counter(groups), [0, 0]
     halves: dict[str, int] = {}
-    filled = [0, 0]
     for group in sorted(sizes, key=lambda name: derive_seed(seed, "half", name)):
         halves[group] = int(filled[1] < filled[0])
         filled[halves[group]] += sizes[group]
-    return halves
+    return torch.tensor([halves[group] for group in groups]).__getitem__

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import urllib.request
+import shutil
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import torch
 from torch import Tensor
@@ -36,7 +37,6 @@ class PublishedWeights:
     """A weights file as its authors published it.
 
     Attributes:
-        url: Its address.
         sha256: Its checksum, or the first hexadecimal digits.
         file_names: Its names in torch's cache; a download gets the first.
         megabytes: Size, 0 if unknown.
@@ -49,11 +49,6 @@ class PublishedWeights:
     megabytes: int = 0
     variable: str = ""
 
-    @property
-    def cache_path(self) -> Path:
-        """Path of a download."""
-        return cache_folder() / self.file_names[0]
-
     def describe(self) -> str:
         """URL, size and checksum for a message."""
         size = f"about {self.megabytes} MB, " if self.megabytes else ""
@@ -62,13 +57,7 @@ class PublishedWeights:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file on this machine.
-
-    Attributes:
-        path: Path of the file.
-        sha256: Its checksum, 64 hexadecimal digits.
-        source: The published file; ``None`` if none is published.
-    """
+    """A weights file on this machine, its checksum, and the published file if there is one."""
 
     path: Path
     sha256: str
@@ -81,12 +70,12 @@ class WeightsFile:
 
     def unusable(self, reason: str) -> UserError:
         """The error for an unusable file, with its checksum and the published one."""
-        message = f"cannot use the weights {self.path}: {reason}.\nIts sha256 is {self.sha256}. "
-        if self.source is None:
-            return UserError(message + "Give another file.")
+        remedy = "Give another file."
+        if self.source is not None:
+            published = f"The published file is {self.source.describe()}"
+            remedy = f"{published}: fetch it again, or give another file with the same layers."
         return UserError(
-            f"{message}The published file is {self.source.describe()}: "
-            "fetch it again, or give another file with the same layers."
+            f"cannot use the weights {self.path}: {reason}.\nIts sha256 is {self.sha256}. {remedy}"
         )
 
 
@@ -131,7 +120,10 @@ def find_weights(
             f"no weights for {name}: none are published. Train one (blastogan grade fit) and give "
             "its checkpoint as `weights` (on the command line --weights PATH)"
         )
-    return _cached(source) or _downloaded(name, source)
+    for path in (cache_folder() / file_name for file_name in source.file_names):
+        if path.is_file():
+            return _cached(path, source)
+    return _download(name, source)
 
 
 def load_state_dict(file: WeightsFile) -> dict[str, Tensor]:
@@ -153,56 +145,43 @@ def load_state_dict(file: WeightsFile) -> dict[str, Tensor]:
     raise file.unusable("it is not a dictionary of tensors by name")
 
 
-def _cached(source: PublishedWeights) -> WeightsFile | None:
-    for name in source.file_names:
-        path = cache_folder() / name
-        if not path.is_file():
-            continue
-        file = WeightsFile(path, _sha256(path), source)
-        if not file.published:
-            raise UserError(
-                f"the cached weights {path} are damaged: their sha256 is {file.sha256}, expected "
-                f"{source.sha256}. Perhaps a download was cut off: delete the file and try again."
-            )
-        return file
-    return None
+def _cached(path: Path, source: PublishedWeights) -> WeightsFile:
+    file = WeightsFile(path, _sha256(path), source)
+    if not file.published:
+        raise UserError(
+            f"the cached weights {path} are damaged: their sha256 is {file.sha256}, expected "
+            f"{source.sha256}. Perhaps a download was cut off: delete the file and try again."
+        )
+    return file
 
 
-def _downloaded(name: str, source: PublishedWeights) -> WeightsFile:
-    target = source.cache_path
+def _download(name: str, source: PublishedWeights) -> WeightsFile:
+    target = cache_folder() / source.file_names[0]
+    request = Request(source.url, headers={"User-Agent": "blastogan"})
+    _log.info("fetching %s to %s", source.describe(), target)
     try:
-        return WeightsFile(target, _fetch(source, target), source)
+        with atomic_write(target) as part:
+            with urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:
+                shutil.copyfileobj(response, file)
+            found = WeightsFile(target, _sha256(part), source)
+            if not found.published:
+                raise OSError(f"the download has the wrong sha256 {found.sha256}")
     except (OSError, HTTPException) as error:
         raise WeightsNotFound(_how_to_provide(name, source, str(error))) from error
-
-
-def _fetch(source: PublishedWeights, target: Path) -> str:
-    request = urllib.request.Request(source.url, headers={"User-Agent": "blastogan"})
-    digest = hashlib.sha256()
-    _log.info("fetching %s to %s", source.describe(), target)
-    with atomic_write(target) as part:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as file:
-            while chunk := response.read(_CHUNK):
-                digest.update(chunk)
-                file.write(chunk)
-        if not digest.hexdigest().startswith(source.sha256):
-            raise OSError(f"the download has the wrong sha256 {digest.hexdigest()}")
-    return digest.hexdigest()
+    return found
 
 
 def _how_to_provide(name: str, source: PublishedWeights, reason: str) -> str:
     ways = ["give its path as `weights` (--weights PATH, of a run --fidelity.weights PATH)"]
     if source.variable:
         ways.append(f"export {source.variable}=PATH")
-    ways.append(f"save it as {source.cache_path}")
-    return "\n".join(
-        [
-            f"no weights for {name} on this machine, and the download failed: {reason}",
-            f"Fetch {source.describe()} elsewhere, and do one of these:",
-            *(f"  - {way}" for way in ways),
-            "or compare by another network: the extractor `grader`, which `blastogan grade fit` "
-            "trains on images of your own",
-        ]
+    ways.append(f"save it as {cache_folder() / source.file_names[0]}")
+    return (
+        f"no weights for {name} on this machine, and the download failed: {reason}\n"
+        f"Fetch {source.describe()} elsewhere, and do one of these:\n"
+        + "".join(f"  - {way}\n" for way in ways)
+        + "or compare by another network: the extractor `grader`, which `blastogan grade fit` "
+        "trains on images of your own"
     )
 
 

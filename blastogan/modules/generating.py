@@ -15,7 +15,7 @@ from torch import Tensor
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, LABEL_SIZES, Grade
-from blastogan.metrics import ImageSetMetrics, to_float, to_uint8
+from blastogan.metrics.sets import ImageSetMetrics
 from blastogan.modules.step.latents import (
     PredictionBatch,
     grade_labels,
@@ -26,6 +26,7 @@ from blastogan.modules.step.ranks import agreed, gathered
 from blastogan.networks.layers import downsample, fade, upsample
 from blastogan.networks.progressive import ProgressiveNetwork
 from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
+from blastogan.utils.pixels import to_float, to_uint8
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blastogan.metrics import to_uint8
 from blastogan.modules.base import BaseGANModule
 from blastogan.modules.step.draws import SampleDraws
 from blastogan.modules.step.latents import numbered_latents
@@ -16,6 +15,7 @@ from blastogan.modules.step.ranks import mean_over_ranks
 from blastogan.modules.step.settings import discriminator_options, generator_options
 from blastogan.networks import StyleGANDiscriminator, StyleGANGenerator
 from blastogan.networks.stylegan import mix_styles
+from blastogan.utils.pixels import to_uint8
 
 
 class StyleGANModule(BaseGANModule):

@@ -14,7 +14,7 @@ from blastogan.callbacks.watch.probe import (
     probe_discriminator,
     score,
 )
-from blastogan.metrics import to_uint8
+from blastogan.utils.pixels import to_uint8
 
 # -- r_v ------------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from blastogan.__main__ import main
 from blastogan.callbacks.fidelity import callback as fidelity
-from blastogan.metrics import pairwise_ms_ssim, sets
+from blastogan.metrics import sets
+from blastogan.metrics.similarity import pairwise_ms_ssim
 
 # a fork of a process that has loaded all but has not trained: loading takes longer than a tiny run
 CONTEXT = multiprocessing.get_context("forkserver")

@@ -4,20 +4,16 @@ import pytest
 import torch
 
 from blastogan.errors import UserError
-from blastogan.metrics import (
-    ImageSetMetrics,
-    image_swd,
-    pairwise_ms_ssim,
-    sets,
-    to_float,
-    to_uint8,
-)
-from blastogan.metrics.similarity import scale_weights
+from blastogan.metrics import sets
+from blastogan.metrics.sets import ImageSetMetrics
+from blastogan.metrics.similarity import pairwise_ms_ssim, scale_weights
 from blastogan.metrics.sliced_wasserstein import (
+    image_swd,
     laplacian_pyramid,
     patch_descriptors,
     sliced_wasserstein,
 )
+from blastogan.utils.pixels import to_float, to_uint8
 
 
 def noise(count, resolution=32, seed=0, channels=1):

@@ -33,7 +33,7 @@ def print_held_out(report: HeldOutReport, source: str) -> None:
     tables: list[tuple[tuple[str, ...], Sequence[tuple[str, ...]]]] = [(header, rows)]
     if train.classes:
         by_class = [
-            (name, text, held_out.class_text(name)) for name, text in train.class_texts().items()
+            (name, train.class_text(name), held_out.class_text(name)) for name in train.classes
         ]
         tables.append((("KID x 1000 with 95 % interval", *header[1:3]), by_class))
     notes = [*dict.fromkeys([*train.notes, *held_out.notes]), report.verdict()]

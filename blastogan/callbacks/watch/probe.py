@@ -11,8 +11,8 @@ from torch import Tensor
 
 from blastogan.data import BlastocystDataModule
 from blastogan.grades import LETTERS
-from blastogan.metrics import to_float
 from blastogan.modules import BaseGANModule
+from blastogan.utils.pixels import to_float
 from blastogan.utils.seeding import derive_seed
 
 MIN_HELD_OUT = 8
