@@ -103,12 +103,7 @@ class GrowthCheckpoint(Checkpoint):
             self.best = {}
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if it is due by the clock of rank 0 and the step is finite.
 

@@ -43,12 +43,7 @@ class FadeIn(Callback):
         module.alpha = self.schedule.at(module.images_shown).alpha
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Set the alpha reached after the step: 1 at the end of a phase."""
         module = as_gan(pl_module)

@@ -131,12 +131,7 @@ class ProgressiveGrowing(Callback):
                     group["lr"] = rate
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Set the resolution reached after the step, for samples and checkpoints."""
         module = as_gan(pl_module)

@@ -109,12 +109,7 @@ class GrowthProgress(ProgressBar):
         self._mark = (time.perf_counter(), module.images_shown)
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Refresh, at most twice a second because reading losses waits for the device."""
         module = as_gan(pl_module)

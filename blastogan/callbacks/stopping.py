@@ -76,12 +76,7 @@ class GracefulInterrupt(Callback):
         self._in_batches = True
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and stop if requested; Ctrl-C in the last batch of a tick waits for its end."""
         module = as_gan(pl_module)

@@ -60,12 +60,7 @@ class TrainingLog(Callback):
             self._since = (started + time.perf_counter() - self._paused, first)
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the losses of the step; log their means at the end of the span."""
         for name, value in outputs.items():

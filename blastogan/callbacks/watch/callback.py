@@ -107,12 +107,7 @@ class DivergenceWatch(Callback):
     # -- steps ------------------------------------------------------------------------------------
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the gradient norms of the step, and check that its outputs are finite.
 
