@@ -152,7 +152,7 @@ class FidelityCallback(Callback):
         shown = as_gan(pl_module).images_shown
         table = self._table(trainer)
         if trainer.is_global_zero:
-            table.forget(shown / 1000, itself=False)
+            table.truncate(shown / 1000, inclusive=False)
         missing = all(float(row["kimg"]) != shown / 1000 for row in table.rows())
         if trainer.world_size > 1:
             missing = bool(trainer.strategy.broadcast(missing))
