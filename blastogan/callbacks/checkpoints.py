@@ -137,10 +137,7 @@ class GrowthCheckpoint(Checkpoint):
             )
 
     def save_last(self, trainer: Trainer, *, is_best: bool = False) -> Path:
-        """Write ``last.ckpt``, and copies if it is the best or ends a phase; on all ranks.
-
-        Copies are written first: if the process dies in between, a resumed run repeats them.
-        """
+        """Write ``last.ckpt``, and copies if it is the best or ends a phase; on all ranks."""
         path = checkpoint_folder(trainer) / "last.ckpt"
         shown = as_gan(trainer.lightning_module).images_shown
         names = [BEST] if is_best else []
@@ -149,7 +146,7 @@ class GrowthCheckpoint(Checkpoint):
             names.append(f"phase-{phase.index:02d}-{phase.kind}-{phase.resolution:04d}.ckpt")
 
         def before(part: Path) -> None:
-            # copies, not links: damage to one file must not reach the others
+            # first, so that a resumed run repeats them; no links, which would share damage
             for name in names:
                 atomic_copy(part, path.with_name(name))
             # the same state may be saved twice: before its evaluation and at the end of the tick

@@ -29,18 +29,13 @@ class ProgressiveGrowing(Callback):
         self.schedule = schedule
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that schedule and module match.
-
-        Raises:
-            UserError: If the final or first resolution or the batch size does not match.
-        """
+        """Raise `UserError` if resolutions or batch sizes of schedule and module do not match."""
         if stage != "fit":
             return
         module, schedule = as_gan(pl_module), self.schedule
         trained = module.generator.image_resolutions
-        if schedule.final_resolution != module.final_resolution or (
-            schedule.start_resolution < trained[0]
-        ):
+        same_end = schedule.final_resolution == module.final_resolution
+        if not same_end or schedule.start_resolution < trained[0]:
             raise UserError(
                 f"the schedule grows from {schedule.start_resolution} to "
                 f"{schedule.final_resolution} pixels, the networks from {trained[0]} to "
@@ -132,11 +127,7 @@ class ProgressiveGrowing(Callback):
         return {"schedule": self.schedule.to_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Check that the checkpoint has the same schedule.
-
-        Raises:
-            UserError: If the schedules differ by more than a longer hold of the last resolution.
-        """
+        """Raise `UserError` if schedules differ by more than a longer hold of the last stage."""
         saved = GrowthSchedule.from_dict(state_dict["schedule"])
         if self.schedule.prolongs(saved):
             return
@@ -147,7 +138,7 @@ class ProgressiveGrowing(Callback):
             if mine[name] != theirs[name] and name != "learning_rate"
         ]
         raise UserError(
-            "the checkpoint was trained on another schedule: " + "; ".join(different) + ". "
-            "Use the schedule of the checkpoint, in config.yaml of its run folder; only hold_kimg "
-            "of the last resolution may be raised."
+            f"the checkpoint was trained on another schedule: {'; '.join(different)}. Use its "
+            "schedule, in config.yaml of its run folder; only hold_kimg of the last resolution may "
+            "be raised."
         )

@@ -32,8 +32,8 @@ class PaceMeter:
 
     def add(self, resolution: int, images: int, seconds: float) -> None:
         """Record that `images` at `resolution` pixels took `seconds`; old records fade."""
-        before = self._sums.get(resolution, (0.0, 0.0))
         decay = 0.5 ** (seconds / HALF_LIFE_SECONDS)
+        before = self._sums.get(resolution, (0.0, 0.0))
         self._sums[resolution] = (before[0] * decay + images, before[1] * decay + seconds)
 
     def images_per_second(self, resolution: int) -> float:
@@ -47,9 +47,7 @@ class PaceMeter:
             return None
         total = 0.0
         for phase in self.schedule.phases:
-            images = phase.end - max(images_shown, phase.start)
-            if images <= 0:
-                continue
+            images = max(phase.end - max(images_shown, phase.start), 0)
             # later resolutions: the pace at the highest so far, and the assumed cost per doubling
             measured = phase.resolution if phase.resolution in self._sums else max(self._sums)
             doublings = phase.resolution.bit_length() - measured.bit_length()

@@ -29,9 +29,6 @@ class GracefulInterrupt(Callback):
     signal to any process stops all of them after the same batch.
 
     Raises KeyboardInterrupt or, for a scheduler, `Requeue`; the command line exits with 130 or 75.
-
-    Args:
-        schedule: Growth schedule of the run.
     """
 
     def __init__(self, schedule: GrowthSchedule) -> None:

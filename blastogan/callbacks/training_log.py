@@ -22,7 +22,7 @@ class TrainingLog(Callback):
     The step is the number of images shown; Lightning's ``global_step`` counts both optimisers.
 
     Args:
-        schedule: Growth schedule, for phase, resolution and alpha.
+        schedule: Growth schedule of the run.
         every_kimg: Length of a span in thousands of images.
     """
 

@@ -78,9 +78,8 @@ def _check_sums(path: Path) -> None:
     """Verify checksums, which torch does not: a flipped bit would go unnoticed."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(damaged)
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
 
 
 def latest_valid_checkpoint(paths: Iterable[Path]) -> tuple[Checkpoint | None, dict[Path, str]]:
@@ -98,8 +97,7 @@ def latest_valid_checkpoint(paths: Iterable[Path]) -> tuple[Checkpoint | None, d
         except UserError as error:
             damaged[path] = str(error)
             continue
-        if newest is None or found.images_shown > newest.images_shown:
-            newest = found
+        newest = max(newest or found, found, key=lambda each: each.images_shown)
         if path.name == "last.ckpt":
             break
     return newest, damaged
@@ -108,15 +106,10 @@ def latest_valid_checkpoint(paths: Iterable[Path]) -> tuple[Checkpoint | None, d
 def check_checkpoint(
     checkpoint: Mapping[str, Any], architecture: str, settings: Mapping[str, Any]
 ) -> None:
-    """Check that a checkpoint fits a module.
-
-    Args:
-        checkpoint: Content of the file.
-        architecture: Class name of the module.
-        settings: Hyper-parameters of the module; missing ones are not compared.
+    """Check that a checkpoint fits a module, of class `architecture`.
 
     Raises:
-        UserError: Names both architectures, or all sizes that differ.
+        UserError: If it has another class, or if any of the `settings` that are given differ.
     """
     found = checkpoint.get("blastogan", {}).get("architecture")
     if found != architecture:

@@ -49,19 +49,12 @@ def save_checkpoint(
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically, within their own folder.
-
-    Lightning's default builds them in memory and may copy them from a temporary folder.
-    """
+    """Writes checkpoints atomically in place; Lightning may copy them from a temporary folder."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            OSError: If the file cannot be written.
-        """
+        """Write a checkpoint; raises `OSError` if that fails."""
         with atomic_write(path) as part, part.open("wb") as file:
             try:
                 torch.save(checkpoint, file)

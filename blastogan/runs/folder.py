@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from glob import escape
 from itertools import count
 from pathlib import Path
 
@@ -106,13 +107,9 @@ def newest_run(name: str) -> Path | None:
     A link counts only if it leads to a run with a checkpoint.
     """
     name = _plain(name)
-    numbered = {1: RUNS / name}
-    if RUNS.is_dir():
-        for path in RUNS.iterdir():
-            number = _number(path.name)
-            if path.name == f"{name}-{number}" and number > 1:
-                numbered[number] = path
-    for _, folder in sorted(numbered.items(), reverse=True):
+    others = sorted((_number(path.name) for path in RUNS.glob(f"{escape(name)}-*")), reverse=True)
+    folders = [RUNS / f"{name}-{number}" for number in others if number > 1]
+    for folder in (*folders, RUNS / name):
         saved = bool(checkpoints_in(folder / "checkpoints"))
         if saved or (is_run(folder) and not folder.is_symlink()):
             return folder

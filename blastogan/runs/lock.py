@@ -49,9 +49,9 @@ def is_first_process() -> bool:
 
 
 def claim(folder: Path) -> None:
-    """Create a run folder if needed, and lock it until `release` or the end of the process.
+    """Create a run folder if needed, and lock it until `release`; only rank 0 does so.
 
-    A test file is written, so that a run fails early. Ranks other than the first do nothing.
+    A test file is written, so that a run fails early.
 
     Raises:
         RunInUse: If another process holds the lock.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -50,9 +49,7 @@ class CSVLog(Logger):
         return str(self._table.path.parent)
 
     @rank_zero_only
-    def log_hyperparams(
-        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
-    ) -> None:
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the configuration has its own file."""
 
     @rank_zero_only
@@ -94,11 +91,14 @@ class WandbLog(WandbLogger):
         project: str = "blastogan",
     ) -> None:
         folder = Path(save_dir)
-        if mode == "online" and not _is_logged_in():
-            raise UserError(
-                "W&B logging needs a login: run `wandb login` first, set WANDB_API_KEY, or log "
-                "offline with --wandb offline"
-            )
+        if mode == "online" and os.environ.get("WANDB_MODE") not in ("offline", "disabled"):
+            import wandb
+
+            if not wandb.login(prompt=False):
+                raise UserError(
+                    "W&B logging needs a login: run `wandb login` first, set WANDB_API_KEY, or log "
+                    "offline with --wandb offline"
+                )
         self._id_file = folder / self.ID_FILE
         known = self._id_file.read_text(encoding="utf-8").strip() if self._id_file.exists() else ""
         super().__init__(
@@ -128,19 +128,10 @@ class WandbLog(WandbLogger):
         self.experiment.log({"kimg": (step or 0) / 1000, **metrics})
 
 
-def _is_logged_in() -> bool:
-    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
-        return True
-    import wandb
-
-    return bool(wandb.login(prompt=False))
-
-
 def send_picture(logger: Logger, name: str, picture: Image.Image, images_shown: int) -> None:
     """Send a picture to a logger that takes images, such as W&B or TensorBoard."""
     if hasattr(logger, "log_image"):
         logger.log_image(name, [picture], step=images_shown)
-        return
-    add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
-    if add_image is not None:
-        add_image(name, np.asarray(picture), images_shown, dataformats="HWC")
+    elif hasattr(getattr(logger, "experiment", None), "add_image"):
+        image = np.asarray(picture)
+        logger.experiment.add_image(name, image, images_shown, dataformats="HWC")

@@ -23,7 +23,7 @@ def requeued_by_signal() -> Iterator[None]:
     def stop(number: int, _: FrameType | None) -> None:
         raise Requeue
 
-    # Lightning ignores Ctrl-C while it ends an interrupted run, and may not undo that
+    # Lightning may leave Ctrl-C ignored after an interrupted run
     before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
     before |= {number: signal.signal(number, stop) for number in SCHEDULERS}
     try:

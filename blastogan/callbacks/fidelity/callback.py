@@ -15,7 +15,7 @@ from blastogan.callbacks.fidelity.table import print_held_out
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.metrics.fidelity import FidelityEvaluator
-from blastogan.metrics.held_out import HeldOutReport, compare_held_out
+from blastogan.metrics.held_out import compare_held_out
 from blastogan.metrics.report import FidelityReport
 from blastogan.metrics.specs import METRICS, PIXEL_METRICS, SPECS, TABLE, TESTED
 from blastogan.modules import BaseGANModule
@@ -110,10 +110,21 @@ class FidelityCallback(Callback):
         metrics = [name for name in self.metrics if stage == "test" or name != "classes"]
         if stage not in ("fit", "test") or not metrics:
             return
-        evaluator = self._make_evaluator(trainer, stage, metrics, self.extractor)
-        if not trainer.strategy.reduce_boolean_decision(evaluator.extractor is not None, all=True):
+        for extractor in (self.extractor, "none"):
+            evaluator = FidelityEvaluator(
+                extractor,
+                weights=self.weights,
+                metrics=metrics,
+                kid_subset_size=self.kid_subset_size,
+                swd_images=self.pixel_images if stage == "fit" else 2000,
+                seed=self.seed,
+                device=trainer.strategy.root_device,
+                optional=True,
+            )
             # if one of several machines lacks the weights, none uses them
-            evaluator = self._make_evaluator(trainer, stage, metrics, "none")
+            has_weights = evaluator.extractor is not None
+            if trainer.strategy.reduce_boolean_decision(has_weights, all=True):
+                break
         if not evaluator.metrics:
             return
         self._statistics = RunStatistics(trainer, evaluator, self.batch_size, self.cache)
@@ -126,20 +137,6 @@ class FidelityCallback(Callback):
                 held_out,
                 MIN_HELD_OUT,
             )
-
-    def _make_evaluator(
-        self, trainer: Trainer, stage: str, metrics: Sequence[str], extractor: str
-    ) -> FidelityEvaluator:
-        return FidelityEvaluator(
-            extractor,
-            weights=self.weights,
-            metrics=metrics,
-            kid_subset_size=self.kid_subset_size,
-            swd_images=self.pixel_images if stage == "fit" else 2000,
-            seed=self.seed,
-            device=trainer.strategy.root_device,
-            optional=True,
-        )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Release features and networks."""
@@ -227,11 +224,9 @@ class FidelityCallback(Callback):
             if logged:
                 logger.log_metrics(self.schedule.log_columns(shown) | logged, step=shown)
             send_picture(logger, "fidelity", picture, shown)
-        main = {name: f"{value:.4g}" for name, value in report.values.items() if name in TABLE}
-        _log.info(
-            "fidelity at %g kimg (%s, %d fakes): %s", shown / 1000, report.extractor,
-            report.n_fake, ", ".join(f"{name} {value}" for name, value in main.items()),
-        )  # fmt: skip
+        main = [f"{name} {value:.4g}" for name, value in report.values.items() if name in TABLE]
+        given = shown / 1000, report.extractor, report.n_fake, ", ".join(main)
+        _log.info("fidelity at %g kimg (%s, %d fakes): %s", *given)
 
     def _table(self, trainer: Trainer) -> RunTable:
         return RunTable(Path(trainer.default_root_dir) / self.TABLE)
@@ -259,17 +254,15 @@ class FidelityCallback(Callback):
             if report.gap is not None:
                 names = "kid", "kid_p", "nearest_p"
                 values |= {f"gap_{name}": getattr(report.gap, name) for name in names}
-            self._write_test(trainer, module, report)
+            kimg = module.images_shown / 1000
+            content = {"kimg": kimg, "resolution": module.resolution, "seed": self.seed}
+            name = f"fidelity-test-{kimg:g}.json"
+            path = unused_file(Path(trainer.default_root_dir) / name)
+            write_json(content | report.to_json(), path)
+            _log.info("written: %s", path)
             print_held_out(report, statistics.data.source)
         values = trainer.strategy.broadcast(values)
         pl_module.log_dict({name: values[name] for name in TESTED if name in values})
-
-    def _write_test(self, trainer: Trainer, module: BaseGANModule, report: HeldOutReport) -> None:
-        folder, kimg = Path(trainer.default_root_dir), module.images_shown / 1000
-        content = {"kimg": kimg, "resolution": module.resolution, "seed": self.seed}
-        path = unused_file(folder / f"fidelity-test-{kimg:g}.json")
-        write_json({**content, **report.to_json()}, path)
-        _log.info("written: %s", path)
 
 
 def _without_pixel_metrics(values: Mapping[str, float]) -> dict[str, float]:

@@ -68,12 +68,12 @@ class RunStatistics:
     def _gather_real(self, part: str) -> SetStatistics:
         data = self.data
         groups = [data.records[n].embryo for n in data.split[part]]
+        gather = partial(self._gather_part, part, groups)
         if not self.cache or self.trainer.world_size > 1:
-            return self._gather_part(part, groups)
+            return gather()
         parts = torch.split(torch.arange(len(groups)), self.batch_size)
         images = (data.images(part, some) for some in parts)
         key = statistics_key(images, data.labels(part), groups)
-        gather = partial(self._gather_part, part, groups)
         return self.evaluator.gather_cached(key, gather)
 
     def _gather_part(self, part: str, groups: list[str], extract: bool = True) -> SetStatistics:
@@ -137,7 +137,7 @@ class RunStatistics:
         return {"kid_held_out": value, "kid_held_out_std": error}
 
     def _check_count(self, count: int, what: str) -> None:
-        """Refuse, on all processes, fewer images than processes: one without images would hang."""
+        # on all processes: one without images would hang
         if count < self.trainer.world_size:
             raise UserError(
                 f"{count} {what} for {self.trainer.world_size} processes: each needs at least one; "

@@ -46,11 +46,6 @@ class Alarm:
         self.ringing = self.seen >= self.patience
         return self.ringing
 
-    @property
-    def pending(self) -> bool:
-        """Whether it is ringing or the last value was bad."""
-        return self.ringing or self.seen > 0
-
 
 @dataclass
 class Norms:
@@ -74,7 +69,7 @@ class Norms:
 
 
 NETWORKS = {"grad_norm_d": "discriminator", "grad_norm_g": "generator"}
-"""Networks by the name under which a step returns their gradient norm."""
+"""Networks by the output of a step that has their gradient norm."""
 
 
 @dataclass
@@ -121,9 +116,9 @@ class Alarms:
         return self.overfitting.update(bad=ratio > OVERFITTED, clear=ratio < FITTED)
 
     def record_good(self, images_shown: int) -> None:
-        """Record a probe at which neither collapse nor exploding gradients are pending."""
+        """Record a probe without any sign of collapse or exploding gradients."""
         alarms = [self.collapse, *(norms.alarm for norms in self.norms.values())]
-        if not any(alarm.pending for alarm in alarms):
+        if not any(alarm.ringing or alarm.seen for alarm in alarms):
             self.good_images = images_shown
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,14 +132,8 @@ class Alarms:
             name: Norms(list(saved["medians"]), Alarm(**saved["alarm"]))
             for name, saved in state["norms"].items()
         }
-        return cls(
-            nan=Alarm(**state["nan"]),
-            collapse=Alarm(**state["collapse"]),
-            overfitting=Alarm(**state["overfitting"]),
-            norms=norms,
-            most_varied=state["most_varied"],
-            good_images=state["good_images"],
-        )
+        alarms = (Alarm(**state[name]) for name in ("nan", "collapse", "overfitting"))
+        return cls(*alarms, norms, state["most_varied"], state["good_images"])
 
 
 LOWER_RATE = (

@@ -169,8 +169,8 @@ class DivergenceWatch(Callback):
             self._report_missing(message, group)
         elif "logits_held_out" not in row:
             self._report_missing(
-                "overfitting is not watched: this needs a batch of at least %d held-out images, "
-                "got %d; set a larger --data.val_fraction",
+                "overfitting is not watched: it needs at least %d held-out images in a batch, got "
+                "%d; set a larger --data.val_fraction",
                 MIN_HELD_OUT,
                 len(data.split["val"]),
             )

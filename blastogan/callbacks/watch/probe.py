@@ -41,8 +41,8 @@ def choose_images(
     Args:
         train: Labels of the training images, int64 ``(T, 2)``.
         held_out: Labels of the held-out images, int64 ``(V, 2)``.
-        count: Maximum number of images per set.
-        group: Group size of the minibatch standard deviation; sets consist of whole groups.
+        count: Maximum number of images per set, which consists of whole groups.
+        group: Group size of the minibatch standard deviation.
         generator: Source of randomness.
     """
     train_classes, held_out_classes = _classes(train), _classes(held_out)
@@ -81,7 +81,7 @@ def probe_discriminator(
         module: GAN in any mode.
         data: Its data module, set up.
         count: Maximum number of images per set.
-        batch_size: Images per forward pass of D, as in a step: whole groups, or one group.
+        batch_size: Images per forward pass of D: whole groups, or one smaller group.
         seed: Seed of images and latents.
 
     Returns:
@@ -156,13 +156,8 @@ def diversity(samples: Tensor, images: Tensor, labels: Tensor | None) -> float |
     for training images: 0 if all samples of a grade are equal, 1 if samples are as varied as the
     images. Over all pairs within a label, the mean square is twice the pooled variance.
 
-    Args:
-        samples: ``(N, C, H, W)``.
-        images: Training images of the same labels, ``(N, C, H, W)``.
-        labels: ``(N, parts)``; ``None`` to compare all pairs.
-
-    Returns:
-        The ratio; ``None`` if no label has two different images.
+    Samples and images are ``(N, C, H, W)`` with the same labels ``(N, parts)``; without labels, all
+    pairs are compared. ``None`` if no label has two different images.
     """
     grades = torch.zeros(len(samples), 1) if labels is None else labels
     _, classes = torch.unique(grades, dim=0, return_inverse=True)
