@@ -6,6 +6,8 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,11 @@ def save_last(trainer: Trainer) -> Path:
 class GrowthCheckpoint(Checkpoint):
     """Write ``last.ckpt`` at every tick and at intervals, and keep the best and one per phase.
 
-    Files go to ``checkpoints/`` of the run folder, ``trainer.default_root_dir``. ``last-1.ckpt`` is
-    the predecessor of ``last.ckpt``, and so on. The best checkpoint has the lowest KID against the
-    validation images if `FidelityCallback` measures it; else the lowest KID against the training
-    images; else, at the highest resolution so far, the lowest sliced Wasserstein distance (SWD) of
-    a validation. While grades are ramped in, a higher condition weight wins, because none of these
-    metrics shows whether samples have the requested grade.
+    Files go to ``checkpoints/`` of the run folder; ``last-1.ckpt`` is the predecessor of
+    ``last.ckpt``, and so on. The best checkpoint has the lowest KID against the validation images
+    if `FidelityCallback` measures it; else the lowest KID against the training images; else, at the
+    highest resolution so far, the lowest sliced Wasserstein distance (SWD) of a validation. While
+    grades are ramped in, a higher condition weight wins, because no metric checks the grades.
 
     Args:
         schedule: Growth schedule of the run.
@@ -103,17 +104,9 @@ class GrowthCheckpoint(Checkpoint):
             self.best = {}
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is due by the clock of rank 0 and the step is finite.
-
-        The last step of a tick is left to `on_train_epoch_end`, after the validation.
-        """
+        """Save within a tick if it is due by the clock of rank 0 and the step is finite."""
         module = as_gan(pl_module)
         ends_tick = self.schedule.ends_tick(module.images_shown)
         if ends_tick or not ranks_may_agree(module, batch_idx):
@@ -139,14 +132,12 @@ class GrowthCheckpoint(Checkpoint):
         is_best = self._is_best(trainer, module.images_shown, module.condition_weight)
         self.save_last(trainer, is_best=is_best)
         if is_best:
-            place = self.best["name"], self.best["value"], self.best["kimg"], BEST
-            _log.info("best so far: %s %.4g at %g kimg, saved as %s", *place)
+            _log.info(
+                "best so far: %(name)s %(value).4g at %(kimg)g kimg, saved as best.ckpt", self.best
+            )
 
     def save_last(self, trainer: Trainer, *, is_best: bool = False) -> Path:
-        """Write ``last.ckpt``, and copies if it is the best or ends a phase; on all ranks.
-
-        Copies are written first: if the process dies in between, a resumed run repeats them.
-        """
+        """Write ``last.ckpt``, and copies if it is the best or ends a phase; on all ranks."""
         path = checkpoint_folder(trainer) / "last.ckpt"
         shown = as_gan(trainer.lightning_module).images_shown
         names = [BEST] if is_best else []
@@ -155,7 +146,7 @@ class GrowthCheckpoint(Checkpoint):
             names.append(f"phase-{phase.index:02d}-{phase.kind}-{phase.resolution:04d}.ckpt")
 
         def before(part: Path) -> None:
-            # copies, not links: damage to one file must not reach the others
+            # first, so that a resumed run repeats them; no links, which would share damage
             for name in names:
                 atomic_copy(part, path.with_name(name))
             # the same state may be saved twice: before its evaluation and at the end of the tick
@@ -168,13 +159,7 @@ class GrowthCheckpoint(Checkpoint):
         return path
 
     def _is_best(self, trainer: Trainer, images_shown: int, condition_weight: float) -> bool:
-        """Whether this state is the best so far; if so, record it. Rank 0 decides.
-
-        Args:
-            trainer: Trainer with the metrics.
-            images_shown: Images shown to the networks.
-            condition_weight: Weight of the grade, 0 to 1; 1 without grades.
-        """
+        """Whether this state is the best so far; if so, record it. Rank 0 decides."""
         # all ranks must ask, as Lightning may reduce over them
         metrics, swd = trainer.callback_metrics, self._swd
         self._swd = None
@@ -182,18 +167,17 @@ class GrowthCheckpoint(Checkpoint):
         value = swd if name == METRICS[-1] else metrics[name]
         if not (self.keep_best and trainer.is_global_zero and value is not None):
             return False
-        number = float(value)
         # KID is always measured at the final resolution
         resolution = self.schedule.state_after(images_shown).resolution if name == "swd" else 0
         found = {
             "name": name,
-            "value": number,
+            "value": float(value),
             "kimg": images_shown / 1000,
             "resolution": resolution,
             # the key of all saved checkpoints
             "heeds": condition_weight,
         }
-        if not math.isfinite(number) or (self.best and _order(found) >= _order(self.best)):
+        if not math.isfinite(value) or (self.best and _order(found) >= _order(self.best)):
             return False
         self.best = found
         return True
@@ -210,9 +194,8 @@ class GrowthCheckpoint(Checkpoint):
 def _order(best: Mapping[str, Any]) -> tuple[float, ...]:
     """Sort key, lower for a better state; KID always precedes SWD."""
     # early checkpoints have no condition weight
-    condition_weight = float(best.get("heeds", 1.0))
-    metric = METRICS.index(best["name"])
-    return -condition_weight, metric, -int(best["resolution"]), float(best["value"])
+    weight, metric = best.get("heeds", 1.0), METRICS.index(best["name"])
+    return -weight, metric, -best["resolution"], best["value"]
 
 
 def _move_up(last: Path, keep: int) -> None:
@@ -222,12 +205,10 @@ def _move_up(last: Path, keep: int) -> None:
         return last.with_name(f"last-{n}.ckpt")
 
     for n in range(keep - 1, 1, -1):
-        if numbered(n - 1).exists():
+        with suppress(FileNotFoundError):
             numbered(n - 1).replace(numbered(n))
     if keep > 1 and last.exists():
         atomic_link(last, numbered(1))
     # left over from a larger keep_last
-    n = keep
-    while numbered(n).exists():
-        numbered(n).unlink()
-        n += 1
+    for extra in takewhile(Path.exists, map(numbered, count(keep))):
+        extra.unlink()

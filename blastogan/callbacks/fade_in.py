@@ -13,10 +13,9 @@ from blastogan.modules.base import as_gan
 
 
 class FadeIn(Callback):
-    """Set ``alpha``, the weight of the newest resolution, at each step.
+    """Set ``alpha``, the weight of the newest resolution, from ``module.images_shown``.
 
-    Karras et al. 2018, section 2 and figure 2. Alpha follows from ``module.images_shown``; the
-    callback has no state.
+    Karras et al. 2018, section 2 and figure 2.
 
     Args:
         schedule: The schedule given to `ProgressiveGrowing`.
@@ -26,11 +25,7 @@ class FadeIn(Callback):
         self.schedule = schedule
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that the resolution grows.
-
-        Raises:
-            UserError: If the trainer has no `ProgressiveGrowing`.
-        """
+        """Raise `UserError` if the trainer has no `ProgressiveGrowing`."""
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if stage == "fit" and not any(isinstance(c, ProgressiveGrowing) for c in callbacks):
             raise UserError("FadeIn needs ProgressiveGrowing: add it to the callbacks")
@@ -43,12 +38,7 @@ class FadeIn(Callback):
         module.alpha = self.schedule.at(module.images_shown).alpha
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Set the alpha reached after the step: 1 at the end of a phase."""
         module = as_gan(pl_module)

@@ -17,10 +17,9 @@ _log = logging.getLogger(__name__)
 
 
 class ProgressiveGrowing(Callback):
-    """Set the module's resolution at each step, and the learning rate if the schedule has one.
+    """Set the resolution and any scheduled learning rate of a step from ``module.images_shown``.
 
-    Karras et al. 2018, section 2. Both follow from ``module.images_shown``; the callback has no
-    counter. Without `FadeIn`, new resolutions start at full weight.
+    Karras et al. 2018, section 2. Without `FadeIn`, new resolutions start at full weight.
 
     Args:
         schedule: The schedule given to the data module.
@@ -30,19 +29,13 @@ class ProgressiveGrowing(Callback):
         self.schedule = schedule
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that schedule and module match.
-
-        Raises:
-            UserError: If the final or first resolution or the batch size does not match.
-        """
+        """Raise `UserError` if resolutions or batch sizes of schedule and module do not match."""
         if stage != "fit":
             return
-        module = as_gan(pl_module)
-        schedule = self.schedule
+        module, schedule = as_gan(pl_module), self.schedule
         trained = module.generator.image_resolutions
-        if schedule.final_resolution != module.final_resolution or (
-            schedule.start_resolution < trained[0]
-        ):
+        same_end = schedule.final_resolution == module.final_resolution
+        if not same_end or schedule.start_resolution < trained[0]:
             raise UserError(
                 f"the schedule grows from {schedule.start_resolution} to "
                 f"{schedule.final_resolution} pixels, the networks from {trained[0]} to "
@@ -51,17 +44,15 @@ class ProgressiveGrowing(Callback):
         self._check_batches(module, trainer.world_size)
         if trainer.max_epochs != schedule.total_ticks:
             _log.warning(
-                "the trainer runs for %s epochs, the schedule for %d: set max_epochs=%d",
+                "the trainer runs for %s epochs: set max_epochs=%d, as in the schedule",
                 trainer.max_epochs,
-                schedule.total_ticks,
                 schedule.total_ticks,
             )
         _log.info("schedule:\n%s", schedule.describe())
         if module.ramp_kimg is not None and module.ramp_kimg[1] * 1000 > schedule.total_images:
             _log.warning(
                 "ramp_kimg %s ends after the schedule of %g kimg: the condition weight will only "
-                "reach %.0f %%. Set --model.init_args.ramp_kimg to end earlier, for instance at "
-                "half of the schedule",
+                "reach %.0f %%. Set --model.init_args.ramp_kimg to end by half of the schedule",
                 list(module.ramp_kimg),
                 schedule.total_images / 1000,
                 100 * module.condition_weight_at(schedule.total_images),
@@ -70,46 +61,41 @@ class ProgressiveGrowing(Callback):
     def _check_batches(self, module: BaseGANModule, world_size: int) -> None:
         group = module.discriminator.stddev_group
         for phase in self.schedule.phases:
+            where = f"batch_size at {phase.resolution} is {phase.batch_size}"
             share, rest = divmod(phase.batch_size, world_size)
             if rest:
                 raise UserError(
-                    f"batch_size at {phase.resolution} is {phase.batch_size}, which does not "
-                    f"divide by {world_size} devices: change schedule.batch_size or the number of "
-                    "devices"
+                    f"{where}, which does not divide by {world_size} devices: change "
+                    "schedule.batch_size or the number of devices"
                 )
             try:
                 size_of_passes(share, module.micro_batch, group)
             except UserError as error:
-                where = f"batch_size at {phase.resolution} is {phase.batch_size}"
                 raise UserError(f"{where}, on {world_size} devices: {error}") from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log how batches are divided, and the weight of R1 at each resolution."""
-        module = as_gan(pl_module)
-        self._describe_passes(trainer, module)
+        module, ranks = as_gan(pl_module), trainer.world_size
+        sizes = {phase.resolution: phase.batch_size for phase in self.schedule.phases}
+        if ranks > 1 or module.micro_batch is not None:
+            limit, group = module.micro_batch, module.discriminator.stddev_group
+            passes = (
+                f"{size_of_passes(b // ranks, limit, group)} of a batch of {b} at {r}"
+                for r, b in sizes.items()
+            )
+            _log.info(
+                "%d device(s), %s; images of a pass on each: %s; the minibatch standard deviation "
+                "is over groups of %d images",
+                ranks,
+                type(trainer.strategy).__name__,
+                ", ".join(passes),
+                group,
+            )
         if module.regularizer != "r1":
             return
-        sizes = {phase.resolution: phase.batch_size for phase in self.schedule.phases}
         gammas = ", ".join(f"{module.gamma_at(r, b):.3g} at {r}" for r, b in sizes.items())
         source = "rule by resolution and batch" if module.r1_gamma is None else "as given"
         _log.info("R1 gamma (%s): %s; every %d steps", source, gammas, module.r1_interval)
-
-    def _describe_passes(self, trainer: Trainer, module: BaseGANModule) -> None:
-        ranks, group = trainer.world_size, module.discriminator.stddev_group
-        if ranks == 1 and module.micro_batch is None:
-            return
-        sizes = {phase.resolution: phase.batch_size for phase in self.schedule.phases}
-        passes = {
-            r: size_of_passes(b // ranks, module.micro_batch, group) for r, b in sizes.items()
-        }
-        _log.info(
-            "%d device(s), %s; images of a pass on each: %s; the minibatch standard deviation is "
-            "over groups of %d images",
-            ranks,
-            type(trainer.strategy).__name__,
-            ", ".join(f"{size} of a batch of {sizes[r]} at {r}" for r, size in passes.items()),
-            group,
-        )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate at the end of the schedule, whatever check_val_every_n_epoch is."""
@@ -124,19 +110,13 @@ class ProgressiveGrowing(Callback):
         module = as_gan(pl_module)
         state = self.schedule.at(module.images_shown)
         module.resolution = state.resolution
-        rate = state.phase.learning_rate
-        if rate is not None:
+        if state.phase.learning_rate is not None:
             for optimizer in trainer.optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = state.phase.learning_rate
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Set the resolution reached after the step, for samples and checkpoints."""
         module = as_gan(pl_module)
@@ -147,11 +127,7 @@ class ProgressiveGrowing(Callback):
         return {"schedule": self.schedule.to_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Check that the checkpoint has the same schedule.
-
-        Raises:
-            UserError: If the schedules differ by more than a longer hold of the last resolution.
-        """
+        """Raise `UserError` if schedules differ by more than a longer hold of the last stage."""
         saved = GrowthSchedule.from_dict(state_dict["schedule"])
         if self.schedule.prolongs(saved):
             return
@@ -162,7 +138,7 @@ class ProgressiveGrowing(Callback):
             if mine[name] != theirs[name] and name != "learning_rate"
         ]
         raise UserError(
-            "the checkpoint was trained on another schedule: " + "; ".join(different) + ". "
-            "Use the schedule of the checkpoint, in config.yaml of its run folder; only hold_kimg "
-            "of the last resolution may be raised."
+            f"the checkpoint was trained on another schedule: {'; '.join(different)}. Use its "
+            "schedule, in config.yaml of its run folder; only hold_kimg of the last resolution may "
+            "be raised."
         )

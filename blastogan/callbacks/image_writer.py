@@ -14,9 +14,7 @@ from blastogan.modules.base import as_gan
 
 
 class ImageWriter(BasePredictionWriter):
-    """Write predictions as PNGs in class folders, with a ``metadata.csv``.
-
-    Each process writes its own images; the first writes the table at the end.
+    """Write each process's predictions as PNGs in class folders; at the end ``metadata.csv``.
 
     Args:
         folder: Output folder, new or empty.

@@ -24,11 +24,7 @@ HALF_LIFE_SECONDS = 20.0
 
 
 class PaceMeter:
-    """Estimates the time left in a schedule from the pace at each resolution.
-
-    Args:
-        schedule: Growth schedule of the run.
-    """
+    """Estimates the time left in a schedule from the pace at each resolution."""
 
     def __init__(self, schedule: GrowthSchedule) -> None:
         self.schedule = schedule
@@ -36,8 +32,8 @@ class PaceMeter:
 
     def add(self, resolution: int, images: int, seconds: float) -> None:
         """Record that `images` at `resolution` pixels took `seconds`; old records fade."""
-        before = self._sums.get(resolution, (0.0, 0.0))
         decay = 0.5 ** (seconds / HALF_LIFE_SECONDS)
+        before = self._sums.get(resolution, (0.0, 0.0))
         self._sums[resolution] = (before[0] * decay + images, before[1] * decay + seconds)
 
     def images_per_second(self, resolution: int) -> float:
@@ -49,25 +45,18 @@ class PaceMeter:
         """Seconds to the end of the schedule; ``None`` before the first record."""
         if not self._sums:
             return None
-        known = max(self._sums)
         total = 0.0
         for phase in self.schedule.phases:
-            images = phase.end - max(images_shown, phase.start)
-            if images <= 0:
-                continue
+            images = max(phase.end - max(images_shown, phase.start), 0)
             # later resolutions: the pace at the highest so far, and the assumed cost per doubling
-            measured = phase.resolution if phase.resolution in self._sums else known
+            measured = phase.resolution if phase.resolution in self._sums else max(self._sums)
             doublings = phase.resolution.bit_length() - measured.bit_length()
             total += images / self.images_per_second(measured) * COST_PER_DOUBLING**doublings
         return total
 
 
 class GrowthProgress(ProgressBar):
-    """A progress bar over the whole schedule; without a terminal, one log line per tick.
-
-    Args:
-        schedule: Growth schedule of the run.
-    """
+    """A progress bar over the whole schedule; without a terminal, one log line per tick."""
 
     REFRESH_SECONDS = 0.5
 
@@ -92,12 +81,10 @@ class GrowthProgress(ProgressBar):
         """Start the bar."""
         super().on_train_start(trainer, pl_module)
         shown = as_gan(pl_module).images_shown
-        self._mark = (time.perf_counter(), shown)
         console = Console(stderr=True)
         if self._enabled and console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.description}"), BarColumn(), console=console, transient=False
-            )
+            columns = TextColumn("{task.description}"), BarColumn()
+            self._progress = Progress(*columns, console=console)
             self._task = self._progress.add_task(
                 "starting", total=self.schedule.total_images, completed=shown
             )
@@ -105,24 +92,18 @@ class GrowthProgress(ProgressBar):
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         """Exclude the time between ticks, which goes to validation and saving."""
-        module = as_gan(trainer.lightning_module)
-        self._mark = (time.perf_counter(), module.images_shown)
+        self._mark = (time.perf_counter(), as_gan(trainer.lightning_module).images_shown)
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Refresh, at most twice a second because reading losses waits for the device."""
         module = as_gan(pl_module)
-        now, shown = time.perf_counter(), module.images_shown
-        started, first = self._mark
-        changed = self.schedule.at(first).resolution != self.schedule.at(shown).resolution
+        shown, (started, first) = module.images_shown, self._mark
+        resolution = self.schedule.at(first).resolution
+        waited = time.perf_counter() - started >= self.REFRESH_SECONDS
         ended = self.schedule.ends_tick(shown)
-        if not (now - started >= self.REFRESH_SECONDS or changed or ended):
+        if not (waited or ended or resolution != self.schedule.at(shown).resolution):
             return
         losses = f"D {float(outputs['loss_d']):.3f} G {float(outputs['loss_g']):.3f}"
         if "augment_p" in outputs:
@@ -130,7 +111,7 @@ class GrowthProgress(ProgressBar):
         if module.ramp_kimg is not None:
             losses += f"  grade {module.condition_weight:.0%}"
         now = time.perf_counter()
-        self.pace.add(self.schedule.at(first).resolution, shown - first, now - started)
+        self.pace.add(resolution, shown - first, now - started)
         self._mark = (now, shown)
         text = self.describe(shown, losses)
         if self._progress is not None:
@@ -145,8 +126,8 @@ class GrowthProgress(ProgressBar):
         pace = self.pace.images_per_second(state.resolution)
         return (
             f"{images_shown / 1000:.1f}/{self.schedule.total_images / 1000:.1f} kimg  "
-            f"{state.phase}  alpha {state.alpha:.2f}  {losses}  "
-            f"{pace:.0f} img/s  {format_seconds(left)} left"
+            f"{state.phase}  alpha {state.alpha:.2f}  {losses}  {pace:.0f} img/s  "
+            f"{format_seconds(left)} left"
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

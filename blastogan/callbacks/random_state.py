@@ -11,16 +11,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class RandomState(Callback):
-    """Save and restore the global random states of Python, NumPy and PyTorch, CUDA included.
-
-    They are stored as tensors and plain numbers, which load with ``weights_only=True``.
-    """
+    """Save and restore the global random states of Python, NumPy and PyTorch, CUDA included."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The current random states."""
+        """The states as tensors and plain numbers, which load with ``weights_only=True``."""
         version, words, gauss = random.getstate()
         state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
         name, keys, position, has_gauss, cached = state

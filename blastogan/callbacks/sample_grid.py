@@ -23,9 +23,9 @@ from blastogan.utils.sheets import image_sheet, save_picture
 class SampleGrid(Callback):
     """Save a sheet of samples at every tick: one row per latent, one column per trained class.
 
-    Sheets go to ``samples/`` of the run folder, ``trainer.default_root_dir``, and to every logger
-    that takes images; ``training-images.png`` is there for comparison. Samples come from the
-    averaged generator with fixed latents; the global random state does not change.
+    Sheets and, for comparison, ``training-images.png`` go to ``samples/`` of the run folder; sheets
+    also to every logger that takes images. The averaged generator gets fixed latents; the global
+    random state does not change.
 
     Args:
         rows: Number of latents.
@@ -84,9 +84,7 @@ def sample_on_all_ranks(
     """`BaseGANModule.sample` shared among ranks; uint8 on the CPU, ``None`` except on rank 0."""
     rank, ranks = rank_and_size()
     mine = slice(rank, None, ranks)
-    part = None
-    if indices[mine]:
-        part = module.sample(indices[mine], labels[mine], seed=seed).cpu()
+    part = module.sample(indices[mine], labels[mine], seed=seed).cpu() if indices[mine] else None
     parts = [each for each in gathered(part) if each is not None]
     if not parts:
         return None

@@ -28,7 +28,10 @@ class SplitRecord(Callback):
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(data, BlastocystDataModule) or not trainer.is_global_zero:
             return
-        content = _content(data)
+        with TemporaryDirectory() as temporary:
+            path = Path(temporary) / "split.csv"
+            write_split_file(path, data.records, data.split, data.root)
+            content = path.read_bytes()
         folder = Path(trainer.default_root_dir)
         number, path = 1, folder / "split.csv"
         while path.exists() and path.read_bytes() != content:
@@ -42,11 +45,3 @@ class SplitRecord(Callback):
             _log.warning(
                 "%s has the split of another run: the split of this run is in %s", folder, path.name
             )
-
-
-def _content(data: BlastocystDataModule) -> bytes:
-    """Content of the split file."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "split.csv"
-        write_split_file(path, data.records, data.split, data.root)
-        return path.read_bytes()

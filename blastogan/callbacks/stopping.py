@@ -24,15 +24,11 @@ _log = logging.getLogger(__name__)
 class GracefulInterrupt(Callback):
     """Stop after the current batch, write ``last.ckpt`` and report how to resume.
 
-    Ctrl-C in the last batch of a tick also waits for the validation, so that the log of the resumed
-    run is complete; a second Ctrl-C stops at once and leaves the last checkpoint unchanged. SIGTERM
-    and SIGUSR1 do not wait, not even for the end of a validation. A signal to any of several
-    processes stops all of them after the same batch.
+    Ctrl-C in the last batch of a tick waits for the validation, so that no row of the log is lost;
+    a second Ctrl-C stops at once without saving. SIGTERM and SIGUSR1 wait for no validation. A
+    signal to any process stops all of them after the same batch.
 
     Raises KeyboardInterrupt or, for a scheduler, `Requeue`; the command line exits with 130 or 75.
-
-    Args:
-        schedule: Growth schedule of the run.
     """
 
     def __init__(self, schedule: GrowthSchedule) -> None:
@@ -60,28 +56,20 @@ class GracefulInterrupt(Callback):
                 raise KeyboardInterrupt
             self.interrupted = True
             _log.warning("interrupted: stopping after this batch; Ctrl-C again stops at once")
-            return
-        if self.requeued:
-            return
-        self.requeued = True
-        _log.warning("%s: stopping, to be requeued", signal.Signals(number).name)
-        if self._alone and not self._in_batches:
-            raise Requeue
+        elif not self.requeued:
+            self.requeued = True
+            _log.warning("%s: stopping, to be requeued", signal.Signals(number).name)
+            if self._alone and not self._in_batches:
+                raise Requeue
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop if a signal came after the last batch of the previous tick."""
-        device = as_gan(pl_module).device
-        if any_rank(self.interrupted or self.requeued, device):
+        if self._is_requested(pl_module):
             self._stop(trainer, pl_module)
         self._in_batches = True
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and stop if requested; Ctrl-C in the last batch of a tick waits for its end."""
         module = as_gan(pl_module)
@@ -97,17 +85,20 @@ class GracefulInterrupt(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if a stop is requested; the next tick's start stops, after all other callbacks."""
-        if any_rank(self.interrupted or self.requeued, as_gan(pl_module).device):
+        if self._is_requested(pl_module):
             save_last(trainer)
 
+    def _is_requested(self, pl_module: LightningModule) -> bool:
+        return any_rank(self.interrupted or self.requeued, as_gan(pl_module).device)
+
     def _stop(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        path = checkpoint_folder(trainer) / "last.ckpt"
-        kimg = as_gan(pl_module).images_shown / 1000
+        module, path = as_gan(pl_module), checkpoint_folder(trainer) / "last.ckpt"
+        kimg = module.images_shown / 1000
         self._over = True
-        if any_rank(self.requeued, as_gan(pl_module).device):
-            _log.warning("stopped at %.3f kimg; the same command with --resume goes on", kimg)
+        if any_rank(self.requeued, module.device):
+            _log.warning("stopped at %.3f kimg; the same command with --resume continues", kimg)
             raise Requeue
-        _log.warning("stopped at %.3f kimg; to go on, add --ckpt_path %s", kimg, path)
+        _log.warning("stopped at %.3f kimg; to resume, add --ckpt_path %s", kimg, path)
         raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 class TF32(Callback):
     """Choose whether CUDA computes float32 convolutions and matrix products in TF32.
 
-    PyTorch's default is TF32 for convolutions only. Under bfloat16 autocast, only R1 and the
+    By default PyTorch does so for convolutions only. Under bfloat16 autocast, only R1 and the
     gradient penalty remain in float32. The previous settings are restored at the end.
 
     Args:

@@ -19,11 +19,10 @@ from blastogan.runs.loggers import CSVLog
 class TrainingLog(Callback):
     """Log the mean losses of each span of images, and the metrics of each validation.
 
-    The step is the number of images shown, not Lightning's ``global_step``, which counts the steps
-    of both optimisers.
+    The step is the number of images shown; Lightning's ``global_step`` counts both optimisers.
 
     Args:
-        schedule: Growth schedule, for phase, resolution and alpha.
+        schedule: Growth schedule of the run.
         every_kimg: Length of a span in thousands of images.
     """
 
@@ -60,12 +59,7 @@ class TrainingLog(Callback):
             self._since = (started + time.perf_counter() - self._paused, first)
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the losses of the step; log their means at the end of the span."""
         for name, value in outputs.items():
@@ -80,7 +74,7 @@ class TrainingLog(Callback):
         means = torch.stack([self._sums[name].float() / self._counts[name] for name in names])
         mean_over_ranks([means])
         seconds = time.perf_counter() - started
-        row = self.schedule.log_columns(shown) | dict(zip(names, means.tolist(), strict=True))
+        row = dict(zip(names, means.tolist(), strict=True))
         row["images_per_second"] = (shown - first) / seconds
         self._send(trainer, row, shown)
         self._start_span(shown)
@@ -98,10 +92,10 @@ class TrainingLog(Callback):
             for name, value in trainer.callback_metrics.items()
             if value is not self._before.get(name)
         }
-        shown = as_gan(pl_module).images_shown
         if metrics:
-            self._send(trainer, self.schedule.log_columns(shown) | metrics, shown)
+            self._send(trainer, metrics, as_gan(pl_module).images_shown)
 
-    def _send(self, trainer: Trainer, row: dict[str, float], images_shown: int) -> None:
+    def _send(self, trainer: Trainer, values: dict[str, float], images_shown: int) -> None:
         for logger in trainer.loggers:
+            row = self.schedule.log_columns(images_shown) | values
             logger.log_metrics(row, step=images_shown)

@@ -1,4 +1,4 @@
-"""ReaderOptions and checking checkpoints without running what they contain."""
+"""Reading and checking of checkpoints without running what they contain."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ NETWORK_SETTINGS = (
     "w_dim",
     "mapping_layers",
 )
-"""Hyper-parameters on which the shapes of the weights depend."""
+"""Hyper-parameters that determine the shapes of the weights."""
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint that was read, and where."""
+    """A checkpoint's file and content."""
 
     path: Path
     content: dict[str, Any]
 
     @property
     def images_shown(self) -> int:
-        """Images shown to the networks before it was saved."""
+        """Images shown to the networks when it was saved."""
         return int(self.content["blastogan"].get("images_shown", 0))
 
     def __str__(self) -> str:
@@ -42,14 +42,10 @@ class Checkpoint(NamedTuple):
 
 
 def check_place(path: Path) -> None:
-    """Refuse what is no file.
-
-    Raises:
-        UserError: If nothing is there, or a folder.
-    """
+    """Raise `UserError` if a path is missing or a folder."""
     inside = path / "checkpoints" / "last.ckpt"
     if inside.is_file():
-        raise UserError(f"{path} is the folder of a run: give one of its checkpoints, as {inside}")
+        raise UserError(f"{path} is a run folder: give one of its checkpoints, such as {inside}")
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}: give the path of a .ckpt file")
 
@@ -58,7 +54,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint on the CPU, tensors and plain values only.
 
     Raises:
-        UserError: If the file is missing, damaged, or no checkpoint of this library.
+        UserError: If the file is missing, damaged, or not a checkpoint of this library.
     """
     path = Path(path)
     check_place(path)
@@ -70,32 +66,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     # on a damaged file the decoder raises nearly anything, IndexError and struct.error included
     except Exception as error:
         raise UserError(
-            f"cannot read the checkpoint {path}: it is damaged, no checkpoint, or contains more "
+            f"cannot read the checkpoint {path}: it is damaged, not a checkpoint, or contains more "
             "than tensors and plain values, which is not loaded for safety. Use an earlier one."
         ) from error
     if not isinstance(checkpoint, dict) or "blastogan" not in checkpoint:
-        raise UserError(f"{path} is no checkpoint of blastogan")
+        raise UserError(f"{path} is not a checkpoint of blastogan")
     return checkpoint
 
 
 def _check_sums(path: Path) -> None:
-    """Compare checksums, which torch does not: a bit that has flipped would train on."""
+    """Verify checksums, which torch does not: a flipped bit would go unnoticed."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(damaged)
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
 
 
 def latest_valid_checkpoint(paths: Iterable[Path]) -> tuple[Checkpoint | None, dict[Path, str]]:
-    """The checkpoint that has come furthest of those that can be read.
+    """The readable checkpoint with the most images shown, if any, and the others' errors.
 
     Args:
-        paths: As of `blastogan.runs.folder.checkpoints_in`; a ``last.ckpt`` that is whole is the
-            furthest, and the others are not read then.
-
-    Returns:
-        The checkpoint, if there is one, and what is wrong with each that cannot be read.
+        paths: See `blastogan.runs.folder.checkpoints_in`; after a valid ``last.ckpt``, the latest
+            by definition, the rest is not read.
     """
     newest: Checkpoint | None = None
     damaged: dict[Path, str] = {}
@@ -105,8 +97,7 @@ def latest_valid_checkpoint(paths: Iterable[Path]) -> tuple[Checkpoint | None, d
         except UserError as error:
             damaged[path] = str(error)
             continue
-        if newest is None or found.images_shown > newest.images_shown:
-            newest = found
+        newest = max(newest or found, found, key=lambda each: each.images_shown)
         if path.name == "last.ckpt":
             break
     return newest, damaged
@@ -115,15 +106,10 @@ def latest_valid_checkpoint(paths: Iterable[Path]) -> tuple[Checkpoint | None, d
 def check_checkpoint(
     checkpoint: Mapping[str, Any], architecture: str, settings: Mapping[str, Any]
 ) -> None:
-    """Refuse a checkpoint that does not fit a module.
-
-    Args:
-        checkpoint: As read from the file.
-        architecture: Class name of the module.
-        settings: Hyper-parameters of the module; those that are absent are not compared.
+    """Check that a checkpoint fits a module, of class `architecture`.
 
     Raises:
-        UserError: That names both architectures, or all sizes that differ.
+        UserError: If it has another class, or if any of the `settings` that are given differ.
     """
     found = checkpoint.get("blastogan", {}).get("architecture")
     if found != architecture:
@@ -131,19 +117,16 @@ def check_checkpoint(
             f"the checkpoint holds a {found or 'model of another library'}, not a {architecture}: "
             "choose the configuration it was trained with, or another checkpoint"
         )
-    # checkpoints of earlier versions do not say so
+    # missing in checkpoints of earlier versions
     saved = {"factorised": True, **checkpoint.get("hyper_parameters", {})}
     different = [
         f"{name} is {saved[name]} in the checkpoint and {settings[name]} in the configuration"
         for name in NETWORK_SETTINGS
         if name in saved and name in settings and saved[name] != settings[name]
     ]
-    if "ramp_kimg" in settings:
-        # a ramp may have another span, but comes with a head of the discriminator
-        ramps = saved.get("ramp_kimg"), settings["ramp_kimg"]
-        if (ramps[0] is None) != (ramps[1] is None):
-            different.append(
-                f"ramp_kimg is {ramps[0]} in the checkpoint and {ramps[1]} in the configuration"
-            )
+    # a ramp may have another span, but comes with a head of the discriminator
+    old, new = saved.get("ramp_kimg"), settings.get("ramp_kimg")
+    if "ramp_kimg" in settings and (old is None) != (new is None):
+        different.append(f"ramp_kimg is {old} in the checkpoint and {new} in the configuration")
     if different:
         raise UserError("the checkpoint does not fit the configuration: " + "; ".join(different))

@@ -14,7 +14,7 @@ from blastogan.utils.files import atomic_write, naming, put_in_place
 
 
 def checkpoint_folder(trainer: Trainer) -> Path:
-    """Folder of a run's checkpoints."""
+    """Folder of the checkpoints of a run."""
     return Path(trainer.default_root_dir) / "checkpoints"
 
 
@@ -24,12 +24,12 @@ def save_checkpoint(
     """Write a checkpoint atomically; call it on all ranks.
 
     Args:
-        trainer: Trainer whose state is saved.
+        trainer: Trainer to save.
         path: File to write; only rank 0 writes.
-        before: Called on rank 0 with the finished new file, just before that replaces the old one.
+        before: Called on rank 0 with the finished file, just before it replaces the old one.
 
     Raises:
-        OSError: If the file cannot be written, for instance because the disk is full.
+        OSError: If the file cannot be written.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -49,25 +49,17 @@ def save_checkpoint(
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically, within their own folder.
-
-    Lightning's default collects them in memory and then in the folder of temporary files, from
-    which it copies them if that is on another disk.
-    """
+    """Writes checkpoints atomically in place; Lightning may copy them from a temporary folder."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Write a checkpoint; raises `OSError` if that fails."""
         with atomic_write(path) as part, part.open("wb") as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
-                # torch raises this for a failed write, and hides the cause
+                # how torch reports a failed write
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise

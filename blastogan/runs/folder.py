@@ -2,64 +2,58 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
+from glob import escape
+from itertools import count
 from pathlib import Path
 
 from blastogan.errors import UserError
 
 RUNS = Path("runs")
-"""Where runs go that were given no folder."""
+"""Default folder of runs."""
 
 LOCK = ".lock"
-"""File of a run folder that is locked by the process that writes there; it stays."""
+"""File in a run folder, locked by the process that writes there; it stays afterwards."""
 
 
 def run_of_checkpoint(path: str | Path) -> Path:
-    """Run folder that a checkpoint lies in, ``RUN/checkpoints/NAME.ckpt``; else its own folder."""
+    """Run folder of a checkpoint ``RUN/checkpoints/NAME.ckpt``; otherwise the file's folder."""
     folder = Path(path).parent
     return folder.parent if folder.name == "checkpoints" else folder
 
 
 def newest_config(folder: Path) -> Path | None:
-    """Configuration that a run used last: ``config.yaml``, or that of a later resume."""
+    """Latest configuration of a run: ``config.yaml``, or the file of a later resume."""
     found = sorted(folder.glob("config*.yaml"), key=lambda path: path.stat().st_mtime_ns)
     return found[-1] if found else None
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """Checkpoints that a run can go on from: ``last.ckpt``, the ones before, phases from the end.
+    """Checkpoints in ``RUN/checkpoints`` that a run can resume from, the latest first.
 
-    Not ``best.ckpt`` nor ``diverged.ckpt``.
-
-    Args:
-        folder: ``RUN/checkpoints``.
+    These are ``last.ckpt``, ``last-N.ckpt`` and those of phases; not ``best`` or ``diverged``.
     """
-    before = [path for path in folder.glob("last-*.ckpt") if _number(path.stem)]
-    before.sort(key=lambda path: _number(path.stem))
+    before = sorted(folder.glob("last-*.ckpt"), key=lambda path: _number(path.stem))
+    before = [path for path in before if _number(path.stem)]
     found = [folder / "last.ckpt", *before, *sorted(folder.glob("phase-*.ckpt"), reverse=True)]
     return [path for path in found if path.is_file()]
 
 
 def _number(name: str) -> int:
-    """The number at the end of ``NAME-2``; 0 without."""
+    """The number at the end of ``NAME-2``; 0 if there is none."""
     found = re.fullmatch(r".*-([1-9][0-9]*)", name)
     return int(found[1]) if found else 0
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run was begun in a folder, though it may have died before it saved anything."""
-    signs = (folder / LOCK).is_file(), newest_config(folder), checkpoints_in(folder / "checkpoints")
-    return any(signs)
+    """Whether a run was started in a folder, even if it died before it saved anything."""
+    saved = newest_config(folder) or checkpoints_in(folder / "checkpoints")
+    return bool(saved) or (folder / LOCK).is_file()
 
 
 def fresh_folder(path: str | Path) -> Path:
-    """The folder at `path`, which is to be new or empty.
-
-    Raises:
-        UserError: If something is there already.
-    """
+    """The folder at `path`; raises `UserError` unless it is new or empty."""
     folder = Path(path)
     try:
         taken = folder.exists() and not _is_vacant(folder)
@@ -68,10 +62,11 @@ def fresh_folder(path: str | Path) -> Path:
     if taken and not folder.is_dir():
         raise UserError(f"{folder} is a file; nothing is overwritten. Choose another folder")
     if taken:
-        told = f"{folder} exists and is not empty; nothing is overwritten. Choose another folder"
-        if is_run(folder):
-            told += "; to go on with the run that lies there, add --resume to fit"
-        raise UserError(told)
+        resume = "; to resume the run in it, add --resume to fit" if is_run(folder) else ""
+        raise UserError(
+            f"{folder} exists and is not empty; nothing is overwritten. Choose another folder"
+            + resume
+        )
     return folder
 
 
@@ -86,44 +81,35 @@ def _is_vacant(folder: Path) -> bool:
 
 
 def unused_folder(name: str) -> Path:
-    """A folder under ``runs/`` that does not exist: `name`, else `name` with a number."""
+    """The first of `unused_folders`."""
     return next(unused_folders(name))
 
 
 def unused_folders(name: str) -> Iterator[Path]:
-    """Folders under ``runs/`` without a run: `name` and `name` with a number, in order.
-
-    A link there is taken, wherever it leads.
+    """Folders under ``runs/`` that are new or empty: `name`, `name`-2, and so on; never links.
 
     Raises:
-        UserError: If ``runs/`` cannot be looked into.
+        UserError: If ``runs/`` cannot be read.
     """
-    name, number = _plain(name), 1
-    folder = RUNS / name
-    while True:
+    name = _plain(name)
+    for number in count(1):
+        folder = RUNS / (name if number == 1 else f"{name}-{number}")
         try:
-            there = os.path.lexists(folder)
-            if not there or (not folder.is_symlink() and _is_vacant(folder)):
+            if not folder.is_symlink() and (not folder.exists() or _is_vacant(folder)):
                 yield folder
         except OSError as error:
             raise _unusable(folder, error) from error
-        number += 1
-        folder = RUNS / f"{name}-{number}"
 
 
 def newest_run(name: str) -> Path | None:
-    """The run under ``runs/`` of that name, or of that name and the highest number.
+    """The run under ``runs/`` with that name and the highest number.
 
-    A link is followed to a run that has saved something, not to begin one where it leads.
+    A link counts only if it leads to a run with a checkpoint.
     """
     name = _plain(name)
-    numbered = {1: RUNS / name}
-    if RUNS.is_dir():
-        for path in RUNS.iterdir():
-            number = _number(path.name)
-            if path.name == f"{name}-{number}" and number > 1:
-                numbered[number] = path
-    for _, folder in sorted(numbered.items(), reverse=True):
+    others = sorted((_number(path.name) for path in RUNS.glob(f"{escape(name)}-*")), reverse=True)
+    folders = [RUNS / f"{name}-{number}" for number in others if number > 1]
+    for folder in (*folders, RUNS / name):
         saved = bool(checkpoints_in(folder / "checkpoints"))
         if saved or (is_run(folder) and not folder.is_symlink()):
             return folder
@@ -131,6 +117,6 @@ def newest_run(name: str) -> Path | None:
 
 
 def _plain(name: str) -> str:
-    """A name that stays in its folder and is not hidden there."""
+    """A name without separators that is not a hidden file."""
     name = re.sub(r"[\\/:\x00-\x1f\x7f]+", "-", name)
     return name.lstrip(".- ").rstrip(". ") or "run"

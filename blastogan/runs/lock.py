@@ -27,26 +27,19 @@ class RunInUse(UserError):
 
 
 class _Claim(NamedTuple):
-    """A locked folder.
-
-    Attributes:
-        folder: Path as it was given.
-        lock: The lock; ``None`` on a file system without locks.
-        made: Folders that were created for it, innermost first.
-        before: Names in the folder before the lock file was created; ``None`` if it existed.
-    """
+    """A locked folder."""
 
     folder: Path
-    lock: FileLock | None
-    made: list[Path]
-    before: set[str] | None
+    lock: FileLock | None  # None on a file system without locks
+    made: list[Path]  # folders created for it, innermost first
+    before: set[str] | None  # names in it before the lock file; None if that existed
 
 
 _claims: dict[Path, _Claim] = {}
 
 
 def is_first_process() -> bool:
-    """Whether this is rank 0 of a run, by the variables that its launcher has set."""
+    """Whether this is rank 0 of a run, by the environment variables of its launcher."""
     given = os.environ
     if "RANK" in given:
         return given["RANK"] == "0"
@@ -56,9 +49,9 @@ def is_first_process() -> bool:
 
 
 def claim(folder: Path) -> None:
-    """Create a run folder if needed, and lock it until `release` or the end of the process.
+    """Create a run folder if needed, and lock it until `release`; only rank 0 does so.
 
-    Tries to write there, so that a run fails early. Ranks other than the first do nothing.
+    A test file is written, so that a run fails early.
 
     Raises:
         RunInUse: If another process holds the lock.

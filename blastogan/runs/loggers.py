@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +18,9 @@ from blastogan.runs.table import RunTable
 
 
 class CSVLog(Logger):
-    """One table of everything logged, ``metrics.csv`` in the run folder.
+    """One table of everything logged, ``metrics.csv`` in the run folder; one row per event.
 
-    Its first column is ``kimg``; a row per event. A resumed run goes on in the same table: rows
-    from the place where it resumes onwards are replaced, none is lost before it.
+    A resumed run continues the table: only rows after the place where it resumes are replaced.
 
     Args:
         save_dir: The run folder.
@@ -33,7 +31,7 @@ class CSVLog(Logger):
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__()
         self._table = RunTable(Path(save_dir) / self.FILE)
-        self._begun = False
+        self._started = False
 
     @property
     def name(self) -> str:
@@ -42,7 +40,7 @@ class CSVLog(Logger):
 
     @property
     def version(self) -> str:
-        """Nothing: the run folder is the version."""
+        """Empty: the run folder is the version."""
         return ""
 
     @property
@@ -51,40 +49,33 @@ class CSVLog(Logger):
         return str(self._table.path.parent)
 
     @rank_zero_only
-    def log_hyperparams(
-        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
-    ) -> None:
-        """Do nothing: the configuration is a file of its own."""
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the configuration has its own file."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add a row.
-
-        Args:
-            metrics: Values by column; a new column is empty in the rows before.
-            step: Images shown.
-        """
+        """Add a row with the metrics by column; `step` is the number of images shown."""
         kimg = (step or 0) / 1000
-        if not self._begun:
-            self._begun = True
-            self._table.forget(kimg, itself=True)
+        if not self._started:
+            self._started = True
+            self._table.truncate(kimg, inclusive=True)
         self._table.append({"kimg": kimg, **metrics})
 
     @rank_zero_only
     def resume_from(self, images_shown: int) -> None:
-        """Keep the rows up to where a run goes on; those after it are to come again."""
-        self._begun = True
-        self._table.forget(images_shown / 1000, itself=False)
+        """Keep the rows up to where a run resumes; it will repeat the later ones."""
+        self._started = True
+        self._table.truncate(images_shown / 1000, inclusive=False)
 
 
 class WandbLog(WandbLogger):
     """Weights & Biases with kimg as the axis and one log call per event.
 
-    The run's id is kept in the run folder, so that a resumed run goes on as the same run.
+    The run's id is stored in the run folder, so that a resumed run continues the same W&B run.
 
     Args:
         save_dir: The run folder.
-        mode: ``online`` or ``offline``; offline runs are sent later by ``wandb sync``.
+        mode: ``online`` or ``offline``; offline runs are uploaded later by ``wandb sync``.
         project: Project of the run.
 
     Raises:
@@ -100,11 +91,14 @@ class WandbLog(WandbLogger):
         project: str = "blastogan",
     ) -> None:
         folder = Path(save_dir)
-        if mode == "online" and not _is_logged_in():
-            raise UserError(
-                "W&B is asked for, but nobody is logged in: run `wandb login` first, set "
-                "WANDB_API_KEY, or log offline with --wandb offline"
-            )
+        if mode == "online" and os.environ.get("WANDB_MODE") not in ("offline", "disabled"):
+            import wandb
+
+            if not wandb.login(prompt=False):
+                raise UserError(
+                    "W&B logging needs a login: run `wandb login` first, set WANDB_API_KEY, or log "
+                    "offline with --wandb offline"
+                )
         self._id_file = folder / self.ID_FILE
         known = self._id_file.read_text(encoding="utf-8").strip() if self._id_file.exists() else ""
         super().__init__(
@@ -118,11 +112,11 @@ class WandbLog(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """The run, begun at the first call."""
-        begun = self._experiment is not None
+        """The W&B run, started by the first access."""
+        started = self._experiment is not None
         run = super().experiment
-        # ranks but the first get a dummy, on which nothing is to be defined
-        if not begun and self._experiment is not None:
+        # other ranks get a dummy and keep no experiment
+        if not started and self._experiment is not None:
             run.define_metric("kimg")
             run.define_metric("*", step_metric="kimg")
             self._id_file.write_text(run.id + "\n", encoding="utf-8")
@@ -130,28 +124,14 @@ class WandbLog(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log one event.
-
-        Args:
-            metrics: Values by name.
-            step: Images shown.
-        """
+        """Log one event; `step` is the number of images shown."""
         self.experiment.log({"kimg": (step or 0) / 1000, **metrics})
 
 
-def _is_logged_in() -> bool:
-    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
-        return True
-    import wandb
-
-    return bool(wandb.login(prompt=False))
-
-
 def send_picture(logger: Logger, name: str, picture: Image.Image, images_shown: int) -> None:
-    """Hand a picture to a logger that takes images, as W&B's and TensorBoard's do."""
+    """Send a picture to a logger that takes images, such as W&B or TensorBoard."""
     if hasattr(logger, "log_image"):
         logger.log_image(name, [picture], step=images_shown)
-        return
-    add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
-    if add_image is not None:
-        add_image(name, np.asarray(picture), images_shown, dataformats="HWC")
+    elif hasattr(getattr(logger, "experiment", None), "add_image"):
+        image = np.asarray(picture)
+        logger.experiment.add_image(name, image, images_shown, dataformats="HWC")

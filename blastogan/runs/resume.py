@@ -14,7 +14,7 @@ def read_to_resume(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint.
 
     Raises:
-        UserError: If it cannot be read; it names the newest whole one beside it, if there is one.
+        UserError: If it cannot be read; names the latest valid one in its folder, if any.
     """
     try:
         return read_checkpoint(path)
@@ -23,4 +23,4 @@ def read_to_resume(path: str | Path) -> dict[str, Any]:
         newest, _ = latest_valid_checkpoint(others if Path(path).exists() else [])
         if newest is None:
             raise
-        raise UserError(f"{error} The newest whole one is {newest}.") from error
+        raise UserError(f"{error} The latest valid checkpoint is {newest}.") from error

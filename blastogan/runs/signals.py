@@ -11,12 +11,11 @@ from types import FrameType
 from blastogan.errors import Requeue
 
 SCHEDULERS = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
-"""Signals by which schedulers tell a job that its time is up."""
 
 
 @contextmanager
 def requeued_by_signal() -> Iterator[None]:
-    """Outside of training too, a scheduler's signal ends in `Requeue`."""
+    """Raise `Requeue` on a scheduler's signal, also outside of training."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -24,7 +23,7 @@ def requeued_by_signal() -> Iterator[None]:
     def stop(number: int, _: FrameType | None) -> None:
         raise Requeue
 
-    # Lightning ignores Ctrl-C while it ends an interrupted run, and may leave it so
+    # Lightning may leave Ctrl-C ignored after an interrupted run
     before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
     before |= {number: signal.signal(number, stop) for number in SCHEDULERS}
     try:

@@ -1,4 +1,4 @@
-"""A CSV table in a run folder, a row per event, that a resumed run goes on with."""
+"""A CSV table in a run folder, one row per event, which a resumed run continues."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from blastogan.utils.files import atomic_write, naming
 
 
 class RunTable:
-    """Rows with a ``kimg`` and whatever else; columns may come later and are empty before.
+    """Rows with a ``kimg`` column and any others; a column added later is empty in earlier rows.
 
     Args:
-        path: The file; made with the first row.
+        path: The file; created with the first row.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def rows(self) -> list[dict[str, str]]:
-        """All whole rows; one cut short by a crash is left out."""
+        """All complete rows; one cut short by a crash is left out."""
         if not self.path.exists():
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
@@ -35,20 +35,15 @@ class RunTable:
         if columns and set(row) <= set(columns):
             with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns, restval="").writerow(row)
-            return
-        new = [name for name in row if name not in columns]
-        self._write([*columns, *new], [*self.rows(), row])
+        else:
+            self._write([*dict.fromkeys([*columns, *row])], [*self.rows(), row])
 
-    def forget(self, kimg: float, *, itself: bool) -> None:
-        """Drop the rows after `kimg`, those of steps that will be taken again.
-
-        Args:
-            kimg: Where the run goes on, in thousands of images shown.
-            itself: Whether to drop rows at `kimg` too.
-        """
+    def truncate(self, kimg: float, *, inclusive: bool) -> None:
+        """Drop the rows after `kimg`, where the run resumes; with `inclusive` also those at it."""
         rows = self.rows()
-        kept = [row for row in rows if float(row["kimg"]) < kimg + (0 if itself else 1e-9)]
-        if rows != kept or self._is_cut_short():
+        kept = [row for row in rows if float(row["kimg"]) < kimg + (0 if inclusive else 1e-9)]
+        cut_short = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
+        if rows != kept or cut_short:
             self._write(self._columns(), kept)
 
     def _columns(self) -> list[str]:
@@ -56,9 +51,6 @@ class RunTable:
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
             return next(csv.reader(file), [])
-
-    def _is_cut_short(self) -> bool:
-        return self.path.exists() and not self.path.read_bytes().endswith(b"\n")
 
     def _write(self, columns: list[str], rows: list[Any]) -> None:
         with atomic_write(self.path) as part, part.open("w", newline="", encoding="utf-8") as file:

@@ -9,14 +9,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc keep freed memory for the next tensor instead of returning it to the system.
+    """Make glibc keep freed memory for the next tensor; false if that is not possible.
 
     Training on a CPU frees and allocates the same large blocks in every step; clearing their pages
-    each time costs a tenth of a step at 32x32, and more above. Call it before large blocks are in
-    use.
-
-    Returns:
-        Whether the allocator accepted the settings; false without glibc.
+    each time costs a tenth of a step at 32x32, and more above. Call it before blocks are in use.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -31,8 +31,7 @@ def image_sheet(
         columns: Images per row.
         caption: What the images are; call generated images and phantoms by these names.
         titles: One per column.
-        tile: Smallest side of an image in the sheet in pixels; smaller images are enlarged by an
-            integer factor, without interpolation.
+        tile: Minimum side in pixels; smaller images are enlarged by an integer, uninterpolated.
         gap: Space between images in pixels.
 
     Returns:

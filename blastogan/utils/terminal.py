@@ -11,9 +11,6 @@ from blastogan.errors import UserError
 
 Item = TypeVar("Item")
 
-_PIPE_WIDTH = 100
-"""Width of a table in a file or a pipe, in characters."""
-
 
 def track(items: Iterable[Item], total: int, description: str) -> Iterable[Item]:
     """Show a progress bar on a terminal, nothing elsewhere."""
@@ -30,13 +27,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def show_tables(title: str, tables: Iterable[Table], notes: Iterable[str]) -> None:
-    """Print on stdout a title, tables, and notes, a line each.
-
-    Args:
-        title: One line, not wrapped.
-        tables: Tables, with the first column aligned left and the others right.
-        notes: Sentences, not wrapped.
-    """
+    """Print a title, tables with the first column aligned left, and a line per note on stdout."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -44,7 +35,7 @@ def show_tables(title: str, tables: Iterable[Table], notes: Iterable[str]) -> No
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=_PIPE_WIDTH)
+        console = Console(width=100)
     # as Text, so that brackets in paths and names are no markup
     console.print(Text(title), soft_wrap=True)
     for columns, rows in tables:
@@ -69,10 +60,7 @@ def is_checkpoint(path: str) -> bool:
 
 
 def check_outputs(outputs: Mapping[str, str | None]) -> None:
-    """Refuse outputs that exist or cannot be written, before any work.
-
-    Args:
-        outputs: Path by option, if given.
+    """Check the paths of outputs, by option, before any work.
 
     Raises:
         UserError: If a file exists, its folder is missing, or two paths are the same.

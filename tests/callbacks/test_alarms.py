@@ -116,7 +116,7 @@ def test_messages_say_which_checkpoint_to_resume_from(good, which):
     folder = Path("run/checkpoints")
     for found in (
         alarms.collapse_message(0.07, 0.61, 12_800, folder, good),
-        alarms.nan_message({"loss_d": math.inf}, "step 3", folder, "diverged.ckpt", good),
+        alarms.nan_message({"loss_d": math.inf}, "step 3", folder / "diverged.ckpt", good),
     ):
         for part in (str(folder), which, "--ckpt_path", "init_args.r1_gamma", "init_args.lr"):
             assert part in found

@@ -247,7 +247,7 @@ def test_a_row_cut_by_a_crash_is_left_out(tmp_path):
     whole = table.path.read_bytes()
     table.path.write_bytes(whole[:-4])
     assert [row["kimg"] for row in table.rows()] == ["1.0"]
-    table.forget(2.0, itself=False)
+    table.truncate(2.0, inclusive=False)
     table.append({"kimg": 2.0, "fid": 12.345})
     assert table.path.read_bytes() == whole
 

@@ -134,7 +134,7 @@ def test_stage_whose_evaluation_was_cut_off_is_evaluated_at_the_next_start(
     trainer = make_trainer(callback(schedule))
     module = make_module()
     trainer.fit(module, datamodule=make_data(), ckpt_path=last, weights_only=True)
-    assert "evaluating the stage that ended at 0.096 kimg" in caplog.text
+    assert "the stage up to 0.096 kimg" in caplog.text
     assert rows(tmp_path) == rows(tmp_path, "whole")
 
 

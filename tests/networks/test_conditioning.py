@@ -253,7 +253,7 @@ def test_the_command_generates_by_letter_and_between(trained, capsys):
     assert main(["generate", checkpoint, "no", "--grades", "Zx:3"]) == 2
     assert "unknown grade 'Zx'" in capsys.readouterr().err
     assert main(["generate", "runs/tiny", "no"]) == 2
-    assert f"folder of a run: give one of its checkpoints, as {checkpoint}" in (
+    assert f"run folder: give one of its checkpoints, such as {checkpoint}" in (
         capsys.readouterr().err
     )
     arguments = ["--between", "AA", "BB", "--grades", "balanced"]

@@ -179,7 +179,7 @@ def test_a_signal_to_one_process_stops_both_after_the_same_batch():
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 75, said
-    assert said.count("the same command with --resume goes on") == 1
+    assert said.count("the same command with --resume continues") == 1
     assert "Traceback" not in said
     assert weights(last("stopped"))["blastogan"]["images_shown"] >= TICK
     # they began with other weights each: those of the first were taken

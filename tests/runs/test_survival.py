@@ -135,7 +135,7 @@ class TestDamagedRuns:
         before = files(".")
         assert blastogan("fit", "--ckpt_path", last) == 2
         newest = f"{last.with_name('last-1.ckpt')}, at 0.16 kimg"
-        assert f"The newest whole one is {newest}" in capfd.readouterr().err
+        assert f"latest valid checkpoint is {newest}" in capfd.readouterr().err
         early = last.with_name("phase-00-hold-0008.ckpt")
         assert blastogan("fit", "--ckpt_path", early) == 2
         assert "gone on to 0.16 kimg" in capfd.readouterr().err

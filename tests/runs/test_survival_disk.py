@@ -40,7 +40,7 @@ class TestFullDisk:
         told = "full/checkpoints/last.ckpt, at 0.064 kimg. To go on, make room and add --resume"
         assert output.count("blastogan: ") == 1
         assert f"blastogan: full/checkpoints/last.ckpt: {os.strerror(errno.EFBIG)}. " in output
-        assert f"its last whole checkpoint is {told}" in output
+        assert f"its latest valid checkpoint is {told}" in output
         assert "Traceback" not in output
         assert leftovers("full") == []
         assert weights("full/checkpoints/last.ckpt")["blastogan"]["images_shown"] == 64
@@ -66,7 +66,7 @@ class TestFullDisk:
             code, output = run(*FIT, "--run_dir", "small/run")
             assert code == 1, output
             assert os.strerror(errno.ENOSPC) in output
-            assert re.search(r"last whole checkpoint is small/run/checkpoints/last\.ckpt", output)
+            assert re.search(r"latest valid checkpoint is small/run/checkpoints/last\.ckpt", output)
             assert "Traceback" not in output
             assert leftovers("small") == []
         finally:

@@ -15,7 +15,7 @@ from blastogan.callbacks.fidelity.table import print_held_out
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.metrics.fidelity import FidelityEvaluator
-from blastogan.metrics.held_out import HeldOutReport, compare_held_out
+from blastogan.metrics.held_out import compare_held_out
 from blastogan.metrics.report import FidelityReport
 from blastogan.metrics.specs import METRICS, PIXEL_METRICS, SPECS, TABLE, TESTED
 from blastogan.modules import BaseGANModule
@@ -27,7 +27,6 @@ from blastogan.utils.files import unused_file, write_json
 from blastogan.utils.sheets import save_picture
 
 _log = logging.getLogger(__name__)
-
 
 PANELS = [
     Panel(spec.name, spec.title, spec.scale, spec.reference, spec.reference_title, spec.logarithmic)
@@ -41,13 +40,13 @@ class FidelityCallback(Callback):
     """Evaluate the averaged generator at the end of each phase and at intervals within long ones.
 
     In a fit, a few fakes are compared with the training images and, by KID, with the validation
-    images (``kid_held_out``). Values go to the loggers against kimg (``fid``, ``kid``, ...) and to
-    ``fidelity.csv`` and ``fidelity.png`` of the run folder; Lightning's
-    ``ModelCheckpoint(monitor="fid", save_on_train_epoch_end=True)`` can monitor them. In a test,
-    many fakes are compared with the training images and the held-out images.
+    images (``kid_held_out``). Values go to the loggers against kimg (``fid``, ``kid``, ...), to
+    ``fidelity.csv`` and ``fidelity.png`` of the run folder, and to Lightning's
+    ``ModelCheckpoint(monitor="fid", save_on_train_epoch_end=True)``. In a test, many fakes are
+    compared with the training images and the held-out images.
 
-    Fakes have the class distribution of the training images, and the final resolution at every
-    stage. Weights and random states of the run do not change. Processes share the work.
+    Fakes have the class distribution of the training images and the final resolution. Weights and
+    random states of the run do not change.
 
     Args:
         schedule: Growth schedule of the run.
@@ -111,56 +110,49 @@ class FidelityCallback(Callback):
         metrics = [name for name in self.metrics if stage == "test" or name != "classes"]
         if stage not in ("fit", "test") or not metrics:
             return
-        evaluator = self._make_evaluator(trainer, stage, metrics, self.extractor)
-        if not trainer.strategy.reduce_boolean_decision(evaluator.extractor is not None, all=True):
+        for extractor in (self.extractor, "none"):
+            evaluator = FidelityEvaluator(
+                extractor,
+                weights=self.weights,
+                metrics=metrics,
+                kid_subset_size=self.kid_subset_size,
+                swd_images=self.pixel_images if stage == "fit" else 2000,
+                seed=self.seed,
+                device=trainer.strategy.root_device,
+                optional=True,
+            )
             # if one of several machines lacks the weights, none uses them
-            evaluator = self._make_evaluator(trainer, stage, metrics, "none")
-        if evaluator.metrics:
-            self._statistics = RunStatistics(trainer, evaluator, self.batch_size, self.cache)
-            held_out = len(self._statistics.data.split.get("val", ()))
-            if stage == "fit" and self._statistics.measures_kid and held_out < MIN_HELD_OUT:
-                _log.warning(
-                    "%d validation images are too few for KID against them, which needs %d: the "
-                    "best checkpoint is chosen by KID against the training images, which favours "
-                    "copies of them. Hold out more images (--data.val_fraction)",
-                    held_out,
-                    MIN_HELD_OUT,
-                )
-
-    def _make_evaluator(
-        self, trainer: Trainer, stage: str, metrics: Sequence[str], extractor: str
-    ) -> FidelityEvaluator:
-        return FidelityEvaluator(
-            extractor,
-            weights=self.weights,
-            metrics=metrics,
-            kid_subset_size=self.kid_subset_size,
-            swd_images=self.pixel_images if stage == "fit" else 2000,
-            seed=self.seed,
-            device=trainer.strategy.root_device,
-            optional=True,
-        )
+            has_weights = evaluator.extractor is not None
+            if trainer.strategy.reduce_boolean_decision(has_weights, all=True):
+                break
+        if not evaluator.metrics:
+            return
+        self._statistics = RunStatistics(trainer, evaluator, self.batch_size, self.cache)
+        held_out = len(self._statistics.data.split.get("val", ()))
+        if stage == "fit" and self._statistics.measures_kid and held_out < MIN_HELD_OUT:
+            _log.warning(
+                "%d validation images are too few for KID against them, which needs %d: the best "
+                "checkpoint is chosen by KID against the training images, which favours copies of "
+                "them. Hold out more images (--data.val_fraction)",
+                held_out,
+                MIN_HELD_OUT,
+            )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Release features and networks."""
         self._statistics = None
-
-    # -- in a fit ---------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate a finished stage whose row is missing because of an interruption."""
         shown = as_gan(pl_module).images_shown
         table = self._table(trainer)
         if trainer.is_global_zero:
-            table.forget(shown / 1000, itself=False)
+            table.truncate(shown / 1000, inclusive=False)
         missing = all(float(row["kimg"]) != shown / 1000 for row in table.rows())
-        if trainer.world_size > 1:
-            missing = bool(trainer.strategy.broadcast(missing))
+        missing = trainer.strategy.broadcast(missing)
         at_tick = shown > 0 and self.schedule.ends_tick(shown)
         if self._statistics and missing and at_tick and self._is_due(shown):
-            _log.info(
-                "evaluating the stage that ended at %g kimg: its row is missing", shown / 1000
-            )
+            _log.info("evaluating the stage up to %g kimg: its row is missing", shown / 1000)
             self._evaluate(trainer, as_gan(pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -179,8 +171,7 @@ class FidelityCallback(Callback):
 
     def _monitored(self) -> list[str]:
         assert self._statistics is not None
-        excluded = {"classes", *PIXEL_METRICS}
-        names = [name for name in self._statistics.evaluator.metrics if name not in excluded]
+        names = [name for name in self._statistics.evaluator.metrics if name not in PIXEL_METRICS]
         return [*names, "kid_held_out"] if self._statistics.measures_held_out else names
 
     def _is_due(self, images_shown: int) -> bool:
@@ -202,13 +193,12 @@ class FidelityCallback(Callback):
             report.values |= held_out
             values = report.values
             self._record(trainer, module, report)
-        if trainer.world_size > 1:
-            values = trainer.strategy.broadcast(values)
-        return values
+        return trainer.strategy.broadcast(values)
 
     def _record(self, trainer: Trainer, module: BaseGANModule, report: FidelityReport) -> None:
-        shown = module.images_shown
-        floor = {f"floor_{name}": (report.floor or {}).get(name) for name in ("fid", "kid")}
+        assert self._statistics is not None
+        shown, source = module.images_shown, self._statistics.data.source
+        floor = report.floor or {}
         row = {
             "kimg": shown / 1000,
             **self.schedule.log_columns(shown),
@@ -216,7 +206,7 @@ class FidelityCallback(Callback):
             "n_real": report.n_real,
             "n_fake": report.n_fake,
             **report.values,
-            **{name: value for name, value in floor.items() if value is not None},
+            **{f"floor_{name}": floor[name] for name in ("fid", "kid") if name in floor},
         }
         table = self._table(trainer)
         table.append(row)
@@ -225,7 +215,7 @@ class FidelityCallback(Callback):
             PANELS,
             self.schedule,
             f"{type(module).__name__.removesuffix('Module')}: generated images against "
-            f"{self._source()} trained on; extractor {report.extractor}, {report.n_fake} fakes, "
+            f"{source} trained on; extractor {report.extractor}, {report.n_fake} fakes, "
             f"{report.n_real} reals",
         )
         save_picture(picture, Path(trainer.default_root_dir) / self.PLOT)
@@ -234,33 +224,26 @@ class FidelityCallback(Callback):
             if logged:
                 logger.log_metrics(self.schedule.log_columns(shown) | logged, step=shown)
             send_picture(logger, "fidelity", picture, shown)
-        main = {name: f"{value:.4g}" for name, value in report.values.items() if name in TABLE}
-        _log.info(
-            "fidelity at %g kimg (%s, %d fakes): %s", shown / 1000, report.extractor,
-            report.n_fake, ", ".join(f"{name} {value}" for name, value in main.items()),
-        )  # fmt: skip
+        main = [f"{name} {value:.4g}" for name, value in report.values.items() if name in TABLE]
+        given = shown / 1000, report.extractor, report.n_fake, ", ".join(main)
+        _log.info("fidelity at %g kimg (%s, %d fakes): %s", *given)
 
     def _table(self, trainer: Trainer) -> RunTable:
         return RunTable(Path(trainer.default_root_dir) / self.TABLE)
-
-    def _source(self) -> str:
-        assert self._statistics is not None
-        return self._statistics.data.source
-
-    # -- in a test --------------------------------------------------------------------------------
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare many fakes with training and held-out images, and report the gap."""
         if not self._statistics:
             return
-        if len(self._statistics.data.split["test"]) < 2:
+        statistics, module = self._statistics, as_gan(pl_module)
+        count = len(statistics.data.split["test"])
+        if count < 2:
             _log.warning(
                 "fidelity is not measured: it needs at least two held-out images, got %d; set "
                 "--data.test_fraction as in training",
-                len(self._statistics.data.split["test"]),
+                count,
             )
             return
-        statistics, module = self._statistics, as_gan(pl_module)
         train, held_out = statistics.real("train"), statistics.real("test")
         fake = statistics.fake(self.num_test_fakes, "fidelity: generating and measuring")
         values: dict[str, float] = {}
@@ -269,24 +252,17 @@ class FidelityCallback(Callback):
             values = {f"{name}_train": value for name, value in report.train.values.items()}
             values |= {f"{name}_held_out": value for name, value in report.held_out.values.items()}
             if report.gap is not None:
-                values |= {
-                    "gap_kid": report.gap.kid,
-                    "gap_kid_p": report.gap.kid_p,
-                    "gap_nearest_p": report.gap.nearest_p,
-                }
-            self._write_test(trainer, module, report)
+                names = "kid", "kid_p", "nearest_p"
+                values |= {f"gap_{name}": getattr(report.gap, name) for name in names}
+            kimg = module.images_shown / 1000
+            content = {"kimg": kimg, "resolution": module.resolution, "seed": self.seed}
+            name = f"fidelity-test-{kimg:g}.json"
+            path = unused_file(Path(trainer.default_root_dir) / name)
+            write_json(content | report.to_json(), path)
+            _log.info("written: %s", path)
             print_held_out(report, statistics.data.source)
-        if trainer.world_size > 1:
-            values = trainer.strategy.broadcast(values)
-        main = {name: values[name] for name in TESTED if name in values}
-        pl_module.log_dict(main)
-
-    def _write_test(self, trainer: Trainer, module: BaseGANModule, report: HeldOutReport) -> None:
-        folder, kimg = Path(trainer.default_root_dir), module.images_shown / 1000
-        content = {"kimg": kimg, "resolution": module.resolution, "seed": self.seed}
-        path = unused_file(folder / f"fidelity-test-{kimg:g}.json")
-        write_json({**content, **report.to_json()}, path)
-        _log.info("written: %s", path)
+        values = trainer.strategy.broadcast(values)
+        pl_module.log_dict({name: values[name] for name in TESTED if name in values})
 
 
 def _without_pixel_metrics(values: Mapping[str, float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,14 +25,12 @@ from blastogan.utils.terminal import track
 _log = logging.getLogger(__name__)
 
 MIN_HELD_OUT = 20
-"""Validation images below which KID against them means little. Few are enough (a tenth of 200),
-since the estimate is unbiased and all states of a run are compared with the same images."""
+"""Minimum number of validation images for KID against them; few are enough, since the estimate is
+unbiased and all states of a run are compared with the same images."""
 
 
 class RunStatistics:
-    """Gathers the statistics that an evaluator compares.
-
-    Methods are called on all processes, which share the images; each gets the complete result.
+    """Gathers statistics for an evaluator; all processes share the work and get the result.
 
     Args:
         trainer: Trainer with a `BlastocystDataModule`.
@@ -51,11 +50,7 @@ class RunStatistics:
 
     @property
     def data(self) -> BlastocystDataModule:
-        """The data module of the run.
-
-        Raises:
-            UserError: If the trainer has none of class `BlastocystDataModule`.
-        """
+        """The data module; raises `UserError` if it is not a `BlastocystDataModule`."""
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, BlastocystDataModule):
             raise UserError(
@@ -73,14 +68,13 @@ class RunStatistics:
     def _gather_real(self, part: str) -> SetStatistics:
         data = self.data
         groups = [data.records[n].embryo for n in data.split[part]]
+        gather = partial(self._gather_part, part, groups)
         if not self.cache or self.trainer.world_size > 1:
-            return self._gather_part(part, groups)
+            return gather()
         parts = torch.split(torch.arange(len(groups)), self.batch_size)
         images = (data.images(part, some) for some in parts)
         key = statistics_key(images, data.labels(part), groups)
-        return self.evaluator.gather_cached(
-            key, lambda extract: self._gather_part(part, groups, extract)
-        )
+        return self.evaluator.gather_cached(key, gather)
 
     def _gather_part(self, part: str, groups: list[str], extract: bool = True) -> SetStatistics:
         labels = self.data.labels(part)
@@ -90,18 +84,14 @@ class RunStatistics:
             {"image": self.data.images(part, some), "labels": labels[some], "index": some}
             for some in torch.split(index, self.batch_size)
         )
-        return self._merge(
-            self.evaluator.gather(batches, groups=groups, real=True, extract=extract)
-        )
+        gathered = self.evaluator.gather(batches, groups=groups, real=True, extract=extract)
+        return self._merge(gathered)
 
     def fake(self, count: int, description: str = "") -> SetStatistics:
-        """Statistics of samples of the averaged generator.
-
-        Samples have the class distribution of the training data. Without an extractor only as many
-        are generated as the metrics of pixels use.
+        """Statistics of samples of the averaged generator, with the training class distribution.
 
         Args:
-            count: Number of samples.
+            count: Number of samples; without an extractor at most what the pixel metrics use.
             description: Text of the progress bar; empty for no bar.
         """
         if self.evaluator.extractor is None:
@@ -132,14 +122,9 @@ class RunStatistics:
         return self.measures_kid and len(self.data.split.get("val", ())) >= MIN_HELD_OUT
 
     def held_out_kid(self, fake: SetStatistics) -> dict[str, float]:
-        """Unbiased KID of samples against the validation images (`unbiased_kid`).
+        """Unbiased KID ``kid_held_out`` of samples against the validation images, and its error.
 
-        Args:
-            fake: Statistics from `fake`.
-
-        Returns:
-            ``kid_held_out`` and its standard error ``kid_held_out_std``; empty if it cannot be
-            measured.
+        Empty if it cannot be measured; see `unbiased_kid`.
         """
         if not self.measures_held_out:
             return {}
@@ -147,14 +132,12 @@ class RunStatistics:
         assert real.features is not None
         assert fake.features is not None
         number = {embryo: n for n, embryo in enumerate(dict.fromkeys(real.groups or ()))}
-        embryos = [number[embryo] for embryo in real.groups] if real.groups else None
-        value, error = unbiased_kid(
-            real.features, fake.features, None if embryos is None else torch.tensor(embryos)
-        )
+        embryos = torch.tensor([number[each] for each in real.groups]) if real.groups else None
+        value, error = unbiased_kid(real.features, fake.features, embryos)
         return {"kid_held_out": value, "kid_held_out_std": error}
 
     def _check_count(self, count: int, what: str) -> None:
-        """Refuse, on all processes, fewer images than processes: one without images would hang."""
+        # on all processes: one without images would hang
         if count < self.trainer.world_size:
             raise UserError(
                 f"{count} {what} for {self.trainer.world_size} processes: each needs at least one; "

@@ -9,12 +9,7 @@ from blastogan.utils.terminal import show_tables
 
 
 def print_held_out(report: HeldOutReport, source: str) -> None:
-    """Print fakes against training and held-out images, the floor, the gap and notes.
-
-    Args:
-        report: Results of the test.
-        source: Name of the real images, such as ``phantoms``.
-    """
+    """Print a report, with the name of the real images' source, such as ``phantoms``."""
     train, held_out = report.train, report.held_out
     size = "x".join(map(str, train.shape[1:]))
     title = f"{train.n_fake} generated images against {source}, {size} pixels, {train.extractor}"

@@ -30,24 +30,14 @@ SPANS = 8
 
 @dataclass
 class Alarm:
-    """Rings once after `patience` bad values in a row; it can ring again after it has cleared.
-
-    Attributes:
-        patience: Consecutive bad values that set it off.
-        seen: Consecutive bad values so far.
-        ringing: Whether it has rung and not cleared since.
-    """
+    """Rings once after `patience` bad values in a row, and again only after it has cleared."""
 
     patience: int
-    seen: int = 0
+    seen: int = 0  # consecutive bad values so far
     ringing: bool = False
 
     def update(self, *, bad: bool, clear: bool) -> bool:
-        """Take the next value; one between bad and clear keeps a ringing alarm ringing.
-
-        Returns:
-            Whether the alarm starts to ring.
-        """
+        """Take the next value, which may be neither bad nor clear; True if it starts to ring."""
         if self.ringing:
             self.ringing = not clear
             self.seen = self.seen if self.ringing else 0
@@ -55,11 +45,6 @@ class Alarm:
         self.seen = self.seen + 1 if bad else 0
         self.ringing = self.seen >= self.patience
         return self.ringing
-
-    @property
-    def pending(self) -> bool:
-        """Whether it is ringing or the last value was bad."""
-        return self.ringing or self.seen > 0
 
 
 @dataclass
@@ -70,10 +55,9 @@ class Norms:
     alarm: Alarm = field(default_factory=lambda: Alarm(patience=1))
 
     def update(self, largest: float, median: float) -> float | None:
-        """Take the norms of a tick; the first tick only sets the scale.
+        """Take the norms of a tick; return the running median if the alarm starts to ring.
 
-        Returns:
-            The running median of the earlier ticks if the alarm starts to ring.
+        The first tick only sets the scale.
         """
         if not self.medians:
             self.medians = [median]
@@ -85,7 +69,7 @@ class Norms:
 
 
 NETWORKS = {"grad_norm_d": "discriminator", "grad_norm_g": "generator"}
-"""Networks by the name under which a step returns their gradient norm."""
+"""Networks by the output of a step that has their gradient norm."""
 
 
 @dataclass
@@ -93,13 +77,8 @@ class Alarms:
     """All alarms of a run; checkpoints keep their state.
 
     Attributes:
-        nan: For the outputs of steps and probes.
-        collapse: For the diversity of samples.
-        overfitting: For r_v.
-        norms: For the gradients, by the name of the norm.
         most_varied: Highest diversity so far.
-        good_images: Images shown at the last probe with no sign of collapse or exploding gradients;
-            0 before the first.
+        good_images: Images shown at the last probe with no sign of collapse or exploding gradients.
     """
 
     nan: Alarm = field(default_factory=lambda: Alarm(patience=1))
@@ -110,11 +89,7 @@ class Alarms:
     good_images: int = 0
 
     def update_norms(self, row: Mapping[str, float], images_shown: int) -> list[str]:
-        """Judge ``grad_norm_d_max`` and ``grad_norm_d_median`` of a tick, and those of G.
-
-        Returns:
-            A message for each gradient that has exploded.
-        """
+        """Judge ``grad_norm_*_max`` and ``_median`` of a tick; a message per exploded gradient."""
         messages = []
         for name, norms in self.norms.items():
             if f"{name}_max" in row:
@@ -135,18 +110,15 @@ class Alarms:
         return self.collapse.update(bad=lost or never, clear=diversity > VARIED)
 
     def update_overfitting(self, row: Mapping[str, float]) -> bool:
-        """Judge the ``overfitting`` of a probe; True if D overfits.
-
-        A probe without the ratio, in which D cannot separate samples from training images, counts
-        as free of overfitting.
-        """
+        """Judge the ``overfitting`` of a probe; True if D overfits."""
+        # without the ratio, D cannot separate samples from training images
         ratio = row.get("overfitting", 0.0)
         return self.overfitting.update(bad=ratio > OVERFITTED, clear=ratio < FITTED)
 
     def record_good(self, images_shown: int) -> None:
-        """Record a probe at which neither collapse nor exploding gradients are pending."""
+        """Record a probe without any sign of collapse or exploding gradients."""
         alarms = [self.collapse, *(norms.alarm for norms in self.norms.values())]
-        if not any(alarm.pending for alarm in alarms):
+        if not any(alarm.ringing or alarm.seen for alarm in alarms):
             self.good_images = images_shown
 
     def state_dict(self) -> dict[str, Any]:
@@ -160,17 +132,9 @@ class Alarms:
             name: Norms(list(saved["medians"]), Alarm(**saved["alarm"]))
             for name, saved in state["norms"].items()
         }
-        return cls(
-            nan=Alarm(**state["nan"]),
-            collapse=Alarm(**state["collapse"]),
-            overfitting=Alarm(**state["overfitting"]),
-            norms=norms,
-            most_varied=state["most_varied"],
-            good_images=state["good_images"],
-        )
+        alarms = (Alarm(**state[name]) for name in ("nan", "collapse", "overfitting"))
+        return cls(*alarms, norms, state["most_varied"], state["good_images"])
 
-
-# -- messages -------------------------------------------------------------------------------------
 
 LOWER_RATE = (
     "lower learning rates (--generator_optimizer.init_args.lr, "
@@ -179,7 +143,6 @@ LOWER_RATE = (
 
 
 def _resume_from(folder: Path, good_images: int) -> str:
-    """Which checkpoint to resume from, as the start of a sentence."""
     which = f"one at or before {good_images / 1000:g} kimg" if good_images else "an earlier one"
     return (
         f"Resume from a checkpoint in {folder} (--ckpt_path; {which}; into a new --run_dir unless "
@@ -187,18 +150,8 @@ def _resume_from(folder: Path, good_images: int) -> str:
     )
 
 
-def nan_message(
-    values: Mapping[str, float], place: str, folder: Path, saved_as: str, good_images: int
-) -> str:
-    """Message for values that are not finite.
-
-    Args:
-        values: All values that were checked.
-        place: Step, kimg and phase of the run.
-        folder: Folder of the checkpoints.
-        saved_as: Name of the file in it that has the diverged state.
-        good_images: See `Alarms`.
-    """
+def nan_message(values: Mapping[str, float], place: str, diverged: Path, good_images: int) -> str:
+    """Message for values that are not finite, with the checkpoint of the diverged state."""
     found = [
         f"{name} is {'NaN' if math.isnan(value) else 'infinite'}"
         for name, value in values.items()
@@ -207,8 +160,9 @@ def nan_message(
     return (
         f"NaN: training diverged at {place}: "
         f"{', '.join(found) or 'a value of another process is not finite'}, expected finite "
-        f"numbers. The diverged state is in {saved_as}. {_resume_from(folder, good_images)} a "
-        f"larger --model.init_args.r1_gamma, {LOWER_RATE}, --model.init_args.generator_clip and "
+        f"numbers. The diverged state is in {diverged.name}. "
+        f"{_resume_from(diverged.parent, good_images)} a larger --model.init_args.r1_gamma, "
+        f"{LOWER_RATE}, --model.init_args.generator_clip and "
         "--model.init_args.discriminator_clip, or --trainer.precision 32-true"
     )
 
@@ -216,7 +170,7 @@ def nan_message(
 def collapse_message(
     diversity: float, highest: float, images_shown: int, folder: Path, good_images: int
 ) -> str:
-    """Message for mode collapse; see `nan_message` for the arguments."""
+    """Message for mode collapse, with the diversity and its highest value so far."""
     return (
         f"mode collapse at {images_shown / 1000:g} kimg: the diversity of the samples is "
         f"{diversity:.2f}, low in two consecutive probes, expected above {COLLAPSED:g} (0: one "

@@ -40,31 +40,25 @@ class DivergenceWatch(Callback):
     """Detect NaN, mode collapse, overfitting of D and exploding gradients.
 
     Losses and penalties of the steps are checked for NaN. Probes at the end of ticks score training
-    images, held-out images and samples of the averaged generator with D, and compare the variety of
-    samples with that of training images. Loggers receive ``logits_train``, ``logits_held_out``,
-    ``logits_generated``, ``sign_real`` (r_t) and ``overfitting`` (r_v; both Karras et al. 2020,
-    "Training generative adversarial networks with limited data", equation 1), ``diversity``
-    (`blastogan.callbacks.watch.probe.diversity`), and the largest and the median gradient norm of
-    the tick. Thresholds are in `blastogan.callbacks.watch.alarms`.
-
-    Weights and random states do not change. All processes run the same probe; the result of the
-    first one counts.
+    images, held-out images and samples of the averaged generator with D. Loggers receive
+    ``logits_train``, ``logits_held_out``, ``logits_generated``, ``sign_real`` (r_t) and
+    ``overfitting`` (r_v; both Karras et al. 2020, "Training generative adversarial networks with
+    limited data", equation 1), ``diversity`` (`blastogan.callbacks.watch.probe.diversity`), and the
+    largest and median gradient norms of the tick. Weights and random states do not change.
 
     Args:
         schedule: Growth schedule of the run.
-        every_n_steps: Steps between checks for NaN, each of which waits for the device; on a CPU
-            every step is checked.
+        every_n_steps: Steps between checks for NaN, which wait for the device; 1 on a CPU.
         every_n_ticks: Ticks between probes.
-        num_images: Training images per probe, and as many held-out images and samples, if there are
-            enough.
-        on_nan: ``warn``, or ``stop`` with exit code 1. The diverged state is saved as
-            ``diverged.ckpt``; ``stop`` leaves ``last.ckpt`` unchanged.
+        num_images: Maximum number of training images, held-out images and samples per probe.
+        on_nan: ``warn``, or ``stop`` with exit code 1; both save ``diverged.ckpt``.
         on_collapse: ``warn`` or ``stop``; no ``diverged.ckpt``.
         on_overfitting: ``warn`` or ``stop``.
         seed: Seed of the images and latents of the probes.
 
     Raises:
         UserError: If a value is out of range or unknown.
+        DivergenceError: In a fit, if an alarm rings and its action is ``stop``.
     """
 
     def __init__(
@@ -78,20 +72,6 @@ class DivergenceWatch(Callback):
         on_overfitting: Action = "warn",
         seed: int = 0,
     ) -> None:
-        for name, number in (
-            ("every_n_steps", every_n_steps),
-            ("every_n_ticks", every_n_ticks),
-            ("num_images", num_images),
-        ):
-            if number < 1:
-                raise UserError(f"{name} is {number}: expected 1 or more")
-        for name, action in (
-            ("on_nan", on_nan),
-            ("on_collapse", on_collapse),
-            ("on_overfitting", on_overfitting),
-        ):
-            if action not in get_args(Action):
-                raise UserError(f"{name} is {action!r}: expected warn or stop")
         self.schedule = schedule
         self.every_n_steps = every_n_steps
         self.every_n_ticks = every_n_ticks
@@ -100,34 +80,27 @@ class DivergenceWatch(Callback):
         self.on_collapse: Action = on_collapse
         self.on_overfitting: Action = on_overfitting
         self.seed = seed
+        for name in ("every_n_steps", "every_n_ticks", "num_images"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        for name in ("on_nan", "on_collapse", "on_overfitting"):
+            if getattr(self, name) not in get_args(Action):
+                raise UserError(f"{name} is {getattr(self, name)!r}: expected warn or stop")
         self.alarms = Alarms()
         self._norms: dict[str, list[Tensor]] = {name: [] for name in NETWORKS}
         self._reported_missing = False
 
-    # -- steps ------------------------------------------------------------------------------------
-
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the gradient norms of the step, and check that its outputs are finite.
-
-        Raises:
-            DivergenceError: If they are not and `on_nan` is ``stop``.
-        """
+        """Keep the gradient norms of the step, and judge whether its outputs are finite."""
         module = as_gan(pl_module)
         for name, kept in self._norms.items():
             if name in outputs:
                 kept.append(outputs[name])
         on_time = batch_idx % self.every_n_steps == 0 or module.device.type == "cpu"
-        ends_tick = self.schedule.ends_tick(module.images_shown)
-        if not (on_time or ends_tick):
-            return
-        if self._acts_on_nan(is_finite(trainer, outputs)):
+        due = on_time or self.schedule.ends_tick(module.images_shown)
+        if due and self._acts_on_nan(is_finite(trainer, outputs)):
             values = {name: float(value) for name, value in outputs.items()}
             before = max(module.images_shown - len(batch["image"]) * trainer.world_size, 0)
             self._found_nan(trainer, module, values, self.schedule.at(before))
@@ -150,25 +123,17 @@ class DivergenceWatch(Callback):
             f"step {trainer.global_step // 2} ({module.images_shown / 1000:.3f} kimg, "
             f"{state.phase}, alpha {state.alpha:.3f})"
         )
-        good = self.alarms.good_images
-        self._act(self.on_nan, nan_message(values, place, path.parent, path.name, good))
-
-    # -- probes -----------------------------------------------------------------------------------
+        self._act(self.on_nan, nan_message(values, place, path, self.alarms.good_images))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judge the gradients of the tick, and probe if it is due.
-
-        Raises:
-            DivergenceError: If an alarm rings whose action is ``stop``.
-        """
+        """Judge the gradients of the tick, and probe if it is due."""
         module = as_gan(pl_module)
         ticks = module.images_shown // self.schedule.tick_images
         row, due = self._summary(), ticks % self.every_n_ticks == 0
         if due:
             row |= self._probe(trainer, module)
-        if trainer.world_size > 1:
-            # devices may round differently, but must decide alike
-            row = trainer.strategy.broadcast(row)
+        # devices may round differently, but must decide alike
+        row = trainer.strategy.broadcast(row)
         if due and row:
             for logger in trainer.loggers:
                 place = self.schedule.log_columns(module.images_shown)
@@ -190,23 +155,22 @@ class DivergenceWatch(Callback):
         if not isinstance(data, BlastocystDataModule):
             self._report_missing("probes need a BlastocystDataModule: give the trainer one")
             return {}
+        group = module.discriminator.stddev_group
         share = self.schedule.state_after(module.images_shown).batch_size // trainer.world_size
         row = probe_discriminator(
             module,
             data,
             count=self.num_images,
-            batch_size=size_of_passes(share, module.micro_batch, module.discriminator.stddev_group),
+            batch_size=size_of_passes(share, module.micro_batch, group),
             seed=derive_seed(self.seed, module.images_shown),
         )
         if not row:
-            group = module.discriminator.stddev_group
-            self._report_missing(
-                "probes need at least %d images (stddev_group): set num_images", group
-            )
+            message = "probes need at least %d images (stddev_group): set num_images"
+            self._report_missing(message, group)
         elif "logits_held_out" not in row:
             self._report_missing(
-                "overfitting is not watched: this needs a batch of at least %d held-out images, "
-                "got %d; set a larger --data.val_fraction",
+                "overfitting is not watched: it needs at least %d held-out images in a batch, got "
+                "%d; set a larger --data.val_fraction",
                 MIN_HELD_OUT,
                 len(data.split["val"]),
             )
@@ -229,9 +193,8 @@ class DivergenceWatch(Callback):
         if finite and "logits_train" in row:
             alarms.record_good(shown)
         if collapsed:
-            folder, highest = checkpoint_folder(trainer), alarms.most_varied
-            good = alarms.good_images
-            message = collapse_message(row["diversity"], highest, shown, folder, good)
+            found = row["diversity"], alarms.most_varied, shown
+            message = collapse_message(*found, checkpoint_folder(trainer), alarms.good_images)
             self._act(self.on_collapse, message)
         if overfitted:
             self._act(self.on_overfitting, overfitting_message(row, shown))
@@ -240,8 +203,6 @@ class DivergenceWatch(Callback):
         if action == "stop":
             raise DivergenceError(f"{message}.")
         _log.warning("%s", message)
-
-    # -- checkpoints ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Alarms and the gradient norms of the unfinished tick, as plain values."""

@@ -21,11 +21,9 @@ MIN_HELD_OUT = 8
 
 @dataclass(frozen=True)
 class ProbeImages:
-    """Positions of the real images of a probe.
+    """Positions of real images in the training and the validation part.
 
-    Attributes:
-        train: int64 ``(N,)``, in the training part; the first K have the grades of `held_out`.
-        held_out: int64 ``(K,)``, in the validation part; empty if there are too few.
+    They are int64 ``(N,)`` and ``(K,)``, K 0 if there are too few; the first K have equal grades.
     """
 
     train: Tensor
@@ -38,13 +36,13 @@ def choose_images(
     """Choose training and held-out images with the same grade at each position.
 
     Logits depend on the grade and, through the minibatch standard deviation, on the mixture of
-    grades in a batch; matched positions leave no other difference between the sets.
+    grades in a batch.
 
     Args:
         train: Labels of the training images, int64 ``(T, 2)``.
         held_out: Labels of the held-out images, int64 ``(V, 2)``.
-        count: Maximum number of images per set.
-        group: Group size of the minibatch standard deviation; sets consist of whole groups.
+        count: Maximum number of images per set, which consists of whole groups.
+        group: Group size of the minibatch standard deviation.
         generator: Source of randomness.
     """
     train_classes, held_out_classes = _classes(train), _classes(held_out)
@@ -55,13 +53,10 @@ def choose_images(
     for n in torch.randperm(len(held_out_classes), generator=generator).tolist():
         if len(pairs) < count and waiting[held_out_classes[n]]:
             pairs.append((waiting[held_out_classes[n]].pop(), n))
-    if len(pairs) < MIN_HELD_OUT:
-        pairs = []
-    pairs = pairs[: len(pairs) // group * group]
+    pairs = pairs[: len(pairs) // group * group] if len(pairs) >= MIN_HELD_OUT else []
     first = [n for n, _ in pairs]
-    taken = set(first)
     order = torch.randperm(len(train_classes), generator=generator).tolist()
-    chosen = [*first, *(n for n in order if n not in taken)][:count]
+    chosen = list(dict.fromkeys([*first, *order]))[:count]
     return ProbeImages(
         train=torch.tensor(chosen[: len(chosen) // group * group], dtype=torch.int64),
         held_out=torch.tensor([n for _, n in pairs], dtype=torch.int64),
@@ -79,21 +74,20 @@ def probe_discriminator(
 ) -> dict[str, float]:
     """Score training images, held-out images and samples with D at the module's stage.
 
-    Images are not augmented: ``sign_real`` is r_t of plain images, whereas adaptive augmentation
-    follows r_t of augmented ones. Weights, gradients, modes and the global random state do not
-    change.
+    Images are not augmented, unlike those of which adaptive augmentation follows r_t. Weights,
+    gradients, modes and the global random state do not change.
 
     Args:
         module: GAN in any mode.
         data: Its data module, set up.
-        count: Images per set, if there are as many.
-        batch_size: Images per forward pass of D, as in a step: whole groups, or one group.
+        count: Maximum number of images per set.
+        batch_size: Images per forward pass of D: whole groups, or one smaller group.
         seed: Seed of images and latents.
 
     Returns:
-        ``logits_train``, ``logits_generated`` and ``sign_real``; ``diversity``, if it is defined;
-        with held-out images ``logits_held_out`` and, if it is defined, ``overfitting``. Empty if
-        there is not one whole group of training images.
+        ``logits_train``, ``logits_generated`` and ``sign_real``; with held-out images also
+        ``logits_held_out``; ``diversity`` and ``overfitting`` where they are defined. Empty if the
+        training images are fewer than one group.
     """
     group = min(module.discriminator.stddev_group, batch_size)
     generator = torch.Generator().manual_seed(derive_seed(seed, "sides"))
@@ -111,8 +105,8 @@ def probe_discriminator(
         "sign_real": float(train.sign().mean()),
     }
     if matched:
-        images = data.images("val", chosen.held_out, module.resolution)
-        others = _reals(module, images, batch_size)
+        others = data.images("val", chosen.held_out, module.resolution)
+        others = _reals(module, others, batch_size)
         held_out = score(module, others, labels[:matched], batch_size)
         row["logits_held_out"] = float(held_out.mean())
         row["overfitting"] = overfitting(train[:matched], held_out, generated[:matched])
@@ -127,9 +121,8 @@ def _reals(module: BaseGANModule, images: Tensor, batch_size: int) -> Tensor:
 
 def _fakes(module: BaseGANModule, labels: Tensor, batch_size: int, seed: int) -> Tensor:
     parts = torch.split(torch.arange(len(labels)), batch_size)
-    return to_float(
-        torch.cat([module.sample(part.tolist(), labels[part], seed=seed).cpu() for part in parts])
-    )
+    images = [module.sample(part.tolist(), labels[part], seed=seed).cpu() for part in parts]
+    return to_float(torch.cat(images))
 
 
 def score(module: BaseGANModule, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
@@ -142,20 +135,11 @@ def score(module: BaseGANModule, images: Tensor, labels: Tensor, batch_size: int
 
 
 def overfitting(train: Tensor, held_out: Tensor, generated: Tensor) -> float | None:
-    """Ratio r_v: how much D treats held-out images like generated ones.
+    """Ratio r_v of logits: 0 if D scores held-out images like training ones, 1 if like samples.
 
-    ``(E D(train) - E D(held out)) / (E D(train) - E D(generated))``: 0 if D scores held-out
-    images like training images, 1 if it scores them like samples (Karras et al. 2020,
-    "Training generative adversarial networks with limited data", equation 1).
-
-    Args:
-        train: Logits of training images.
-        held_out: Logits of held-out images.
-        generated: Logits of samples.
-
-    Returns:
-        The ratio; ``None`` unless D scores training images above samples by more than twice the
-        standard error of the difference.
+    ``(E D(train) - E D(held out)) / (E D(train) - E D(generated))`` (Karras et al. 2020,
+    "Training generative adversarial networks with limited data", equation 1). ``None`` unless D
+    scores training images above samples by more than twice the difference's standard error.
     """
     gap = float(train.mean() - generated.mean())
     error = math.sqrt(float(train.var() / len(train) + generated.var() / len(generated)))
@@ -172,13 +156,8 @@ def diversity(samples: Tensor, images: Tensor, labels: Tensor | None) -> float |
     for training images: 0 if all samples of a grade are equal, 1 if samples are as varied as the
     images. Over all pairs within a label, the mean square is twice the pooled variance.
 
-    Args:
-        samples: ``(N, C, H, W)``.
-        images: Training images of the same labels, ``(N, C, H, W)``.
-        labels: ``(N, parts)``; ``None`` to compare all pairs.
-
-    Returns:
-        The ratio; ``None`` if no label has two different images.
+    Samples and images are ``(N, C, H, W)`` with the same labels ``(N, parts)``; without labels, all
+    pairs are compared. ``None`` if no label has two different images.
     """
     grades = torch.zeros(len(samples), 1) if labels is None else labels
     _, classes = torch.unique(grades, dim=0, return_inverse=True)
