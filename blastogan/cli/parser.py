@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from pytorch_lightning.cli import LightningArgumentParser
 
 from blastogan.errors import UserError
 from blastogan.presets import FOLDER, find_config
-from blastogan.runs.folder import newest_config, run_of_checkpoint
+from blastogan.runs.folder import newest_run
 
 RETIRED: dict[str, dict[str, str]] = {
     "data.residence": {},
@@ -37,13 +37,10 @@ _skip_presets = ContextVar("skip_presets", default=False)
 
 
 class RunParser(LightningArgumentParser):
-    """A parser with short messages, whose ``--config`` knows presets and old configurations.
-
-    Attributes:
-        classes: Classes whose arguments a hint may suggest, by the prefix of their options.
-    """
+    """A parser with short messages, whose ``--config`` knows presets and old configurations."""
 
     classes: dict[str, Sequence[type]] = {}  # noqa: RUF012
+    """Classes whose arguments a hint may suggest, by the prefix of their options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # not hundreds of options before each message
@@ -162,10 +159,7 @@ def read_early(args: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def config_of_run(given: argparse.Namespace) -> Path | None:
-    """The configuration of the run that ``--ckpt_path`` or ``--resume --run_dir`` name."""
-    if given.ckpt_path:
-        return newest_config(run_of_checkpoint(given.ckpt_path))
-    if given.run_dir and (given.resume or "false").lower() != "false":
-        return newest_config(Path(given.run_dir))
-    return None
+def run_to_resume(config: Namespace, name: str) -> Path | None:
+    """Folder that ``--resume`` means: the one asked for, or the newest under ``runs/`` by name."""
+    asked = config.run_dir or config.trainer.default_root_dir
+    return Path(asked) if asked else newest_run(name)
