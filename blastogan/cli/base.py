@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -25,9 +24,14 @@ from blastogan.runs.folder import (
     newest_config,
     run_of_checkpoint,
     unused_folder,
-    unused_folders,
 )
-from blastogan.runs.lock import RunInUse, claim, claimed_folder, is_first_process, release
+from blastogan.runs.lock import (
+    claim,
+    claim_unused,
+    claimed_folder,
+    is_first_process,
+    release,
+)
 from blastogan.runs.loggers import CSVLog, WandbLog
 from blastogan.runs.resume import read_to_resume
 from blastogan.runs.signals import requeued_by_signal
@@ -61,22 +65,18 @@ class RunConfig(SaveConfigCallback):
 
 
 class RunCLI(LightningCLI):
-    """Lightning's command line in run folders that are new or resumed, never overwritten.
-
-    Attributes:
-        offered: Names of the subcommands.
-        run_name: Name of a new folder under ``runs/``.
-        given: Options that are read before the parser runs; see `read_early`.
-        checkpoint: Content of ``--ckpt_path``, ``{}`` without one.
-        resumed: Folder found by ``--resume``; ``None`` for a new one.
-        restored: Checkpoint to resume from if ``last.ckpt`` is damaged.
-    """
+    """Lightning's command line in run folders that are new or resumed, never overwritten."""
 
     offered: tuple[str, ...] = ("fit", "validate", "test", "predict")
+    """Names of the subcommands."""
     run_name = "run"
+    """Name of a new folder under ``runs/``."""
     checkpoint: dict[str, Any] = {}  # noqa: RUF012
+    """Content of ``--ckpt_path``, ``{}`` without one."""
     resumed: Path | None = None
+    """Folder found by ``--resume``; ``None`` for a new one."""
     restored: Path | None = None
+    """Checkpoint to resume from if ``last.ckpt`` is damaged."""
 
     def __init__(self, model: type, data: type, *, args: Sequence[str], **settings: Any) -> None:
         self.given = read_early(args)
@@ -120,27 +120,16 @@ class RunCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add run folder and W&B."""
-        parser.add_argument(
-            "--run_dir",
-            type=Optional[str],  # noqa: UP045
-            default=None,
-            help="Folder of the run, new or empty; by default a new one under runs/.",
+        add = parser.add_argument
+        text = "Folder of the run, new or empty; by default a new one under runs/."
+        add("--run_dir", type=Optional[str], help=text)  # noqa: UP045
+        text = (
+            "With fit: resume the run in --run_dir, or the newest of this name under runs/, from "
+            "its latest valid checkpoint; start it if there is none."
         )
-        parser.add_argument(
-            "--resume",
-            type=bool,
-            nargs="?",
-            const=True,
-            default=False,
-            help="With fit: resume the run in --run_dir, or the newest of this name under runs/, "
-            "from its latest valid checkpoint; start it if there is none.",
-        )
-        parser.add_argument(
-            "--wandb",
-            type=Literal["off", "online", "offline"],
-            default="off",
-            help="Whether to log to Weights & Biases.",
-        )
+        add("--resume", type=bool, nargs="?", const=True, default=False, help=text)
+        text, modes = "Whether to log to Weights & Biases.", Literal["off", "online", "offline"]
+        add("--wandb", type=modes, default="off", help=text)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning, which takes any use of `args` for a mistake."""
@@ -201,7 +190,7 @@ class RunCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer in the run's folder, with its callbacks and loggers."""
         folder = self._run_folder()
-        # decoding begins with the callbacks of some
+        # a grader reads its data for the callbacks
         self.datamodule.track = track
         callbacks = [RandomState(), SplitRecord(), *self.callbacks_in(folder)]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
@@ -225,7 +214,7 @@ class RunCLI(LightningCLI):
         return [CSVLog(folder), *wandb, *others]
 
     def _run_folder(self) -> Path:
-        """Folder of the run: the one asked for, that of the checkpoint to resume, or a new one."""
+        """The folder asked for, that of the checkpoint, or a new one; a fit locks it."""
         asked = self._get(self.config_init, "run_dir")
         asked = asked or self._get(self.config_init, "trainer").get("default_root_dir")
         checkpoint = self._get(self.config_init, "ckpt_path")
@@ -234,30 +223,18 @@ class RunCLI(LightningCLI):
             assert here is not None
             name = here.resolve().name
             return fresh_folder(asked) if asked else unused_folder(f"{name}-generated")
-        if here is not None and asked is not None and Path(asked).resolve() != here.resolve():
+        if here and asked and Path(asked).resolve() != here.resolve():
             here = None
-        if self.subcommand == "fit":
-            return self._claimed_folder(asked, here)
-        return here or Path(asked or ".")
-
-    def _claimed_folder(self, asked: str | None, here: Path | None) -> Path:
-        """The folder asked for, `here` that of the checkpoint, or a new one: locked."""
+        if self.subcommand != "fit":
+            return here or Path(asked or ".")
         folder = self.resumed or claimed_folder() or here
         if folder is None and asked is None:
-            return self._new_folder()
-        folder = folder or fresh_folder(str(asked))
+            return claim_unused(self.run_name)
+        folder = folder or fresh_folder(asked)
         claim(folder)
         if here is not None and self.resumed is None:
             self._refuse_to_rewind(here)
         return folder
-
-    def _new_folder(self) -> Path:
-        for folder in unused_folders(self.run_name):
-            # another process may have just taken it
-            with suppress(RunInUse):
-                claim(folder)
-                return folder
-        raise AssertionError("names do not run out")
 
     def _refuse_to_rewind(self, folder: Path) -> None:
         """Refuse to resume from a checkpoint if its run has gone on since."""
@@ -276,10 +253,7 @@ class RunCLI(LightningCLI):
             self.restored = Path(self._get(self.config_init, "ckpt_path"))
 
     def before_fit(self) -> None:
-        """Refuse a checkpoint of other data, log the folder, and replace a damaged ``last.ckpt``.
-
-        The damaged one is set aside.
-        """
+        """Refuse a checkpoint of other data; after all checks, replace a damaged ``last.ckpt``."""
         if (data := type(self.datamodule).__name__) in self.checkpoint:
             self.datamodule.load_state_dict(self.checkpoint[data])
         folder = Path(self.trainer.default_root_dir)
