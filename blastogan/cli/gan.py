@@ -60,14 +60,6 @@ CALLBACKS = {
 }
 """Callbacks that take the schedule, by the key of their options."""
 
-LINKS = {
-    "schedule.final_resolution": "model.init_args.resolution",
-    "schedule.start_resolution": "model.init_args.start_resolution",
-    "data.img_channels": "model.init_args.img_channels",
-    "seed_everything": "data.seed",
-}
-"""Settings that are given once, and what takes them."""
-
 CONTRADICTIONS: dict[str, Any] = {
     "max_epochs": None,
     "min_epochs": None,
@@ -80,13 +72,10 @@ CONTRADICTIONS: dict[str, Any] = {
 """Options of the trainer that would end growth early: their values when unset."""
 
 REPLACED: dict[str, tuple[Any, str]] = {
-    "accumulate_grad_batches": (1, "--model.init_args.micro_batch"),
-    "gradient_clip_val": (
-        None,
-        "--model.init_args.generator_clip and --model.init_args.discriminator_clip",
-    ),
+    "accumulate_grad_batches": (1, "micro_batch"),
+    "gradient_clip_val": (None, "generator_clip and discriminator_clip"),
 }
-"""Options that Lightning has for one network only: their values when unset, what to use."""
+"""Options for one network only: their values when unset, and the model's options instead."""
 
 
 class GANParser(RunParser):
@@ -124,22 +113,16 @@ class BlastoganCLI(RunCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add schedule, optimisers and callbacks, and link what belongs together."""
         super().add_arguments_to_parser(parser)
-        parser.add_argument(
-            "--scale_batch",
-            type=bool,
-            default=False,
-            help="Take schedule.batch_size as the batch of one device and multiply it by their "
-            "number; otherwise it is the batch of all devices together.",
+        text = (
+            "Take schedule.batch_size as the batch of one device and multiply it by their number; "
+            "otherwise it is the batch of all devices together."
         )
-        parser.add_argument(
-            "--recipe",
-            type=bool,
-            nargs="?",
-            const=True,
-            default=False,
-            help="With fit: choose gamma, half-life, augmentation, conditioning and schedule from "
-            "the training images, and print the reasons; options given by hand win.",
+        parser.add_argument("--scale_batch", type=bool, default=False, help=text)
+        text = (
+            "With fit: choose gamma, half-life, augmentation, conditioning and schedule from the "
+            "training images, and print the reasons; options given by hand win."
         )
+        parser.add_argument("--recipe", type=bool, nargs="?", const=True, default=False, help=text)
         parser.add_class_arguments(TransferOptions, "transfer")
         parser.add_class_arguments(GrowthSchedule, "schedule")
         parser.link_arguments("schedule", "data.schedule", apply_on="instantiate")
@@ -150,8 +133,10 @@ class BlastoganCLI(RunCLI):
         parser.add_lightning_class_args(SampleGrid, "samples")
         parser.add_lightning_class_args(FidelityCallback, "fidelity")
         parser.link_arguments("schedule", "fidelity.schedule", apply_on="instantiate")
-        for source, target in LINKS.items():
-            parser.link_arguments(source, target)
+        parser.link_arguments("schedule.final_resolution", "model.init_args.resolution")
+        parser.link_arguments("schedule.start_resolution", "model.init_args.start_resolution")
+        parser.link_arguments("data.img_channels", "model.init_args.img_channels")
+        parser.link_arguments("seed_everything", "data.seed")
         for key in ("generator_optimizer", "discriminator_optimizer"):
             parser.add_subclass_arguments(
                 Optimizer, key, instantiate=False, skip={"params"}, fail_untyped=False
@@ -206,7 +191,8 @@ class BlastoganCLI(RunCLI):
                 )
         for name, (unset, instead) in REPLACED.items():
             if trainer.get(name, unset) != unset:
-                raise UserError(f"trainer.{name} does not work for a GAN: use {instead} instead")
+                option = f"--model.init_args.{instead}"
+                raise UserError(f"trainer.{name} does not work for a GAN: use {option}")
 
     def _scale_batch(self) -> None:
         """Multiply the batches in the configuration, where a resumed run finds the product."""
@@ -277,13 +263,13 @@ def _plain(value: Any) -> Any:
 def _device_count(settings: Any) -> int:
     devices = settings.get("devices", "auto")
     nodes = int(settings.get("num_nodes", 1) or 1)
+    if isinstance(devices, str) and "," in devices:
+        devices = devices.strip(",").split(",")
     if isinstance(devices, (list, tuple)):
         return len(devices) * nodes
     if str(devices) in ("auto", "-1"):
         on_gpu = settings.get("accelerator", "auto") in ("auto", "gpu", "cuda")
         return max(torch.cuda.device_count(), 1) * nodes if on_gpu else nodes
-    if isinstance(devices, str) and "," in devices:
-        return len(devices.strip(",").split(",")) * nodes
     return int(devices) * nodes
 
 

@@ -31,6 +31,13 @@ def generate(args: Sequence[str]) -> int:
     from blastogan.modules import load_module
 
     module = load_module(options.checkpoint).to(choose_device(options.device))
+    if module.condition_weight < 1.0:
+        _log.warning(
+            "at %g kimg the condition weight is only %.0f %% (ramp_kimg %s): train it further",
+            module.images_shown / 1000,
+            100 * module.condition_weight,
+            module.ramp_kimg,
+        )
     if between:
         return _generate_between(module, folder, between, options)
     return _generate_grades(module, folder, options)
@@ -75,7 +82,6 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
         )
     weights = module.class_weights()
     counts = parse_grade_counts(asked, count, weights)
-    _warn_about_ramp(module)
     unseen = [name for name in counts if not weights[name]]
     if module.conditional and unseen:
         _log.warning(
@@ -97,22 +103,11 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
     return 0
 
 
-def _warn_about_ramp(module: BaseGANModule) -> None:
-    if module.condition_weight < 1.0:
-        _log.warning(
-            "at %g kimg the condition weight is only %.0f %% (ramp_kimg %s): train it further",
-            module.images_shown / 1000,
-            100 * module.condition_weight,
-            module.ramp_kimg,
-        )
-
-
 def _generate_between(
     module: BaseGANModule, folder: Path, grades: Sequence[str], options: argparse.Namespace
 ) -> int:
     from blastogan.data.export import write_between
 
-    _warn_about_ramp(module)
     images = module.interpolate(
         *grades,
         steps=options.steps,

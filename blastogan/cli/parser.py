@@ -43,16 +43,14 @@ class RunParser(LightningArgumentParser):
     """Classes whose arguments a hint may suggest, by the prefix of their options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # not hundreds of options before each message
+        # no list of hundreds of options before each message
         super().__init__(*args, usage="%(prog)s", **kwargs)
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
         """Add an argument; a configuration file becomes a `ConfigFile`."""
         if kwargs.get("action") is ActionConfigFile:
-            kwargs.update(
-                action=ConfigFile,
-                help="Preset or configuration file; of several, later ones win.",
-            )
+            text = "Preset or configuration file; of several, later ones win."
+            kwargs.update(action=ConfigFile, help=text)
         return super().add_argument(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -69,13 +67,13 @@ class RunParser(LightningArgumentParser):
 
     def _closest(self, name: str) -> str | None:
         """Option whose last word is most like that of `name`."""
-        options = [
-            option[2:]
-            for parser in (self, *_subcommands(self))
-            for option in parser._option_string_actions
-            # links set the others
-            if option.startswith("--") and ".schedule." not in option
-        ]
+        parsers = [self]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+        # links set the options of schedules
+        names = [each for parser in parsers for each in parser._option_string_actions]
+        options = [n[2:] for n in names if n.startswith("--") and ".schedule." not in n]
         for prefix, classes in self.classes.items():
             for each in classes:
                 arguments = ArgumentParser()
@@ -85,11 +83,6 @@ class RunParser(LightningArgumentParser):
         wanted = name.rpartition(".")[2].replace("-", "_")
         near = get_close_matches(wanted, by_word, n=1, cutoff=0.8)
         return by_word[near[0]] if near else None
-
-
-def _subcommands(parser: ArgumentParser) -> list[ArgumentParser]:
-    actions = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return [each for action in actions for each in action.choices.values()]
 
 
 class ConfigFile(ActionConfigFile):

@@ -17,10 +17,9 @@ from blastogan.errors import ProblemList
 from blastogan.growth import GrowthSchedule
 from blastogan.recipe.rules import (
     BATCH,
-    SYMMETRIES,
     Choice,
     choose_augmentation,
-    choose_balance,
+    choose_data,
     choose_ema,
     choose_evaluations,
     choose_gamma,
@@ -34,19 +33,14 @@ from blastogan.recipe.rules import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was chosen for a set of images; see `make_recipe`.
-
-    Attributes:
-        subject: The images and the batch, in words.
-        choices: Settings in the order in which they are printed.
-        schedule: The schedule that they make.
-        notes: Advice, a sentence each; often empty.
-    """
+    """What was chosen for a set of images; see `make_recipe`."""
 
     subject: str
+    """The images and the batch, in words."""
     choices: tuple[Choice, ...]
     schedule: GrowthSchedule
     notes: tuple[str, ...] = ()
+    """Advice, a sentence each."""
 
     @cached_property
     def values(self) -> dict[str, Any]:
@@ -135,13 +129,7 @@ def make_recipe(
         choose_ema(batch),
         *choose_augmentation(num_images, img_channels, conditional, loss, schedule, given),
         choose_ramp(conditional, smallest_class, loss, schedule),
-        Choice(
-            "data.augment",
-            SYMMETRIES,
-            "an embryo has no canonical orientation: each image stands for eight, turned and "
-            "mirrored (our choice)",
-        ),
-        choose_balance(conditional),
+        *choose_data(conditional),
         choose_evaluations(schedule),
     ]
     colour = "grey" if img_channels == 1 else "RGB"
@@ -155,8 +143,7 @@ def make_recipe(
 
 def _check(images: int, batch: int, channels: int, smallest: int | None, devices: int) -> None:
     counts = {"images": images, "batch_size": batch, "devices": devices}
-    if smallest is not None:
-        counts["images of the smallest class"] = smallest
+    counts |= {} if smallest is None else {"images of the smallest class": smallest}
     problems = [f"{name}: {n}, expected 1 or more" for name, n in counts.items() if n < 1]
     if channels not in (1, 3):
         problems.append(f"channels: {channels}, expected 1 (grey) or 3 (RGB)")
