@@ -151,10 +151,12 @@ class BlastoganCLI(RunCLI):
         # the configuration is printed when it is complete
         silent = [arg for arg in args if not arg.startswith("--print_config")]
         config = parser.parse_args(silent)
-        if config.subcommand != "fit" and self.given.recipe is not None:
-            raise UserError("--recipe is of fit: elsewhere, give the config.yaml of the run")
-        if config.subcommand == "fit" and config.fit.recipe:
-            chosen = follow_recipe(parser, silent, config, self.run_name, _device_count)
+        if config.subcommand != "fit":
+            if self.given.recipe is not None:
+                raise UserError("--recipe is of fit: elsewhere, give the config.yaml of the run")
+        elif config.fit.recipe:
+            devices = _device_count(config.fit.trainer) if config.fit.scale_batch else 1
+            chosen = follow_recipe(parser, silent, config, self.run_name, devices)
             return parser.parse_args([*args, *chosen])
         return config if args == silent else parser.parse_args(args)
 

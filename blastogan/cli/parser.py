@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
@@ -33,7 +32,8 @@ _UNKNOWN = re.compile(
     r"unrecognized arguments: --(?P<typed>[^\s=]+)"
     r"|[Oo]ption '(?P<class>[\w.-]+)' is not accepted|not accept option '(?P<key>[\w.-]+)'"
 )
-_skip_presets = ContextVar("skip_presets", default=False)
+skip_presets = ContextVar("skip_presets", default=False)
+"""Whether to parse as if no preset were given."""
 
 
 class RunParser(LightningArgumentParser):
@@ -91,19 +91,9 @@ class ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
         """Add the settings of a configuration to those before it."""
         path = find_config(values)
-        if not (_skip_presets.get() and path.parent == FOLDER):
+        if not (skip_presets.get() and path.parent == FOLDER):
             text, _ = without_retired(path)
             self.apply_config(parser, cfg, self.dest, text or str(path))
-
-
-@contextmanager
-def presets_skipped() -> Iterator[None]:
-    """Parse as if no preset were given."""
-    token = _skip_presets.set(True)
-    try:
-        yield
-    finally:
-        _skip_presets.reset(token)
 
 
 def without_retired(path: Path) -> tuple[str | None, list[str]]:
@@ -112,19 +102,17 @@ def without_retired(path: Path) -> tuple[str | None, list[str]]:
         root = yaml.compose(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         return None, []  # the parser has a message for it
-    groups = {key.value: node for key, node in getattr(root, "value", ()) if node.id == "mapping"}
     changes = []
-    for option, replaced in RETIRED.items():
-        group, _, name = option.partition(".")
-        for key, node in list(groups[group].value) if group in groups else ():
-            if key.value != name or (replaced and node.value not in replaced):
-                continue
-            if replaced:
+    for group, settings in root.value if isinstance(root, yaml.MappingNode) else ():
+        for key, node in list(settings.value) if isinstance(settings, yaml.MappingNode) else ():
+            option = f"{group.value}.{key.value}"
+            replaced = RETIRED.get(option)
+            if replaced == {}:
+                changes.append(f"{option} is dropped")
+                settings.value.remove((key, node))
+            elif replaced and str(node.value) in replaced:
                 changes.append(f"{option} {node.value} is now {replaced[node.value]}")
                 node.value = replaced[node.value]
-            else:
-                changes.append(f"{option} is dropped")
-                groups[group].value.remove((key, node))
     return yaml.serialize(root) if changes else None, changes
 
 

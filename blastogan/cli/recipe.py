@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,11 +68,7 @@ def recipe(args: Sequence[str]) -> int:
 
 
 def follow_recipe(
-    parser: ArgumentParser,
-    args: list[str],
-    whole: Namespace,
-    run_name: str,
-    count_devices: Callable[[Any], int],
+    parser: ArgumentParser, args: list[str], whole: Namespace, run_name: str, devices: int
 ) -> list[str]:
     """Options to be added to a command line of ``fit`` for the settings of a recipe.
 
@@ -83,26 +80,26 @@ def follow_recipe(
         args: Arguments, without ``--print_config``.
         whole: Configuration that they come to.
         run_name: Name of new runs, by which ``--resume`` finds one.
-        count_devices: Number of devices by the settings of the trainer.
+        devices: Factor by which the batches will be multiplied.
 
     Raises:
         UserError: If the data cannot be read.
     """
     # Lightning is loaded by now, but not for `recipe`
-    from blastogan.cli.parser import presets_skipped
+    from blastogan.cli.parser import skip_presets
 
     config = whole.fit
     others = whole.clone()
     for setting in SETTINGS:
         others.fit.pop(setting, None)
-    with presets_skipped():
-        given = _settings(parser.parse_args(args, namespace=others, defaults=False).fit)
+    context = copy_context()
+    context.run(skip_presets.set, True)
+    by_hand = context.run(parser.parse_args, args, namespace=others, defaults=False)
+    given = _settings(by_hand.fit)
     own = _config_of_run(config, run_name)
     if own is None:
-        facts = _facts(config)
-        if config.scale_batch:
-            facts["devices"] = count_devices(config.trainer)
-        made = _without_unknown(make_recipe(**facts, given=given), config)
+        made = make_recipe(**_facts(config), devices=devices, given=given)
+        made = _without_unknown(made, config)
         _log.info("%s", made.describe())
         values = made.values
     else:

@@ -17,6 +17,8 @@ from blastogan.errors import ProblemList
 from blastogan.growth import GrowthSchedule
 from blastogan.recipe.rules import (
     BATCH,
+    FEW_IMAGES,
+    FEW_NOTE,
     Choice,
     choose_augmentation,
     choose_data,
@@ -25,7 +27,6 @@ from blastogan.recipe.rules import (
     choose_gamma,
     choose_growth,
     choose_ramp,
-    notes,
     settle,
     times,
 )
@@ -123,21 +124,22 @@ def make_recipe(
     values = {choice.setting.partition(".")[2]: choice.value for choice in growth}
     values["batch_size"] = times(values["batch_size"], devices)
     schedule = GrowthSchedule(start_resolution, resolution, **values)
-    batch = schedule.phases[-1].batch_size
+    last = schedule.phases[-1]
+    batch, last_kimg = last.batch_size, (last.end - last.start) / 1000
     others = [
         *([choose_gamma(resolution, batch)] if regularizer == "r1" else []),
         choose_ema(batch),
-        *choose_augmentation(num_images, img_channels, conditional, loss, schedule, given),
+        *choose_augmentation(num_images, img_channels, conditional, loss, last_kimg, given),
         choose_ramp(conditional, smallest_class, loss, schedule),
         *choose_data(conditional),
-        choose_evaluations(schedule),
+        choose_evaluations(last_kimg),
     ]
     colour = "grey" if img_channels == 1 else "RGB"
     return Recipe(
         f"{num_images:,} {colour} images at {resolution}x{resolution} in batches of {batch}",
         (*growth, *(settle(choice, given) for choice in others)),
         schedule,
-        notes(num_images),
+        (FEW_NOTE,) if num_images < FEW_IMAGES else (),
     )
 
 

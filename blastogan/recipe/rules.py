@@ -51,7 +51,10 @@ EVALUATIONS = 8
 """Ours: minimum number of evaluations in the last phase, from which the best is chosen."""
 
 FEW_IMAGES = 1_000
-"""Images below which a set may be at its best early."""
+FEW_NOTE = (
+    f"fewer than {FEW_IMAGES:,} images: such a set may be at its best early in the schedule "
+    "(Karras et al. 2020); follow KID, and take best.ckpt rather than last.ckpt"
+)
 
 BATCH = "schedule.batch_size"
 MODEL = "model.init_args"
@@ -179,10 +182,10 @@ def choose_augmentation(
     img_channels: int,
     conditional: bool,
     loss: str,
-    schedule: GrowthSchedule,
+    last_kimg: float,
     given: Mapping[str, Any],
 ) -> list[Choice]:
-    """Augmentation of what D sees, with an adaptive probability p."""
+    """Augmentation of what D sees, with a probability p that adapts within the last phase."""
     why = None
     if loss == "wgan":
         why = "p would follow the signs of D's scores, which have no zero with wgan (our choice)"
@@ -198,8 +201,7 @@ def choose_augmentation(
     if img_channels == 1:
         spares += ", for grey images without colours"
     # p must be able to move in a short hold, too
-    last = schedule.phases[-1]
-    kimg = min(AUGMENT_KIMG, (last.end - last.start) / 1000 / AUGMENT_RISES)
+    kimg = min(AUGMENT_KIMG, last_kimg / AUGMENT_RISES)
     speed = f"p may rise from 0 to 1 within {AUGMENT_KIMG:g} kimg (Karras et al. 2020)"
     if kimg < AUGMENT_KIMG:
         speed += f"; here within 1/{AUGMENT_RISES} of the last phase, which is short (our choice)"
@@ -228,10 +230,9 @@ def choose_data(conditional: bool) -> tuple[Choice, Choice]:
     return Choice("data.augment", "dihedral", turned), Choice("data.balance", balance, why)
 
 
-def choose_evaluations(schedule: GrowthSchedule) -> Choice:
-    """Interval of evaluations."""
-    last = schedule.phases[-1]
-    kimg = min(EVALUATE_KIMG, (last.end - last.start) / 1000 / EVALUATIONS)
+def choose_evaluations(last_kimg: float) -> Choice:
+    """Interval of evaluations, by the length of the last phase."""
+    kimg = min(EVALUATE_KIMG, last_kimg / EVALUATIONS)
     why = f"{EVALUATIONS} times or more in the last phase, for best.ckpt (our choice)"
     return Choice("fidelity.every_kimg", kimg, why)
 
@@ -240,7 +241,7 @@ def choose_ramp(
     conditional: bool, smallest_class: int | None, loss: str, schedule: GrowthSchedule
 ) -> Choice:
     """Kimg over which the condition weight rises from 0 to 1."""
-    ramp: list[float] | None = None
+    ramp = None
     if not conditional:
         why = "no ramp: the model gets no grades"
     elif loss == "wgan":
@@ -257,13 +258,3 @@ def choose_ramp(
         if smallest_class is not None:
             why += f"; the rarest grade has {smallest_class}"
     return Choice(f"{MODEL}.ramp_kimg", ramp, why)
-
-
-def notes(num_images: int) -> tuple[str, ...]:
-    """Advice for so many images."""
-    if num_images >= FEW_IMAGES:
-        return ()
-    return (
-        f"fewer than {FEW_IMAGES:,} images: such a set may be at its best early in the schedule "
-        "(Karras et al. 2020); follow KID, and take best.ckpt rather than last.ckpt",
-    )
