@@ -75,8 +75,8 @@ class RunCLI(LightningCLI):
     """Content of ``--ckpt_path``, ``{}`` without one."""
     resumed: Path | None = None
     """Folder found by ``--resume``; ``None`` for a new one."""
-    restored: Path | None = None
-    """Checkpoint to resume from if ``last.ckpt`` is damaged."""
+    last_damaged = False
+    """Whether the checkpoint to resume from replaces ``last.ckpt``."""
 
     def __init__(self, model: type, data: type, *, args: Sequence[str], **settings: Any) -> None:
         self.given = read_early(args)
@@ -173,8 +173,7 @@ class RunCLI(LightningCLI):
             return
         for path in damaged:
             _log.warning("%s is damaged; used instead: %s", path, newest)
-        if damaged:
-            self.restored = newest.path
+        self.last_damaged = bool(damaged)
         _log.info("going on from %s", newest)
         config.ckpt_path = str(newest.path)
 
@@ -249,8 +248,7 @@ class RunCLI(LightningCLI):
                 f"{newest.images_shown / 1000:g} kimg, which would be lost: go on with "
                 f"{newest.path}, or add --run_dir NEW to branch off into a folder of its own"
             )
-        if last in damaged:
-            self.restored = Path(self._get(self.config_init, "ckpt_path"))
+        self.last_damaged = last in damaged
 
     def before_fit(self) -> None:
         """Refuse a checkpoint of other data; after all checks, replace a damaged ``last.ckpt``."""
@@ -259,12 +257,11 @@ class RunCLI(LightningCLI):
         folder = Path(self.trainer.default_root_dir)
         _log.info("run folder: %s", folder)
         self.report_end(folder)
-        if self.restored is None or not is_first_process():
-            return
-        last = folder / "checkpoints" / "last.ckpt"
-        if last.exists():
-            atomic_link(last, last.with_name(f"{last.name}.damaged"))
-        atomic_copy(self.restored, last)
+        if self.last_damaged and is_first_process():
+            last = folder / "checkpoints" / "last.ckpt"
+            if last.exists():
+                atomic_link(last, last.with_name(f"{last.name}.damaged"))
+            atomic_copy(Path(self._get(self.config_init, "ckpt_path")), last)
 
     def report_end(self, folder: Path) -> None:
         """Log it if there is nothing left to train."""

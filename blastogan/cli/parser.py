@@ -16,7 +16,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from blastogan.errors import UserError
 from blastogan.presets import FOLDER, find_config
-from blastogan.runs.folder import newest_run
+from blastogan.runs.folder import newest_run, run_of_checkpoint
 
 RETIRED: dict[str, dict[str, str]] = {
     "data.residence": {},
@@ -141,6 +141,10 @@ def read_early(args: Sequence[str]) -> argparse.Namespace:
 
 
 def run_to_resume(config: Namespace, name: str) -> Path | None:
-    """Folder that ``--resume`` means: the one asked for, or the newest under ``runs/`` by name."""
+    """Folder of the run that ``--ckpt_path`` or ``--resume`` mean, the newest of a name at last."""
+    if config.ckpt_path:
+        return run_of_checkpoint(config.ckpt_path)
+    if not config.resume:
+        return None
     asked = config.run_dir or config.trainer.default_root_dir
     return Path(asked) if asked else newest_run(name)

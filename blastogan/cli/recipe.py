@@ -8,13 +8,12 @@ import sys
 from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blastogan.growth import GrowthSchedule
 from blastogan.recipe.recipe import Recipe, in_yaml, make_recipe
 from blastogan.recipe.rules import MODEL, SETTINGS, Choice
-from blastogan.runs.folder import newest_config, run_of_checkpoint
+from blastogan.runs.folder import newest_config
 from blastogan.utils.terminal import positive
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def follow_recipe(
         UserError: If the data cannot be read.
     """
     # Lightning is loaded by now, but not for `recipe`
-    from blastogan.cli.parser import skip_presets
+    from blastogan.cli.parser import run_to_resume, skip_presets
 
     config = whole.fit
     others = whole.clone()
@@ -96,7 +95,9 @@ def follow_recipe(
     context.run(skip_presets.set, True)
     by_hand = context.run(parser.parse_args, args, namespace=others, defaults=False)
     given = _settings(by_hand.fit)
-    own = _config_of_run(config, run_name)
+    # the batches in the configuration of a run are scaled already
+    run = None if config.scale_batch else run_to_resume(config, run_name)
+    own = newest_config(run) if run else None
     if own is None:
         made = make_recipe(**_facts(config), devices=devices, given=given)
         made = _without_unknown(made, config)
@@ -112,18 +113,6 @@ def _settings(config: Namespace) -> dict[str, Any]:
     """Values of the settings that a recipe may choose."""
     found = ((setting, config[setting]) for setting in SETTINGS if setting in config)
     return {name: v.as_dict() if hasattr(v, "as_dict") else v for name, v in found}
-
-
-def _config_of_run(config: Namespace, run_name: str) -> Path | None:
-    """Configuration of the run to resume; none if its batches would be scaled twice."""
-    from blastogan.cli.parser import run_to_resume
-
-    if config.scale_batch:
-        return None
-    if config.ckpt_path:
-        return newest_config(run_of_checkpoint(config.ckpt_path))
-    folder = run_to_resume(config, run_name) if config.resume else None
-    return newest_config(folder) if folder else None
 
 
 def _facts(config: Namespace) -> dict[str, Any]:
