@@ -18,6 +18,7 @@ from blastogan.data.splits import SplitKind
 from blastogan.errors import UserError
 from blastogan.utils.files import atomic_write, write_json
 from blastogan.utils.terminal import add_crop, check_outputs, positive, track
+from blastogan.utils.workers import worker_count
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def audit(args: Sequence[str]) -> int:
         pixels=not options.labels_only,
         parts=read_split_file(options.split_file) if options.split_file else None,
         split=options.split,
-        num_workers=0 if options.labels_only else _workers(options.workers),
+        num_workers=0 if options.labels_only else worker_count(options.workers),
         resolution=options.resolution,
         track=track,
     )
@@ -77,11 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ROLE=NAME,...",
         help=f"its columns, such as image=file,grade=score; roles are {', '.join(COLUMN_ROLES)}",
     )
-    add(
-        "--embryo-pattern",
-        metavar="REGEX",
-        help=r"regular expression for the embryo in an image's path, such as '(\d+)_'",
-    )
+    text = r"regular expression for the embryo in an image's path, such as '(\d+)_'"
+    add("--embryo-pattern", metavar="REGEX", help=text)
     add(
         "--not-gradable",
         choices=get_args(NotGradable),
@@ -95,38 +93,14 @@ def _parser() -> argparse.ArgumentParser:
         help="split that training will use: with published (default), leaks of a published split "
         "are faults; with by-embryo (training's default), they are notes",
     )
-    add(
-        "--split-file",
-        metavar="FILE",
-        help="split to check instead of a published one, such as the split.csv of a run",
-    )
-    add(
-        "--resolution",
-        type=positive,
-        metavar="R",
-        help="side in pixels that training will use: smaller images are reported (default: 64)",
-    )
-    add(
-        "--labels-only",
-        action="store_true",
-        help="check grades and splits only, without opening images",
-    )
-    add(
-        "--workers",
-        type=int,
-        help="processes that decode images (default: one per core, at most 8)",
-    )
+    text = "split to check instead of a published one, such as the split.csv of a run"
+    add("--split-file", metavar="FILE", help=text)
+    text = "side in pixels that training will use: smaller images are reported (default: 64)"
+    add("--resolution", type=positive, metavar="R", help=text)
+    text = "check grades and splits only, without opening images"
+    add("--labels-only", action="store_true", help=text)
+    add("--workers", type=int, help="processes that decode images (default: one per core, to 8)")
     add("--json", metavar="FILE", help="write the audit as JSON")
     add_crop(add, "crop of the images in the figure")
-    add(
-        "--figure",
-        metavar="FILE.png",
-        help="draw the counts of the classes, and some images of each",
-    )
+    add("--figure", metavar="FILE.png", help="draw counts of the classes, and images of each")
     return parser
-
-
-def _workers(asked: int | None) -> int:
-    from blastogan.utils.workers import available_cores
-
-    return min(available_cores(), 8) if asked is None else max(asked, 0)

@@ -9,10 +9,11 @@ from typing import Any, Literal, Optional
 
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from blastogan.cli.parser import RunParser, config_of_run, read_early, without_retired
+from blastogan.callbacks import RandomState, SplitRecord
+from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
 from blastogan.errors import ProblemList, UserError
 from blastogan.presets import find_config
 from blastogan.runs.checkpoint_files import latest_valid_checkpoint
@@ -20,27 +21,30 @@ from blastogan.runs.folder import (
     checkpoints_in,
     fresh_folder,
     is_run,
-    newest_run,
+    newest_config,
     run_of_checkpoint,
     unused_folder,
-    unused_folders,
 )
-from blastogan.runs.lock import RunInUse, claim, claimed_folder, is_first_process, release
+from blastogan.runs.lock import (
+    claim,
+    claim_unused,
+    claimed_folder,
+    is_first_process,
+    release,
+)
 from blastogan.runs.loggers import CSVLog, WandbLog
+from blastogan.runs.resume import read_to_resume
 from blastogan.runs.signals import requeued_by_signal
 from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write
+from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
 
 
 class RunConfig(SaveConfigCallback):
-    """Write the whole configuration into the run folder; a different one there is kept.
+    """Write the whole configuration into the run folder; a different one there is kept."""
 
-    Attributes:
-        needed: Whether the run trains anything.
-    """
-
-    needed = True
+    needed = True  # whether the run trains anything
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write ``config.yaml``, or ``config-2.yaml`` when resumed with other settings."""
@@ -61,36 +65,27 @@ class RunConfig(SaveConfigCallback):
 
 
 class RunCLI(LightningCLI):
-    """Lightning's command line in run folders that are new or resumed, never overwritten.
-
-    Attributes:
-        offered: Names of the subcommands.
-        run_name: Name of a new folder under ``runs/``.
-        given: Options that are read before the parser runs; see `read_early`.
-        checkpoint: Content of ``--ckpt_path``; ``None`` without one.
-        resumed: Folder found by ``--resume``; ``None`` for a new one.
-        restored: Checkpoint to resume from if ``last.ckpt`` is damaged.
-    """
-
-    # Lightning calls, in this order:
-    #   add_arguments_to_parser     once per subcommand
-    #   parse_arguments             argv to self.config
-    #   before_instantiate_classes  checks and changes self.config
-    #   instantiate_trainer         after data module, model and callbacks, in self.config_init
-    #   before_fit, after_fit       around trainer.fit; likewise for other subcommands
+    """Lightning's command line in run folders that are new or resumed, never overwritten."""
 
     offered: tuple[str, ...] = ("fit", "validate", "test", "predict")
+    """Names of the subcommands."""
     run_name = "run"
-    checkpoint: dict[str, Any] | None = None
+    """Name of a new folder under ``runs/``."""
+    checkpoint: dict[str, Any] = {}  # noqa: RUF012
+    """Content of ``--ckpt_path``, ``{}`` without one."""
     resumed: Path | None = None
-    restored: Path | None = None
+    """Folder found by ``--resume``; ``None`` for a new one."""
+    last_damaged = False
+    """Whether the checkpoint to resume from replaces ``last.ckpt``."""
 
     def __init__(self, model: type, data: type, *, args: Sequence[str], **settings: Any) -> None:
         self.given = read_early(args)
         self.asked = args[:1]
+        defaults = {"use_distributed_sampler": False, "num_sanity_val_steps": 0}
         super().__init__(
             model,
             data,
+            trainer_defaults=defaults | settings.pop("trainer_defaults", {}),
             **{"parser_class": RunParser, **settings},
             save_config_callback=RunConfig,
             seed_everything_default=0,
@@ -116,32 +111,25 @@ class RunCLI(LightningCLI):
         return args
 
     def config_of_run(self) -> Path | None:
-        """Configuration of the run to resume, test or generate from."""
-        return config_of_run(self.given)
+        """Configuration of the run that ``--ckpt_path`` or ``--resume --run_dir`` name."""
+        if self.given.ckpt_path:
+            return newest_config(run_of_checkpoint(self.given.ckpt_path))
+        if self.given.run_dir and (self.given.resume or "false").lower() != "false":
+            return newest_config(Path(self.given.run_dir))
+        return None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add run folder and W&B."""
-        parser.add_argument(
-            "--run_dir",
-            type=Optional[str],  # noqa: UP045
-            default=None,
-            help="Folder of the run, new or empty; by default a new one under runs/.",
+        add = parser.add_argument
+        text = "Folder of the run, new or empty; by default a new one under runs/."
+        add("--run_dir", type=Optional[str], help=text)  # noqa: UP045
+        text = (
+            "With fit: resume the run in --run_dir, or the newest of this name under runs/, from "
+            "its latest valid checkpoint; start it if there is none."
         )
-        parser.add_argument(
-            "--resume",
-            type=bool,
-            nargs="?",
-            const=True,
-            default=False,
-            help="With fit: resume the run in --run_dir, or the newest of this name under runs/, "
-            "from its latest valid checkpoint; start it if there is none.",
-        )
-        parser.add_argument(
-            "--wandb",
-            type=Literal["off", "online", "offline"],
-            default="off",
-            help="Whether to log to Weights & Biases.",
-        )
+        add("--resume", type=bool, nargs="?", const=True, default=False, help=text)
+        text, modes = "Whether to log to Weights & Biases.", Literal["off", "online", "offline"]
+        add("--wandb", type=modes, default="off", help=text)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning, which takes any use of `args` for a mistake."""
@@ -167,8 +155,7 @@ class RunCLI(LightningCLI):
                 "--resume finds the checkpoint by itself: leave out --ckpt_path, or leave out "
                 "--resume to choose one"
             )
-        asked = claimed_folder() or config.run_dir or config.trainer.default_root_dir
-        folder = Path(asked) if asked else newest_run(self.run_name)
+        folder = claimed_folder() or run_to_resume(config, self.run_name)
         if folder is None or not is_run(folder):
             return
         # before the checkpoint is chosen, no other process may write one
@@ -186,13 +173,34 @@ class RunCLI(LightningCLI):
             return
         for path in damaged:
             _log.warning("%s is damaged; used instead: %s", path, newest)
-        if damaged:
-            self.restored = newest.path
+        self.last_damaged = bool(damaged)
         _log.info("going on from %s", newest)
         config.ckpt_path = str(newest.path)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: it is compared with the checkpoint, not replaced."""
+
+    def before_instantiate_classes(self) -> None:
+        """Read the checkpoint, without running code from it."""
+        self.config[self.subcommand].weights_only = True
+        if path := self._get(self.config, "ckpt_path"):
+            self.checkpoint = read_to_resume(path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer in the run's folder, with its callbacks and loggers."""
+        folder = self._run_folder()
+        # a grader reads its data for the callbacks
+        self.datamodule.track = track
+        callbacks = [RandomState(), SplitRecord(), *self.callbacks_in(folder)]
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
+        loggers = self._loggers(folder, self._get(self.config_init, "trainer").get("logger"))
+        return super().instantiate_trainer(
+            **{"default_root_dir": str(folder), "logger": loggers, **kwargs}
+        )
+
+    def callbacks_in(self, folder: Path) -> list[Callback]:
+        """More callbacks for a run in that folder."""
+        return []
 
     def _loggers(self, folder: Path, asked: Any) -> Any:
         """The CSV log, W&B if it is switched on, and the loggers of the configuration."""
@@ -205,7 +213,7 @@ class RunCLI(LightningCLI):
         return [CSVLog(folder), *wandb, *others]
 
     def _run_folder(self) -> Path:
-        """Folder of the run: the one asked for, that of the checkpoint to resume, or a new one."""
+        """The folder asked for, that of the checkpoint, or a new one; a fit locks it."""
         asked = self._get(self.config_init, "run_dir")
         asked = asked or self._get(self.config_init, "trainer").get("default_root_dir")
         checkpoint = self._get(self.config_init, "ckpt_path")
@@ -214,48 +222,21 @@ class RunCLI(LightningCLI):
             assert here is not None
             name = here.resolve().name
             return fresh_folder(asked) if asked else unused_folder(f"{name}-generated")
-        if here is not None and asked is not None and Path(asked).resolve() != here.resolve():
+        if here and asked and Path(asked).resolve() != here.resolve():
             here = None
-        if self.subcommand == "fit":
-            return self._claimed_folder(asked, here)
-        return here or Path(asked or ".")
-
-    def _claimed_folder(self, asked: str | None, here: Path | None) -> Path:
-        """Folder of a fit, locked against other processes.
-
-        Args:
-            asked: Folder that the user gave.
-            here: Folder of the checkpoint, if the run is resumed there.
-        """
+        if self.subcommand != "fit":
+            return here or Path(asked or ".")
         folder = self.resumed or claimed_folder() or here
         if folder is None and asked is None:
-            return self._new_folder()
-        folder = folder or fresh_folder(str(asked))
+            return claim_unused(self.run_name)
+        folder = folder or fresh_folder(asked)
         claim(folder)
         if here is not None and self.resumed is None:
             self._refuse_to_rewind(here)
         return folder
 
-    def _new_folder(self) -> Path:
-        for folder in unused_folders(self.run_name):
-            try:
-                claim(folder)
-            except RunInUse:
-                # another process has just taken it
-                continue
-            return folder
-        raise AssertionError("names do not run out")
-
-    def instantiate_classes(self) -> None:
-        """Construct the classes, and show the progress of decoding."""
-        from blastogan.utils.terminal import track
-
-        super().instantiate_classes()
-        self.datamodule.track = track
-
     def _refuse_to_rewind(self, folder: Path) -> None:
         """Refuse to resume from a checkpoint if its run has gone on since."""
-        assert self.checkpoint is not None
         last = folder / "checkpoints" / "last.ckpt"
         if not last.exists():
             return
@@ -267,17 +248,23 @@ class RunCLI(LightningCLI):
                 f"{newest.images_shown / 1000:g} kimg, which would be lost: go on with "
                 f"{newest.path}, or add --run_dir NEW to branch off into a folder of its own"
             )
-        if last in damaged:
-            self.restored = Path(self._get(self.config_init, "ckpt_path"))
+        self.last_damaged = last in damaged
 
     def before_fit(self) -> None:
-        """Replace a damaged ``last.ckpt``, which is set aside; call it after all checks."""
-        if self.restored is None or not is_first_process():
-            return
-        last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-        if last.exists():
-            atomic_link(last, last.with_name(f"{last.name}.damaged"))
-        atomic_copy(self.restored, last)
+        """Refuse a checkpoint of other data; after all checks, replace a damaged ``last.ckpt``."""
+        if (data := type(self.datamodule).__name__) in self.checkpoint:
+            self.datamodule.load_state_dict(self.checkpoint[data])
+        folder = Path(self.trainer.default_root_dir)
+        _log.info("run folder: %s", folder)
+        self.report_end(folder)
+        if self.last_damaged and is_first_process():
+            last = folder / "checkpoints" / "last.ckpt"
+            if last.exists():
+                atomic_link(last, last.with_name(f"{last.name}.damaged"))
+            atomic_copy(Path(self._get(self.config_init, "ckpt_path")), last)
+
+    def report_end(self, folder: Path) -> None:
+        """Log it if there is nothing left to train."""
 
 
 def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) -> int:
@@ -302,22 +289,13 @@ def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) ->
         if (found := _user_error(error)) is None:
             raise
         raise found from None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        # torch has no class of its own for a worker that was killed
+        killed = str(error).startswith("DataLoader worker")
         folder = claimed_folder()
-        if folder is None:
+        if folder is None or not (killed or isinstance(error, OSError)):
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        remedy = "make room" if error.errno in DISK_FULL else "fix that"
-        cause = f"{where}{error.strerror or error}"
-        raise OSError(_stopped(folder, cause, f"{remedy} and add --resume")) from error
-    except RuntimeError as error:
-        # torch has no class of its own for it
-        folder = claimed_folder()
-        if folder is None or not str(error).startswith("DataLoader worker"):
-            raise
-        cause = f"{str(error).splitlines()[0].rstrip('. ')}: perhaps for lack of memory"
-        remedy = "set fewer --data.num_workers and add --resume"
-        raise ChildProcessError(_stopped(folder, cause, remedy)) from error
+        raise OSError(_stopped(folder, error)) from error
     finally:
         release()
     return 0
@@ -330,8 +308,15 @@ def _user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
-def _stopped(folder: Path, cause: str, remedy: str) -> str:
+def _stopped(folder: Path, error: OSError | RuntimeError) -> str:
     """Message of a run that cannot go on: why, what is left of it, and what to do."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        cause = f"{where}{error.strerror or error}"
+        remedy = "make room" if error.errno in DISK_FULL else "fix that"
+    else:
+        cause = f"{str(error).splitlines()[0].rstrip('. ')}: perhaps for lack of memory"
+        remedy = "set fewer --data.num_workers"
     newest, _ = latest_valid_checkpoint(checkpoints_in(folder / "checkpoints"))
     left = f"its latest valid checkpoint is {newest}" if newest else "it has no checkpoint yet"
-    return f"{cause}. The run in {folder} stopped; {left}. To go on, {remedy}"
+    return f"{cause}. The run in {folder} stopped; {left}. To go on, {remedy} and add --resume"

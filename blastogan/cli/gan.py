@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 from torch.optim import Optimizer
 
@@ -23,9 +23,7 @@ from blastogan.callbacks import (
     GrowthCheckpoint,
     GrowthProgress,
     ProgressiveGrowing,
-    RandomState,
     SampleGrid,
-    SplitRecord,
     TrainingLog,
 )
 from blastogan.callbacks.image_writer import ImageWriter
@@ -44,9 +42,9 @@ from blastogan.modules.transfer import (
     initialize_from,
     read_source,
 )
+from blastogan.recipe.rules import times
 from blastogan.runs.checkpoint_files import check_checkpoint, check_place
 from blastogan.runs.folder import run_of_checkpoint
-from blastogan.runs.resume import read_to_resume
 
 _log = logging.getLogger(__name__)
 
@@ -62,14 +60,6 @@ CALLBACKS = {
 }
 """Callbacks that take the schedule, by the key of their options."""
 
-LINKS = {
-    "schedule.final_resolution": "model.init_args.resolution",
-    "schedule.start_resolution": "model.init_args.start_resolution",
-    "data.img_channels": "model.init_args.img_channels",
-    "seed_everything": "data.seed",
-}
-"""Settings that are given once, and what takes them."""
-
 CONTRADICTIONS: dict[str, Any] = {
     "max_epochs": None,
     "min_epochs": None,
@@ -82,13 +72,10 @@ CONTRADICTIONS: dict[str, Any] = {
 """Options of the trainer that would end growth early: their values when unset."""
 
 REPLACED: dict[str, tuple[Any, str]] = {
-    "accumulate_grad_batches": (1, "--model.init_args.micro_batch"),
-    "gradient_clip_val": (
-        None,
-        "--model.init_args.generator_clip and --model.init_args.discriminator_clip",
-    ),
+    "accumulate_grad_batches": (1, "micro_batch"),
+    "gradient_clip_val": (None, "generator_clip and discriminator_clip"),
 }
-"""Options that Lightning has for one network only: their values when unset, what to use."""
+"""Options for one network only: their values when unset, and the model's options instead."""
 
 
 class GANParser(RunParser):
@@ -98,30 +85,22 @@ class GANParser(RunParser):
 
 
 class BlastoganCLI(RunCLI):
-    """Lightning's command line with one schedule for all, and presets.
-
-    Attributes:
-        source: Content of ``--transfer.checkpoint``; ``None`` for a run that starts without one.
-    """
+    """Lightning's command line with one schedule for all, and presets."""
 
     source: dict[str, Any] | None = None
+    """Content of ``--transfer.checkpoint``; ``None`` without one."""
 
     def __init__(self, args: Sequence[str]) -> None:
         super().__init__(
             BaseGANModule,
             BlastocystDataModule,
             parser_class=GANParser,
-            trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
             subclass_mode_model=True,
             args=args,
         )
 
     def config_of_run(self) -> Path:
-        """Configuration of the run to resume, test or generate from.
-
-        Raises:
-            UserError: If there is none.
-        """
+        """Configuration of the run that is named, which must have one."""
         if found := super().config_of_run():
             return found
         if self.given.ckpt_path:
@@ -134,22 +113,16 @@ class BlastoganCLI(RunCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add schedule, optimisers and callbacks, and link what belongs together."""
         super().add_arguments_to_parser(parser)
-        parser.add_argument(
-            "--scale_batch",
-            type=bool,
-            default=False,
-            help="Take schedule.batch_size as the batch of one device and multiply it by their "
-            "number; otherwise it is the batch of all devices together.",
+        text = (
+            "Take schedule.batch_size as the batch of one device and multiply it by their number; "
+            "otherwise it is the batch of all devices together."
         )
-        parser.add_argument(
-            "--recipe",
-            type=bool,
-            nargs="?",
-            const=True,
-            default=False,
-            help="With fit: choose gamma, half-life, augmentation, conditioning and schedule from "
-            "the training images, and print the reasons; options given by hand win.",
+        parser.add_argument("--scale_batch", type=bool, default=False, help=text)
+        text = (
+            "With fit: choose gamma, half-life, augmentation, conditioning and schedule from the "
+            "training images, and print the reasons; options given by hand win."
         )
+        parser.add_argument("--recipe", type=bool, nargs="?", const=True, default=False, help=text)
         parser.add_class_arguments(TransferOptions, "transfer")
         parser.add_class_arguments(GrowthSchedule, "schedule")
         parser.link_arguments("schedule", "data.schedule", apply_on="instantiate")
@@ -160,8 +133,10 @@ class BlastoganCLI(RunCLI):
         parser.add_lightning_class_args(SampleGrid, "samples")
         parser.add_lightning_class_args(FidelityCallback, "fidelity")
         parser.link_arguments("schedule", "fidelity.schedule", apply_on="instantiate")
-        for source, target in LINKS.items():
-            parser.link_arguments(source, target)
+        parser.link_arguments("schedule.final_resolution", "model.init_args.resolution")
+        parser.link_arguments("schedule.start_resolution", "model.init_args.start_resolution")
+        parser.link_arguments("data.img_channels", "model.init_args.img_channels")
+        parser.link_arguments("seed_everything", "data.seed")
         for key in ("generator_optimizer", "discriminator_optimizer"):
             parser.add_subclass_arguments(
                 Optimizer, key, instantiate=False, skip={"params"}, fail_untyped=False
@@ -176,10 +151,12 @@ class BlastoganCLI(RunCLI):
         # the configuration is printed when it is complete
         silent = [arg for arg in args if not arg.startswith("--print_config")]
         config = parser.parse_args(silent)
-        if config.subcommand != "fit" and self.given.recipe is not None:
-            raise UserError("--recipe is of fit: elsewhere, give the config.yaml of the run")
-        if config.subcommand == "fit" and config.fit.recipe:
-            chosen = follow_recipe(parser, silent, config, self.run_name, _device_count)
+        if config.subcommand != "fit":
+            if self.given.recipe is not None:
+                raise UserError("--recipe is of fit: elsewhere, give the config.yaml of the run")
+        elif config.fit.recipe:
+            devices = _device_count(config.fit.trainer) if config.fit.scale_batch else 1
+            chosen = follow_recipe(parser, silent, config, self.run_name, devices)
             return parser.parse_args([*args, *chosen])
         return config if args == silent else parser.parse_args(args)
 
@@ -187,31 +164,24 @@ class BlastoganCLI(RunCLI):
         """Refuse settings that contradict the schedule, and checkpoints that do not fit."""
         self._check_trainer()
         self._scale_batch()
-        # never run code from a checkpoint
-        self.config[self.subcommand].weights_only = True
+        super().before_instantiate_classes()
         if self.subcommand == "predict":
             # they are written one by one, not collected
             self.config[self.subcommand].return_predictions = False
-        path = self._get(self.config, "ckpt_path")
-        if not path and self.subcommand == "predict":
-            raise UserError("predict needs a model: add --ckpt_path RUN/checkpoints/last.ckpt")
-        if not path and self.subcommand != "fit":
+            if not self.checkpoint:
+                raise UserError("predict needs a model: add --ckpt_path RUN/checkpoints/last.ckpt")
+        if self.checkpoint:
+            model = self._get(self.config, "model")
+            name = model.class_path.rpartition(".")[2]
+            check_checkpoint(self.checkpoint, name, model.init_args.as_dict())
+        elif self.subcommand != "fit":
             _log.warning("no --ckpt_path: these are the metrics of an untrained network")
-        if path:
-            self.checkpoint = read_to_resume(path)
-            name = self._get(self.config, "model").class_path.rpartition(".")[2]
-            settings = self._get(self.config, "model").init_args.as_dict()
-            check_checkpoint(self.checkpoint, name, settings)
         if self.subcommand == "fit":
-            self._read_transfer(path)
-
-    def _read_transfer(self, path: str | None) -> None:
-        """Read the source checkpoint of a new run."""
-        options = TransferOptions(**self._get(self.config, "transfer").as_dict())
-        if path:
-            check_initialized_from(options, self.checkpoint or {})
-        elif options.checkpoint is not None:
-            self.source = read_source(options.checkpoint)
+            options = TransferOptions(**self._get(self.config, "transfer").as_dict())
+            if self.checkpoint:
+                check_initialized_from(options, self.checkpoint)
+            elif options.checkpoint is not None:
+                self.source = read_source(options.checkpoint)
 
     def _check_trainer(self) -> None:
         trainer = self._get(self.config, "trainer")
@@ -223,7 +193,8 @@ class BlastoganCLI(RunCLI):
                 )
         for name, (unset, instead) in REPLACED.items():
             if trainer.get(name, unset) != unset:
-                raise UserError(f"trainer.{name} does not work for a GAN: use {instead} instead")
+                option = f"--model.init_args.{instead}"
+                raise UserError(f"trainer.{name} does not work for a GAN: use {option}")
 
     def _scale_batch(self) -> None:
         """Multiply the batches in the configuration, where a resumed run finds the product."""
@@ -231,61 +202,47 @@ class BlastoganCLI(RunCLI):
         if not config.scale_batch:
             return
         devices = _device_count(config.trainer)
-        sizes = config.schedule.batch_size
-        scaled = (
-            {resolution: size * devices for resolution, size in sizes.items()}
-            if isinstance(sizes, dict)
-            else sizes * devices
-        )
-        config.schedule.batch_size = scaled
+        config.schedule.batch_size = scaled = times(config.schedule.batch_size, devices)
         config.scale_batch = False
         _log.info("batch sizes, scaled to %d devices: %s", devices, scaled)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer for the schedule's length, in the run's folder."""
+        """Build the trainer for the schedule's length."""
         growing = self._get(self.config_init, "growing")
-        saved = (self.checkpoint or {}).get("callbacks", {}).get("ProgressiveGrowing")
+        saved = self.checkpoint.get("callbacks", {}).get("ProgressiveGrowing")
         if saved is not None and self.subcommand == "fit":
             growing.load_state_dict(saved)
-        folder = self._run_folder()
         settings = self._get(self.config_init, "trainer")
-        extra: list[Any] = [RandomState(), SplitRecord()]
-        if self.subcommand == "predict":
-            extra.append(ImageWriter(folder))
-        self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
         if settings.get("enable_progress_bar") is False:
             self._parser(self.subcommand).callback_keys.remove("progress")
-        own: dict[str, Any] = {
-            "default_root_dir": str(folder),
-            "max_epochs": growing.schedule.total_ticks,
-            "logger": self._loggers(folder, settings.get("logger")),
-        }
+        own: dict[str, Any] = {"max_epochs": growing.schedule.total_ticks}
         if settings.get("strategy", "auto") == "auto" and _device_count(settings) > 1:
             own["strategy"] = GrowingDDPStrategy.strategy_name
         return super().instantiate_trainer(**{**own, **kwargs})
 
+    def callbacks_in(self, folder: Path) -> list[Callback]:
+        """What writes generated images."""
+        return [ImageWriter(folder)] if self.subcommand == "predict" else []
+
     def before_fit(self) -> None:
-        """Read the data before anything is written, and log the run folder."""
+        """Transfer weights, and read the data before anything is written."""
         if self.source is not None:
             initialize_from(self.model, self.source, self._get(self.config_init, "transfer"))
             self.source = None
         self.datamodule.setup("fit")
-        if self.checkpoint and "BlastocystDataModule" in self.checkpoint:
-            self.datamodule.load_state_dict(self.checkpoint["BlastocystDataModule"])
-        _log.info("run folder: %s", self.trainer.default_root_dir)
-        shown = (self.checkpoint or {}).get("blastogan", {}).get("images_shown", 0)
-        if shown >= self.datamodule.schedule.total_images:
-            self._warn_of_end(shown)
         super().before_fit()
 
-    def _warn_of_end(self, shown: int) -> None:
+    def report_end(self, folder: Path) -> None:
         """Keep the configuration of a run that has ended; refuse to branch off from it."""
+        shown = self.checkpoint.get("blastogan", {}).get("images_shown", 0)
+        if shown < self.datamodule.schedule.total_images:
+            return
         message = (
             f"this run has shown all {shown} images of its schedule: nothing is left. To train it "
             "longer, raise --schedule.hold_kimg of the last resolution"
         )
         path = Path(self._get(self.config_init, "ckpt_path"))
-        if run_of_checkpoint(path).resolve() != Path(self.trainer.default_root_dir).resolve():
+        if run_of_checkpoint(path).resolve() != folder.resolve():
             raise UserError(f"{path}: {message}")
         _log.info("%s", message)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
@@ -308,21 +265,18 @@ def _plain(value: Any) -> Any:
 def _device_count(settings: Any) -> int:
     devices = settings.get("devices", "auto")
     nodes = int(settings.get("num_nodes", 1) or 1)
+    if isinstance(devices, str) and "," in devices:
+        devices = devices.strip(",").split(",")
     if isinstance(devices, (list, tuple)):
         return len(devices) * nodes
     if str(devices) in ("auto", "-1"):
         on_gpu = settings.get("accelerator", "auto") in ("auto", "gpu", "cuda")
         return max(torch.cuda.device_count(), 1) * nodes if on_gpu else nodes
-    if isinstance(devices, str) and "," in devices:
-        return len(devices.strip(",").split(",")) * nodes
     return int(devices) * nodes
 
 
-def run(subcommand: str, args: Sequence[str]) -> int:
-    """Run a subcommand and return the exit code."""
+def _run(subcommand: str, args: Sequence[str]) -> int:
     return base.run(BlastoganCLI, [subcommand, *args])
 
 
-fit, validate, test, predict = (
-    partial(run, subcommand) for subcommand in ("fit", "validate", "test", "predict")
-)
+fit, validate, test, predict = (partial(_run, name) for name in RunCLI.offered)

@@ -31,6 +31,13 @@ def generate(args: Sequence[str]) -> int:
     from blastogan.modules import load_module
 
     module = load_module(options.checkpoint).to(choose_device(options.device))
+    if module.condition_weight < 1.0:
+        _log.warning(
+            "at %g kimg the condition weight is only %.0f %% (ramp_kimg %s): train it further",
+            module.images_shown / 1000,
+            100 * module.condition_weight,
+            module.ramp_kimg,
+        )
     if between:
         return _generate_between(module, folder, between, options)
     return _generate_grades(module, folder, options)
@@ -42,31 +49,22 @@ def _parser() -> argparse.ArgumentParser:
         description="Generate synthetic images from a checkpoint, as PNGs in class folders with "
         "a metadata.csv; or, with --between, images on the way from one grade to another.",
     )
-    parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of a run")
-    parser.add_argument("out", metavar="OUT", help="folder, new or empty")
-    parser.add_argument(
-        "--count", type=positive, help="number of images; with --between, of latents"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("checkpoint", metavar="CKPT", help="checkpoint of a run")
+    add("out", metavar="OUT", help="folder, new or empty")
+    add("--count", type=positive, help="number of images; with --between, of latents")
+    add(
         "--grades",
         help="balanced (default), like-data, or counts such as AA:20,CC:5; Ax:20 is ICM A and "
         f"xB:20 TE B, with the other letter as in the data; classes are {', '.join(CLASSES)}",
     )
-    parser.add_argument(
-        "--between",
-        nargs=2,
-        metavar="GRADE",
-        help="one latent through the grades from the first to the second",
-    )
-    parser.add_argument(
-        "--steps", type=positive, default=7, help="images of --between, both grades included"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the latents")
-    parser.add_argument(
-        "--truncation-psi", type=float, default=1.0, help="StyleGAN: below 1 for less variety"
-    )
-    parser.add_argument("--batch-size", type=positive, default=32, help="images at a time")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    text = "one latent through the grades from the first to the second"
+    add("--between", nargs=2, metavar="GRADE", help=text)
+    add("--steps", type=positive, default=7, help="images of --between, both grades included")
+    add("--seed", type=int, default=0, help="seed of the latents")
+    add("--truncation-psi", type=float, default=1.0, help="StyleGAN: below 1 for less variety")
+    add("--batch-size", type=positive, default=32, help="images at a time")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     return parser
 
 
@@ -84,7 +82,6 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
         )
     weights = module.class_weights()
     counts = parse_grade_counts(asked, count, weights)
-    _warn_about_ramp(module)
     unseen = [name for name in counts if not weights[name]]
     if module.conditional and unseen:
         _log.warning(
@@ -106,22 +103,11 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
     return 0
 
 
-def _warn_about_ramp(module: BaseGANModule) -> None:
-    if module.condition_weight < 1.0:
-        _log.warning(
-            "at %g kimg the condition weight is only %.0f %% (ramp_kimg %s): train it further",
-            module.images_shown / 1000,
-            100 * module.condition_weight,
-            module.ramp_kimg,
-        )
-
-
 def _generate_between(
     module: BaseGANModule, folder: Path, grades: Sequence[str], options: argparse.Namespace
 ) -> int:
     from blastogan.data.export import write_between
 
-    _warn_about_ramp(module)
     images = module.interpolate(
         *grades,
         steps=options.steps,

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from pytorch_lightning.cli import LightningArgumentParser
 
 from blastogan.errors import UserError
 from blastogan.presets import FOLDER, find_config
-from blastogan.runs.folder import newest_config, run_of_checkpoint
+from blastogan.runs.folder import newest_run, run_of_checkpoint
 
 RETIRED: dict[str, dict[str, str]] = {
     "data.residence": {},
@@ -33,29 +32,25 @@ _UNKNOWN = re.compile(
     r"unrecognized arguments: --(?P<typed>[^\s=]+)"
     r"|[Oo]ption '(?P<class>[\w.-]+)' is not accepted|not accept option '(?P<key>[\w.-]+)'"
 )
-_skip_presets = ContextVar("skip_presets", default=False)
+skip_presets = ContextVar("skip_presets", default=False)
+"""Whether to parse as if no preset were given."""
 
 
 class RunParser(LightningArgumentParser):
-    """A parser with short messages, whose ``--config`` knows presets and old configurations.
-
-    Attributes:
-        classes: Classes whose arguments a hint may suggest, by the prefix of their options.
-    """
+    """A parser with short messages, whose ``--config`` knows presets and old configurations."""
 
     classes: dict[str, Sequence[type]] = {}  # noqa: RUF012
+    """Classes whose arguments a hint may suggest, by the prefix of their options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # not hundreds of options before each message
+        # no list of hundreds of options before each message
         super().__init__(*args, usage="%(prog)s", **kwargs)
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
         """Add an argument; a configuration file becomes a `ConfigFile`."""
         if kwargs.get("action") is ActionConfigFile:
-            kwargs.update(
-                action=ConfigFile,
-                help="Preset or configuration file; of several, later ones win.",
-            )
+            text = "Preset or configuration file; of several, later ones win."
+            kwargs.update(action=ConfigFile, help=text)
         return super().add_argument(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -72,13 +67,13 @@ class RunParser(LightningArgumentParser):
 
     def _closest(self, name: str) -> str | None:
         """Option whose last word is most like that of `name`."""
-        options = [
-            option[2:]
-            for parser in (self, *_subcommands(self))
-            for option in parser._option_string_actions
-            # links set the others
-            if option.startswith("--") and ".schedule." not in option
-        ]
+        parsers = [self]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+        # links set the options of schedules
+        names = [each for parser in parsers for each in parser._option_string_actions]
+        options = [n[2:] for n in names if n.startswith("--") and ".schedule." not in n]
         for prefix, classes in self.classes.items():
             for each in classes:
                 arguments = ArgumentParser()
@@ -90,30 +85,15 @@ class RunParser(LightningArgumentParser):
         return by_word[near[0]] if near else None
 
 
-def _subcommands(parser: ArgumentParser) -> list[ArgumentParser]:
-    actions = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return [each for action in actions for each in action.choices.values()]
-
-
 class ConfigFile(ActionConfigFile):
     """``--config``: a preset by its bare name, or a file, without retired options."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
         """Add the settings of a configuration to those before it."""
         path = find_config(values)
-        if not (_skip_presets.get() and path.parent == FOLDER):
+        if not (skip_presets.get() and path.parent == FOLDER):
             text, _ = without_retired(path)
             self.apply_config(parser, cfg, self.dest, text or str(path))
-
-
-@contextmanager
-def presets_skipped() -> Iterator[None]:
-    """Parse as if no preset were given."""
-    token = _skip_presets.set(True)
-    try:
-        yield
-    finally:
-        _skip_presets.reset(token)
 
 
 def without_retired(path: Path) -> tuple[str | None, list[str]]:
@@ -122,19 +102,17 @@ def without_retired(path: Path) -> tuple[str | None, list[str]]:
         root = yaml.compose(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         return None, []  # the parser has a message for it
-    groups = {key.value: node for key, node in getattr(root, "value", ()) if node.id == "mapping"}
     changes = []
-    for option, replaced in RETIRED.items():
-        group, _, name = option.partition(".")
-        for key, node in list(groups[group].value) if group in groups else ():
-            if key.value != name or (replaced and node.value not in replaced):
-                continue
-            if replaced:
+    for group, settings in root.value if isinstance(root, yaml.MappingNode) else ():
+        for key, node in list(settings.value) if isinstance(settings, yaml.MappingNode) else ():
+            option = f"{group.value}.{key.value}"
+            replaced = RETIRED.get(option)
+            if replaced == {}:
+                changes.append(f"{option} is dropped")
+                settings.value.remove((key, node))
+            elif replaced and str(node.value) in replaced:
                 changes.append(f"{option} {node.value} is now {replaced[node.value]}")
                 node.value = replaced[node.value]
-            else:
-                changes.append(f"{option} is dropped")
-                groups[group].value.remove((key, node))
     return yaml.serialize(root) if changes else None, changes
 
 
@@ -162,10 +140,11 @@ def read_early(args: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def config_of_run(given: argparse.Namespace) -> Path | None:
-    """The configuration of the run that ``--ckpt_path`` or ``--resume --run_dir`` name."""
-    if given.ckpt_path:
-        return newest_config(run_of_checkpoint(given.ckpt_path))
-    if given.run_dir and (given.resume or "false").lower() != "false":
-        return newest_config(Path(given.run_dir))
-    return None
+def run_to_resume(config: Namespace, name: str) -> Path | None:
+    """Folder of the run that ``--ckpt_path`` or ``--resume`` mean, the newest of a name at last."""
+    if config.ckpt_path:
+        return run_of_checkpoint(config.ckpt_path)
+    if not config.resume:
+        return None
+    asked = config.run_dir or config.trainer.default_root_dir
+    return Path(asked) if asked else newest_run(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from blastogan.grades import CLASSES
 from blastogan.utils.terminal import positive, track
+from blastogan.utils.workers import worker_count
 
 _log = logging.getLogger(__name__)
 
@@ -16,24 +17,19 @@ _log = logging.getLogger(__name__)
 def phantom(args: Sequence[str]) -> int:
     """Draw phantoms into a folder, or go on with it."""
     options = vars(_parser().parse_args(args))
-    folder, workers = Path(options.pop("out")), options.pop("workers")
+    folder, workers = Path(options.pop("out")), worker_count(options.pop("workers"))
 
     from blastogan.data.phantom_folder import write_phantoms
     from blastogan.phantoms.dataset import PhantomDataset
-    from blastogan.utils.workers import available_cores
 
     phantoms = PhantomDataset(**options)
-    if workers is None:
-        workers = min(available_cores(), 8)
     try:
-        written = write_phantoms(folder, phantoms, max(workers, 0), track)
+        written = write_phantoms(folder, phantoms, workers, track)
     except KeyboardInterrupt:
         _log.warning("stopped; to go on with %s, give the same command again", folder)
         raise
-    if written.drawn:
-        _log.info("%d phantoms in %s", len(phantoms), folder)
-    else:
-        _log.info("all %d phantoms are in %s already", len(phantoms), folder)
+    message = "%d phantoms in %s" if written.drawn else "all %d phantoms are in %s already"
+    _log.info(message, len(phantoms), folder)
     return 0
 
 
@@ -55,18 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--resolution", type=int, default=256, help="side in pixels, 16 to 512 (default: 256)")
     add("--planes", type=int, default=1, help="focal planes of a shot, 1 to 7 (default: 1)")
-    add(
-        "--style",
-        choices=("hoffman", "dic", "brightfield", "mixed"),
-        default="hoffman",
-        help="optics of the microscope (default: hoffman)",
-    )
+    styles = ("hoffman", "dic", "brightfield", "mixed")
+    add("--style", choices=styles, default="hoffman", help="optics (default: hoffman)")
     add(
         "--clinic",
         choices=("1", "2", "mixed"),
         default="1",
-        help="which clinic's microscope; the two of a style differ in light, contrast and noise "
-        "(default: 1)",
+        help="whose microscope; those of a style differ in light, contrast and noise (default: 1)",
     )
     add(
         "--framing",

@@ -5,23 +5,21 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blastogan.growth import GrowthSchedule
 from blastogan.recipe.recipe import Recipe, in_yaml, make_recipe
 from blastogan.recipe.rules import MODEL, SETTINGS, Choice
-from blastogan.runs.folder import newest_config, newest_run, run_of_checkpoint
+from blastogan.runs.folder import newest_config
 from blastogan.utils.terminal import positive
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 _log = logging.getLogger(__name__)
-
-GROUPS = ("schedule", "model", "data", "fidelity")
 
 
 def recipe(args: Sequence[str]) -> int:
@@ -43,12 +41,13 @@ def recipe(args: Sequence[str]) -> int:
     add("--start-resolution", type=int, default=8, help="first resolution in pixels (default: 8)")
     options = parser.parse_args(args)
 
+    graded = not options.unconditional
     made = make_recipe(
         options.images,
         options.resolution,
         options.batch,
         options.channels,
-        not options.unconditional,
+        graded,
         options.smallest_class,
         options.start_resolution,
     )
@@ -56,53 +55,52 @@ def recipe(args: Sequence[str]) -> int:
     asked = {
         "schedule.start_resolution": options.start_resolution,
         "schedule.final_resolution": options.resolution,
-        f"{MODEL}.conditional": not options.unconditional,
+        f"{MODEL}.conditional": graded,
         "data.img_channels": options.channels,
     }
     choices = [Choice(setting, value, "as asked for") for setting, value in asked.items()]
     choices += made.choices
-    choices.sort(key=lambda choice: GROUPS.index(choice.setting.partition(".")[0]))
+    groups = ("schedule", "model", "data", "fidelity")
+    choices.sort(key=lambda choice: groups.index(choice.setting.partition(".")[0]))
     sys.stdout.write(replace(made, choices=tuple(choices)).to_yaml())
     return 0
 
 
 def follow_recipe(
-    parser: ArgumentParser,
-    args: list[str],
-    whole: Namespace,
-    run_name: str,
-    count_devices: Callable[[Any], int],
+    parser: ArgumentParser, args: list[str], whole: Namespace, run_name: str, devices: int
 ) -> list[str]:
-    """Options to be added to a command line for the settings of a recipe.
+    """Options to be added to a command line of ``fit`` for the settings of a recipe.
 
     A setting that is given by hand, not by a preset, keeps its value. A run that is resumed keeps
     its settings; no new recipe is made for it.
 
     Args:
         parser: Parser of ``blastogan``.
-        args: Arguments of ``blastogan fit``, without ``--print_config``.
+        args: Arguments, without ``--print_config``.
         whole: Configuration that they come to.
         run_name: Name of new runs, by which ``--resume`` finds one.
-        count_devices: Number of devices by the settings of the trainer.
+        devices: Factor by which the batches will be multiplied.
 
     Raises:
         UserError: If the data cannot be read.
     """
     # Lightning is loaded by now, but not for `recipe`
-    from blastogan.cli.parser import presets_skipped
+    from blastogan.cli.parser import run_to_resume, skip_presets
 
     config = whole.fit
     others = whole.clone()
     for setting in SETTINGS:
         others.fit.pop(setting, None)
-    with presets_skipped():
-        given = _settings(parser.parse_args(args, namespace=others, defaults=False).fit)
-    own = _config_of_run(config, run_name)
+    context = copy_context()
+    context.run(skip_presets.set, True)
+    by_hand = context.run(parser.parse_args, args, namespace=others, defaults=False)
+    given = _settings(by_hand.fit)
+    # the batches in the configuration of a run are scaled already
+    run = None if config.scale_batch else run_to_resume(config, run_name)
+    own = newest_config(run) if run else None
     if own is None:
-        facts = _facts(config)
-        if config.scale_batch:
-            facts["devices"] = count_devices(config.trainer)
-        made = _without_unknown(make_recipe(**facts, given=given), config)
+        made = make_recipe(**_facts(config), devices=devices, given=given)
+        made = _without_unknown(made, config)
         _log.info("%s", made.describe())
         values = made.values
     else:
@@ -113,24 +111,8 @@ def follow_recipe(
 
 def _settings(config: Namespace) -> dict[str, Any]:
     """Values of the settings that a recipe may choose."""
-    found = {setting: config[setting] for setting in SETTINGS if setting in config}
-    return {
-        setting: value.as_dict() if hasattr(value, "as_dict") else value
-        for setting, value in found.items()
-    }
-
-
-def _config_of_run(config: Namespace, run_name: str) -> Path | None:
-    """Configuration of the run to resume; none if its batches would be scaled twice."""
-    if config.scale_batch:
-        return None
-    if config.ckpt_path:
-        return newest_config(run_of_checkpoint(config.ckpt_path))
-    if not config.resume:
-        return None
-    asked = config.run_dir or config.trainer.default_root_dir
-    folder = Path(asked) if asked else newest_run(run_name)
-    return newest_config(folder) if folder else None
+    found = ((setting, config[setting]) for setting in SETTINGS if setting in config)
+    return {name: v.as_dict() if hasattr(v, "as_dict") else v for name, v in found}
 
 
 def _facts(config: Namespace) -> dict[str, Any]:
@@ -145,8 +127,7 @@ def _facts(config: Namespace) -> dict[str, Any]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        # reads labels only
-        data.setup("predict")
+        data.setup("predict")  # reads labels only
     finally:
         logger.setLevel(level)
     counts = [count for count in data.class_counts("train").values() if count]

@@ -17,16 +17,16 @@ from blastogan.errors import ProblemList
 from blastogan.growth import GrowthSchedule
 from blastogan.recipe.rules import (
     BATCH,
-    SYMMETRIES,
+    FEW_IMAGES,
+    FEW_NOTE,
     Choice,
     choose_augmentation,
-    choose_balance,
+    choose_data,
     choose_ema,
     choose_evaluations,
     choose_gamma,
     choose_growth,
     choose_ramp,
-    notes,
     settle,
     times,
 )
@@ -34,19 +34,14 @@ from blastogan.recipe.rules import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was chosen for a set of images; see `make_recipe`.
-
-    Attributes:
-        subject: The images and the batch, in words.
-        choices: Settings in the order in which they are printed.
-        schedule: The schedule that they make.
-        notes: Advice, a sentence each; often empty.
-    """
+    """What was chosen for a set of images; see `make_recipe`."""
 
     subject: str
+    """The images and the batch, in words."""
     choices: tuple[Choice, ...]
     schedule: GrowthSchedule
     notes: tuple[str, ...] = ()
+    """Advice, a sentence each."""
 
     @cached_property
     def values(self) -> dict[str, Any]:
@@ -129,34 +124,28 @@ def make_recipe(
     values = {choice.setting.partition(".")[2]: choice.value for choice in growth}
     values["batch_size"] = times(values["batch_size"], devices)
     schedule = GrowthSchedule(start_resolution, resolution, **values)
-    batch = schedule.phases[-1].batch_size
+    last = schedule.phases[-1]
+    batch, last_kimg = last.batch_size, (last.end - last.start) / 1000
     others = [
         *([choose_gamma(resolution, batch)] if regularizer == "r1" else []),
         choose_ema(batch),
-        *choose_augmentation(num_images, img_channels, conditional, loss, schedule, given),
+        *choose_augmentation(num_images, img_channels, conditional, loss, last_kimg, given),
         choose_ramp(conditional, smallest_class, loss, schedule),
-        Choice(
-            "data.augment",
-            SYMMETRIES,
-            "an embryo has no canonical orientation: each image stands for eight, turned and "
-            "mirrored (our choice)",
-        ),
-        choose_balance(conditional),
-        choose_evaluations(schedule),
+        *choose_data(conditional),
+        choose_evaluations(last_kimg),
     ]
     colour = "grey" if img_channels == 1 else "RGB"
     return Recipe(
         f"{num_images:,} {colour} images at {resolution}x{resolution} in batches of {batch}",
         (*growth, *(settle(choice, given) for choice in others)),
         schedule,
-        notes(num_images),
+        (FEW_NOTE,) if num_images < FEW_IMAGES else (),
     )
 
 
 def _check(images: int, batch: int, channels: int, smallest: int | None, devices: int) -> None:
     counts = {"images": images, "batch_size": batch, "devices": devices}
-    if smallest is not None:
-        counts["images of the smallest class"] = smallest
+    counts |= {} if smallest is None else {"images of the smallest class": smallest}
     problems = [f"{name}: {n}, expected 1 or more" for name, n in counts.items() if n < 1]
     if channels not in (1, 3):
         problems.append(f"channels: {channels}, expected 1 (grey) or 3 (RGB)")

@@ -18,16 +18,11 @@ EMA_KIMG_PER_IMAGE = 10 / 32
 
 AUGMENT_BELOW = 100_000
 """Images from which augmentation does not help (ADA: on FFHQ it helps at 70,000, not 140,000)."""
-AUGMENT_SETS = {True: "grade-preserving", False: "bgc"}
-"""Ours: augmentation of a model with, and without, grades."""
-AUGMENT_TARGET = 0.6
-"""ADA, section 3.1."""
+AUGMENT_TARGET = 0.6  # ADA, section 3.1
 AUGMENT_KIMG = 500.0
 """ADA, section 3.1: images over which p may go from 0 to 1."""
 AUGMENT_RISES = 4
 """Ours: how often p could rise from 0 to 1 in the last phase."""
-SYMMETRIES = "dihedral"
-"""Ours: augmentation of the images themselves."""
 
 BALANCE = "sqrt"
 """Ours: class distribution. With it, samples showed their letters nearly as often as phantoms did,
@@ -56,7 +51,10 @@ EVALUATIONS = 8
 """Ours: minimum number of evaluations in the last phase, from which the best is chosen."""
 
 FEW_IMAGES = 1_000
-"""Images below which a set may be at its best early."""
+FEW_NOTE = (
+    f"fewer than {FEW_IMAGES:,} images: such a set may be at its best early in the schedule "
+    "(Karras et al. 2020); follow KID, and take best.ckpt rather than last.ckpt"
+)
 
 BATCH = "schedule.batch_size"
 MODEL = "model.init_args"
@@ -80,14 +78,7 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting with its value and the reason for it.
-
-    Attributes:
-        setting: Full name, such as ``model.init_args.r1_gamma``.
-        value: A number, text, list, mapping or ``None``.
-        why: A sentence with its source.
-        by_hand: Whether the user gave it.
-    """
+    """A setting, such as ``model.init_args.r1_gamma``, with its value and a sentence of reason."""
 
     setting: str
     value: Any
@@ -109,14 +100,8 @@ def choose_growth(
     resolutions = resolutions_between(start, final)
     total = KIMG_PER_PIXEL * final
     batches = {r: _batch_at(r, final, batch_size) for r in resolutions}
-    batch = settle(
-        Choice(
-            BATCH,
-            batches,
-            f"{batch_size} at {final}x{final}, and more where images take less memory (our choice)",
-        ),
-        given,
-    )
+    why = f"{batch_size} at {final}x{final}, and more where images take less memory (our choice)"
+    batch = settle(Choice(BATCH, batches, why), given)
     asked = times(batch.value, devices)
 
     def tick_images(kimg: float) -> int:
@@ -144,10 +129,9 @@ def choose_growth(
 def _batch_at(resolution: int, final: int, batch_size: int) -> int:
     """Batch of a resolution: at most doubled for each halving of the side, up to a limit."""
     limit = next(size for upto, size in SMALL_BATCHES.items() if resolution <= upto)
-    size = batch_size
     for _ in range((final // resolution).bit_length() - 1):
-        size = size * 2 if size * 2 <= limit else size
-    return size
+        batch_size = batch_size * 2 if batch_size * 2 <= limit else batch_size
+    return batch_size
 
 
 def times(batch: int | Mapping[int, int], devices: int) -> int | dict[int, int]:
@@ -189,11 +173,8 @@ def choose_gamma(resolution: int, batch: int) -> Choice:
 
 def choose_ema(batch: int) -> Choice:
     """Half-life of the averaged generator."""
-    return Choice(
-        f"{MODEL}.ema_kimg",
-        batch * EMA_KIMG_PER_IMAGE,
-        f"half-life of the averaged generator: {batch} x 10/32 kimg (Karras et al. 2020)",
-    )
+    why = f"half-life of the averaged generator: {batch} x 10/32 kimg (Karras et al. 2020)"
+    return Choice(f"{MODEL}.ema_kimg", batch * EMA_KIMG_PER_IMAGE, why)
 
 
 def choose_augmentation(
@@ -201,23 +182,26 @@ def choose_augmentation(
     img_channels: int,
     conditional: bool,
     loss: str,
-    schedule: GrowthSchedule,
+    last_kimg: float,
     given: Mapping[str, Any],
 ) -> list[Choice]:
-    """Augmentation of what D sees, with an adaptive probability p."""
+    """Augmentation of what D sees, with a probability p that adapts within the last phase."""
+    why = None
     if loss == "wgan":
         why = "p would follow the signs of D's scores, which have no zero with wgan (our choice)"
-        return [Choice(f"{MODEL}.augment", "none", why)]
-    if num_images >= AUGMENT_BELOW:
+    elif num_images >= AUGMENT_BELOW:
         why = f"{AUGMENT_BELOW:,} images or more: nothing is gained by it (Karras et al. 2020)"
+    if why:
         return [Choice(f"{MODEL}.augment", "none", why)]
-    name = AUGMENT_SETS[conditional]
-    spares = "nothing that makes or unmakes a grade" if conditional else "the set of the paper"
+    name, spares = (
+        ("grade-preserving", "nothing that makes or unmakes a grade")
+        if conditional
+        else ("bgc", "the set of the paper")
+    )
     if img_channels == 1:
         spares += ", for grey images without colours"
     # p must be able to move in a short hold, too
-    last = schedule.phases[-1]
-    kimg = min(AUGMENT_KIMG, (last.end - last.start) / 1000 / AUGMENT_RISES)
+    kimg = min(AUGMENT_KIMG, last_kimg / AUGMENT_RISES)
     speed = f"p may rise from 0 to 1 within {AUGMENT_KIMG:g} kimg (Karras et al. 2020)"
     if kimg < AUGMENT_KIMG:
         speed += f"; here within 1/{AUGMENT_RISES} of the last phase, which is short (our choice)"
@@ -233,20 +217,22 @@ def choose_augmentation(
     ]
 
 
-def choose_balance(conditional: bool) -> Choice:
-    """Class distribution of the training images."""
-    if not conditional:
-        return Choice(
-            "data.balance", "none", "images as they are: the model gets no grades (our choice)"
-        )
-    why = "rare grades are shown more often, by the root of their number (our choice)"
-    return Choice("data.balance", BALANCE, why)
+def choose_data(conditional: bool) -> tuple[Choice, Choice]:
+    """Symmetries of the training images, and their class distribution."""
+    turned = (
+        "an embryo has no canonical orientation: each image stands for eight, turned and mirrored "
+        "(our choice)"
+    )
+    balance, why = "none", "images as they are: the model gets no grades (our choice)"
+    if conditional:
+        balance = BALANCE
+        why = "rare grades are shown more often, by the root of their number (our choice)"
+    return Choice("data.augment", "dihedral", turned), Choice("data.balance", balance, why)
 
 
-def choose_evaluations(schedule: GrowthSchedule) -> Choice:
-    """Interval of evaluations."""
-    last = schedule.phases[-1]
-    kimg = min(EVALUATE_KIMG, (last.end - last.start) / 1000 / EVALUATIONS)
+def choose_evaluations(last_kimg: float) -> Choice:
+    """Interval of evaluations, by the length of the last phase."""
+    kimg = min(EVALUATE_KIMG, last_kimg / EVALUATIONS)
     why = f"{EVALUATIONS} times or more in the last phase, for best.ckpt (our choice)"
     return Choice("fidelity.every_kimg", kimg, why)
 
@@ -255,7 +241,7 @@ def choose_ramp(
     conditional: bool, smallest_class: int | None, loss: str, schedule: GrowthSchedule
 ) -> Choice:
     """Kimg over which the condition weight rises from 0 to 1."""
-    ramp: list[float] | None = None
+    ramp = None
     if not conditional:
         why = "no ramp: the model gets no grades"
     elif loss == "wgan":
@@ -272,13 +258,3 @@ def choose_ramp(
         if smallest_class is not None:
             why += f"; the rarest grade has {smallest_class}"
     return Choice(f"{MODEL}.ramp_kimg", ramp, why)
-
-
-def notes(num_images: int) -> tuple[str, ...]:
-    """Advice for so many images."""
-    if num_images >= FEW_IMAGES:
-        return ()
-    return (
-        f"fewer than {FEW_IMAGES:,} images: such a set may be at its best early in the schedule "
-        "(Karras et al. 2020); follow KID, and take best.ckpt rather than last.ckpt",
-    )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from blastogan.errors import UserError
-from blastogan.runs.folder import LOCK
+from blastogan.runs.folder import LOCK, unused_folders
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +102,15 @@ def _lock(path: Path) -> FileLock | None:
         return None
     path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
     return lock
+
+
+def claim_unused(name: str) -> Path:
+    """Claim a new folder under ``runs/``, of that name or with a number; another may take one."""
+    for folder in unused_folders(name):
+        with suppress(RunInUse):
+            claim(folder)
+            return folder
+    raise AssertionError("names do not run out")
 
 
 def release() -> None:

@@ -14,6 +14,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def worker_count(asked: int | None) -> int:
+    """Worker processes for a number that the user gave; by default one per core, at most 8."""
+    return min(available_cores(), 8) if asked is None else max(asked, 0)
+
+
 def ignore_interrupt(_worker: int) -> None:
     """Leave Ctrl-C to the main process, which ends its workers when it is ready."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
