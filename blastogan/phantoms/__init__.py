@@ -17,13 +17,7 @@ if TYPE_CHECKING:
     from blastogan.phantoms.truth import phantom_truth
     from blastogan.phantoms.view import View
 
-__all__ = [
-    "PhantomDataset",
-    "PhantomPlan",
-    "View",
-    "phantom_truth",
-    "render_phantom",
-]
+__all__ = ["PhantomDataset", "PhantomPlan", "View", "phantom_truth", "render_phantom"]
 
 _HOMES = {
     "PhantomDataset": "dataset",

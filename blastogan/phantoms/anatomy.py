@@ -7,12 +7,14 @@ and its centre the origin, x to the right, y downwards, angles from x towards y 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from blastogan.grades import Grade
+from blastogan.phantoms import ranges
 from blastogan.phantoms.parts import (
+    NO_CELLS,
     Cells,
     Doubles,
     Floats,
@@ -20,24 +22,6 @@ from blastogan.phantoms.parts import (
     Sheet,
     round_cells,
     turned,
-)
-from blastogan.phantoms.ranges import (
-    CLARITY,
-    COLLAPSE,
-    CONTRAST,
-    DENSITY,
-    EXPANSION_RANGES,
-    FRAGMENTS,
-    GRANULARITY,
-    HATCHING_CELLS,
-    ICM_RANGES,
-    LOOSE_CELLS,
-    STRINGS,
-    TE_RANGES,
-    VACUOLES,
-    ICMRanges,
-    Span,
-    TERanges,
 )
 
 TEXTURE_SIZE = 96
@@ -51,23 +35,19 @@ class Anatomy:
     """An embryo in numbers, before anything is drawn.
 
     Attributes:
-        grade: Its grade, with the expansion.
         outline: Amplitude and phase of the second and third harmonic of the outline, (2, 2).
         zona: Thickness of the zona pellucida.
         gap: Perivitelline space within it.
         rim_radius: Outer radius of the trophectoderm.
+        clarity: Grey by which what lies within the zona is brighter than the background.
+        texture: Random numbers of granularity, (`TEXTURE_SIZE`, `TEXTURE_SIZE`).
         rims: The rim, and that of the part that hatches; none where it is degenerate.
         cavity: Centre and radius of the cavity, (3,); radius 0 where there is none.
         sheets: The trophectoderm below and above the cavity; none where it is degenerate.
         mass: Undivided cells of an early blastocyst, or the collapsed ones of a degenerate embryo.
-        inner: Inner cells.
         body: The clump that they form together, one ellipse or none.
-        clarity: Grey by which what lies within the zona is brighter than the background.
         density: Grey by which the inner cell mass is darker.
         strings: Ends of cytoplasmic strings, (N, 4).
-        fragments: Loose fragments.
-        vacuoles: Vacuoles.
-        texture: Random numbers of granularity, (`TEXTURE_SIZE`, `TEXTURE_SIZE`).
     """
 
     grade: Grade
@@ -75,18 +55,18 @@ class Anatomy:
     zona: float
     gap: float
     rim_radius: float
-    rims: tuple[Rim, ...]
-    cavity: Doubles
-    sheets: tuple[Sheet, ...]
-    mass: Cells
-    inner: Cells
-    body: Cells
     clarity: float
-    density: float
-    strings: Doubles
-    fragments: Cells
-    vacuoles: Cells
     texture: Floats
+    rims: tuple[Rim, ...] = ()
+    cavity: Doubles = field(default_factory=lambda: np.zeros(3))
+    sheets: tuple[Sheet, ...] = ()
+    mass: Cells = NO_CELLS
+    inner: Cells = NO_CELLS
+    body: Cells = NO_CELLS
+    density: float = 0.0
+    strings: Doubles = field(default_factory=lambda: np.zeros((0, 4)))
+    fragments: Cells = NO_CELLS
+    vacuoles: Cells = NO_CELLS
 
     def turned(self, angle: float) -> Anatomy:
         """The embryo turned about its centre."""
@@ -110,15 +90,10 @@ class Anatomy:
 
 
 def draw_anatomy(rng: np.random.Generator, grade: Grade) -> Anatomy:
-    """Draw the anatomy of one phantom.
-
-    Args:
-        rng: Generator of this phantom alone.
-        grade: Its grade; the expansion must be given.
-    """
-    ranges = EXPANSION_RANGES[grade.expansion or 3]
+    """Draw the anatomy of one phantom; the grade must name the expansion."""
+    expansion = ranges.EXPANSION_RANGES[grade.expansion or 3]
     outline = np.stack([rng.normal(0, 0.012, 2), rng.uniform(0, 2 * math.pi, 2)])
-    zona, gap = rng.uniform(*ranges.zona), rng.uniform(*ranges.gap)
+    zona, gap = rng.uniform(*expansion.zona), rng.uniform(*expansion.gap)
     radius = 1.0 - zona - gap
     texture = rng.standard_normal((TEXTURE_SIZE, TEXTURE_SIZE), dtype=np.float32)
     anatomy = Anatomy(
@@ -127,39 +102,29 @@ def draw_anatomy(rng: np.random.Generator, grade: Grade) -> Anatomy:
         zona=zona,
         gap=gap,
         rim_radius=radius,
-        rims=(),
-        cavity=np.zeros(3),
-        sheets=(),
-        mass=Cells.none(),
-        inner=Cells.none(),
-        body=Cells.none(),
-        clarity=rng.uniform(*CLARITY),
-        density=0.0,
-        strings=np.zeros((0, 4)),
-        fragments=Cells.none(),
-        vacuoles=Cells.none(),
-        texture=texture * np.float32(rng.uniform(*GRANULARITY)),
+        clarity=rng.uniform(*ranges.CLARITY),
+        texture=texture * np.float32(rng.uniform(*ranges.GRANULARITY)),
     )
     if grade.te == "D":
         return _degenerate(rng, anatomy)
-    rim = _draw_rim(rng, TE_RANGES[grade.te], radius)
+    rim = _draw_rim(rng, ranges.TE_RANGES[grade.te], radius)
     wall = radius - float(rim.heights.mean())
     site = rng.uniform(-math.pi, math.pi)
-    room = wall * ranges.cavity
-    icm_ranges = ICM_RANGES[grade.icm]
+    room = wall * expansion.cavity
+    icm_ranges = ranges.ICM_RANGES[grade.icm]
     inner, body = _draw_inner(rng, icm_ranges, wall, site)
     cavity = np.array([*_polar(site + math.pi, wall - room), room])
     pitch = 2 * math.pi * radius / len(rim)
-    hernia = _draw_hernia(rng, rim, ranges.hernia, site)
+    hernia = _draw_hernia(rng, rim, expansion.hernia, site)
     return replace(
         anatomy,
         rims=(rim, *hernia),
         cavity=cavity,
         sheets=tuple(_draw_sheet(rng, pitch, wall) for _ in range(2)),
-        mass=_draw_mass(rng, wall, cavity) if ranges.cavity < 1 else Cells.none(),
+        mass=_draw_mass(rng, wall, cavity) if expansion.cavity < 1 else NO_CELLS,
         inner=inner,
         body=body,
-        density=rng.uniform(*DENSITY),
+        density=rng.uniform(*ranges.DENSITY),
         strings=_draw_strings(rng, inner, wall),
         fragments=Cells.joined(_draw_loose(rng, radius, wall), *_draw_hatched(rng, hernia)),
         vacuoles=_draw_vacuoles(rng, wall),
@@ -192,7 +157,7 @@ def _draw_widths(rng: np.random.Generator, count: int, unevenness: float) -> Dou
     return np.asarray(widths * (2 * math.pi / widths.sum()))
 
 
-def _draw_rim(rng: np.random.Generator, te: TERanges, radius: float) -> Rim:
+def _draw_rim(rng: np.random.Generator, te: ranges.TERanges, radius: float) -> Rim:
     """Rim cells along the circle; their mean thickness is exactly the one drawn."""
     count = int(rng.integers(te.cells[0], te.cells[1], endpoint=True))
     widths = _draw_widths(rng, count, te.unevenness)
@@ -208,7 +173,7 @@ def _draw_rim(rng: np.random.Generator, te: TERanges, radius: float) -> Rim:
         junction=te.junction * rng.uniform(0.8, 1.2),
         shapes=rng.uniform(0.4, 0.95, count),
         skews=rng.uniform(-0.45, 0.45, count),
-        contrast=rng.uniform(*CONTRAST),
+        contrast=rng.uniform(*ranges.CONTRAST),
         tones=rng.uniform(-0.06, 0.02, count),
     )
     mean = float(rim.profile()[0].mean())
@@ -216,7 +181,7 @@ def _draw_rim(rng: np.random.Generator, te: TERanges, radius: float) -> Rim:
 
 
 def _draw_hernia(
-    rng: np.random.Generator, rim: Rim, span: Span | None, site: float
+    rng: np.random.Generator, rim: Rim, span: ranges.Span | None, site: float
 ) -> tuple[Rim, ...]:
     """The part of the trophectoderm that has left the zona."""
     angle, share = site + math.pi + rng.normal(0, 0.8), rng.uniform(0.5, 0.9)
@@ -249,19 +214,16 @@ def _draw_hatched(rng: np.random.Generator, hernia: tuple[Rim, ...]) -> list[Cel
     for rim in hernia:
         count = int(rng.integers(5, 12))
         places = _sunflower(rng, count, 0.8 * rim.radius / math.sqrt(count), 0.3)
-        cells = round_cells(
-            rng,
-            places + np.array([rim.x, rim.y]),
-            (0.2 * rim.radius, 0.42 * rim.radius),
-            (-0.06, 0.02),
-        )
-        if rng.uniform() < HATCHING_CELLS:
+        places += (rim.x, rim.y)
+        size = (0.2 * rim.radius, 0.42 * rim.radius)
+        cells = round_cells(rng, places, size, (-0.06, 0.02))
+        if rng.uniform() < ranges.HATCHING_CELLS:
             filled.append(cells)
     return filled
 
 
 def _draw_inner(
-    rng: np.random.Generator, icm: ICMRanges, wall: float, site: float
+    rng: np.random.Generator, icm: ranges.ICMRanges, wall: float, site: float
 ) -> tuple[Cells, Cells]:
     """The inner cells, attached to the wall at the angle `site`, and the clump they form."""
     count = int(rng.integers(icm.cells[0], icm.cells[1], endpoint=True))
@@ -280,11 +242,11 @@ def _draw_inner(
         rng, np.stack([x / excess, y / excess], axis=1), (size * 0.8, size * 1.2), (-0.08, 0.02)
     )
     middle = 1 - (places**2).sum(axis=1) / max(extent**2, 1e-6)
-    contrast = rng.uniform(*CONTRAST)
+    contrast = rng.uniform(*ranges.CONTRAST)
     swell = contrast * (1 - icm.fusion) * (0.9 + 0.5 * np.clip(middle, 0, 1))
     cells = replace(cells, height=cells.height * swell)
     if not icm.fusion:
-        return cells, Cells.none()
+        return cells, NO_CELLS
     wide, deep_half = extent / across + size, extent * across + size
     height = contrast * icm.fusion * 1.3 * min(wide, deep_half)
     ellipse = [*_polar(site, deep), wide, deep_half, site + math.pi / 2, height, 0.0]
@@ -298,7 +260,9 @@ def _draw_sheet(rng: np.random.Generator, pitch: float, wall: float) -> Sheet:
     return Sheet(
         pitch=pitch,
         jitter=rng.uniform(-0.42, 0.42, (side, side, 2)).astype(np.float32),
-        tones=(rng.uniform(*CONTRAST) * rng.uniform(0.6, 1.2, (side, side))).astype(np.float32),
+        tones=(rng.uniform(*ranges.CONTRAST) * rng.uniform(0.6, 1.2, (side, side))).astype(
+            np.float32
+        ),
     )
 
 
@@ -311,7 +275,7 @@ def _draw_mass(rng: np.random.Generator, wall: float, cavity: Doubles) -> Cells:
 
 def _draw_strings(rng: np.random.Generator, inner: Cells, wall: float) -> Doubles:
     """Strings from an inner cell to the wall across the cavity."""
-    count = int(rng.poisson(STRINGS))
+    count = int(rng.poisson(ranges.STRINGS))
     roots = rng.integers(len(inner), size=count)
     starts = np.stack([inner.x[roots], inner.y[roots]], axis=1) * 0.9
     away = np.arctan2(-starts[:, 1], -starts[:, 0]) + rng.normal(0, 0.9, count)
@@ -321,14 +285,14 @@ def _draw_strings(rng: np.random.Generator, inner: Cells, wall: float) -> Double
 
 def _draw_loose(rng: np.random.Generator, radius: float, wall: float) -> Cells:
     """Fragments under the zona or in the cavity."""
-    count = int(rng.poisson(LOOSE_CELLS))
+    count = int(rng.poisson(ranges.LOOSE_CELLS))
     places = _anywhere(rng, count, wall * 0.6, radius * 0.97)
     return round_cells(rng, places, (0.03, 0.075), (-0.05, 0.05), oval=0.9)
 
 
 def _draw_vacuoles(rng: np.random.Generator, wall: float) -> Cells:
     """Clear bubbles: thinner than what surrounds them."""
-    count = int(rng.poisson(VACUOLES))
+    count = int(rng.poisson(ranges.VACUOLES))
     cells = round_cells(rng, _anywhere(rng, count, 0, wall), (0.05, 0.12), (0.02, 0.07), oval=0.92)
     return replace(cells, height=-0.7 * cells.height)
 
@@ -336,23 +300,21 @@ def _draw_vacuoles(rng: np.random.Generator, wall: float) -> Cells:
 def _degenerate(rng: np.random.Generator, anatomy: Anatomy) -> Anatomy:
     """A collapsed embryo: unequal dark fragments, shrunken within the zona."""
     space = 1.0 - anatomy.zona
-    extent = space * rng.uniform(*COLLAPSE)
-    count = int(rng.integers(*FRAGMENTS, endpoint=True))
+    extent = space * rng.uniform(*ranges.COLLAPSE)
+    count = int(rng.integers(*ranges.FRAGMENTS, endpoint=True))
     places = _sunflower(rng, count, extent / math.sqrt(count), 0.45)
     places += _polar(rng.uniform(0, 2 * math.pi), (space - extent) * rng.uniform(0, 0.9))
     places *= np.minimum(0.88 * space / np.maximum(np.hypot(*places.T), 1e-6), 1)[:, None]
     mass = round_cells(rng, places, (0.06, 0.26), (-0.1, 0.04), oval=0.55)
-    mass = replace(mass, height=mass.height * rng.uniform(*CONTRAST))
-    loose = round_cells(
-        rng, _anywhere(rng, int(rng.poisson(5)), extent * 0.8, space * 0.94), (0.02, 0.07),
-        (-0.1, 0.04),
-    )  # fmt: skip
+    mass = replace(mass, height=mass.height * rng.uniform(*ranges.CONTRAST))
+    scattered = _anywhere(rng, int(rng.poisson(5)), extent * 0.8, space * 0.94)
+    loose = round_cells(rng, scattered, (0.02, 0.07), (-0.1, 0.04))
     return replace(
         anatomy,
         gap=space - extent,
         rim_radius=extent,
         mass=mass,
-        density=rng.uniform(*DENSITY),
+        density=rng.uniform(*ranges.DENSITY),
         fragments=loose,
         vacuoles=_draw_vacuoles(rng, extent),
     )

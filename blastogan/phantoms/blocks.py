@@ -49,13 +49,7 @@ class Layout(NamedTuple):
 
 
 def draw_layout(plan: BlockPlan, seed: int, number: int) -> Layout:
-    """Distribute the pictures of a block over embryos and shuffle the embryos.
-
-    Args:
-        plan: Pictures by class, shots and planes.
-        seed: Seed of the set.
-        number: Number of the block.
-    """
+    """Distribute the pictures of a block over embryos and shuffle the embryos."""
     rng = generator(seed, number, Stream.PLAN)
     shares = [_shares(rng, plan, pictures) for pictures in plan.pictures.values()]
     kind = np.repeat([CLASSES.index(name) for name in plan.pictures], [len(own) for own in shares])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import Grade
-from blastogan.phantoms.plan import (
-    PhantomClinic,
-    PhantomPlan,
-    PhantomStyle,
-    phantom_problems,
-)
+from blastogan.phantoms.plan import PhantomClinic, PhantomPlan, PhantomStyle, phantom_problems
 from blastogan.phantoms.rendering import check_framing, checked_resolution, render_phantom
 from blastogan.phantoms.truth import MASKS, phantom_truth
 from blastogan.phantoms.view import Framing
-from blastogan.utils.workers import ignore_interrupt, unchanged
+from blastogan.utils.workers import ignore_interrupt
 
 FEW = 200
 """Sets of at most so many pictures are drawn faster than worker processes start."""
@@ -44,8 +40,7 @@ class PhantomDataset(Dataset[dict[str, Any]]):
     - ``masks`` if asked for: uint8 ``(4, R, R)``, 0 or 255, in the order of `MASKS`.
 
     Args:
-        count: See `PhantomPlan`.
-        counts: See `PhantomPlan`.
+        count, counts: See `PhantomPlan`.
         seed: Seed of the set.
         resolution: Side of the pictures in pixels, 16 to 512.
         planes: Focal planes of a shot, 1 to 7.
@@ -73,15 +68,15 @@ class PhantomDataset(Dataset[dict[str, Any]]):
         framing: Framing = "embryo",
         masks: bool = False,
     ) -> None:
-        problems = [
-            *_problems(lambda: PhantomPlan(count, seed, counts, planes, style, clinic)),
-            *_problems(lambda: checked_resolution(resolution)),
-            *_problems(lambda: check_framing(framing)),
-        ]
+        problems: list[str] = []
+        with _collected(problems):
+            self.views = PhantomPlan(count, seed, counts, planes, style, clinic)
+        with _collected(problems):
+            self.resolution = checked_resolution(resolution)
+        with _collected(problems):
+            check_framing(framing)
         if problems:
             raise phantom_problems(problems)
-        self.views = PhantomPlan(count, seed, counts, planes, style, clinic)
-        self.resolution = checked_resolution(resolution)
         self.framing: Framing = framing
         self.masks = masks
 
@@ -150,44 +145,26 @@ def render_phantoms(phantoms: PhantomDataset, channels: int, num_workers: int) -
     Returns:
         uint8 ``(N, channels, R, R)``, the same for any number of processes.
     """
-    pictures = loader_of(_Pictures(phantoms), num_workers if len(phantoms) > FEW else 0)
-    grey = torch.from_numpy(np.stack(list(pictures)))
-    return grey[:, None].expand(-1, channels, -1, -1).contiguous()
-
-
-def loader_of(items: Dataset[Any], num_workers: int) -> DataLoader[Any]:
-    """Items one by one, in order and as they are."""
-    return DataLoader(
-        items,
+    pictures: DataLoader[Any] = DataLoader(
+        range(len(phantoms)),  # type: ignore[arg-type]
         batch_size=None,
-        num_workers=num_workers,
+        num_workers=num_workers if len(phantoms) > FEW else 0,
         # arrays go through a pipe; tensors need shared memory, which is scarce in containers
-        collate_fn=unchanged,
+        collate_fn=phantoms.picture,
         worker_init_fn=ignore_interrupt,
         # without its own generator, the loader draws its seed from the global one
         generator=torch.Generator(),
     )
+    grey = torch.from_numpy(np.stack(list(pictures)))
+    return grey[:, None].expand(-1, channels, -1, -1).contiguous()
 
 
-class _Pictures(Dataset[NDArray[np.uint8]]):
-    """The pictures of a set without labels."""
-
-    def __init__(self, phantoms: PhantomDataset) -> None:
-        self._phantoms = phantoms
-
-    def __len__(self) -> int:
-        return len(self._phantoms)
-
-    def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        return self._phantoms.picture(index)
-
-
-def _problems(attempt: Callable[[], object]) -> list[str]:
-    """Problems that an attempt raises."""
+@contextmanager
+def _collected(problems: list[str]) -> Iterator[None]:
+    """Collect the problems that are raised within."""
     try:
-        attempt()
+        yield
     except ProblemList as error:
-        return error.problems
+        problems += error.problems
     except UserError as error:
-        return [str(error)]
-    return []
+        problems.append(str(error))

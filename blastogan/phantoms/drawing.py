@@ -40,30 +40,8 @@ class Layer:
     tone: Floats
 
 
-@dataclass(frozen=True)
-class Regions:
-    """Coverage of the parts of an embryo, 0 to 1, disjoint, each (height, width).
-
-    Attributes:
-        zona: Zona pellucida.
-        te: Trophectoderm seen edge-on.
-        icm: Inner cell mass.
-        cavity: Blastocoel.
-    """
-
-    zona: Floats
-    te: Floats
-    icm: Floats
-    cavity: Floats
-
-
 class Embryo:
-    """An embryo on a canvas: the coverage of its parts, and their appearance.
-
-    Args:
-        canvas: The grid.
-        anatomy: The embryo, its centre in the origin.
-    """
+    """An embryo on a canvas, its centre in the origin: coverage and appearance of its parts."""
 
     def __init__(self, canvas: Canvas, anatomy: Anatomy) -> None:
         self.canvas = canvas
@@ -74,8 +52,8 @@ class Embryo:
         self.rims = [self._placed(rim) for rim in anatomy.rims]
         self.zona = self._zona()
 
-    def regions(self) -> Regions:
-        """Coverage of the parts."""
+    def regions(self) -> dict[str, Floats]:
+        """Coverage of the parts by their names in `MASKS`, 0 to 1, disjoint, (height, width)."""
         te, inside = self.canvas.zeros(), self.canvas.zeros()
         for rim in self.rims:
             # where the hatching part meets the rest, one wall is seen through the other
@@ -89,7 +67,8 @@ class Embryo:
             x, y, radius = self.anatomy.cavity.tolist()
             cavity *= self.canvas.step(self.canvas.distance(x, y) - np.float32(radius))
             cavity *= 1 - self.mass.cover()
-        return Regions(zona=self.zona * (1 - np.maximum(te, inside)), te=te, icm=icm, cavity=cavity)
+        zona = self.zona * (1 - np.maximum(te, inside))
+        return {"zona": zona, "te": te, "icm": icm, "cavity": cavity}
 
     def layers(self, sheet_sigmas: Sequence[float], depth: float) -> list[Layer]:
         """Optical thickness and grey of the embryo, by depth.
@@ -161,9 +140,8 @@ class Embryo:
         if not thickness:
             return
         across = (self.radius - np.float32(1 - thickness / 2)) * np.float32(2 / thickness)
-        layer.height += (
-            self.zona * np.maximum(1 - across * across, 0) * np.float32(thickness * 0.45)
-        )
+        bulge = np.maximum(1 - across * across, 0)
+        layer.height += self.zona * bulge * np.float32(thickness * 0.45)
         layer.height += self.zona * grain * np.float32(0.003)
         layer.tone -= self.zona * np.float32(0.05)
         torn = self.zona if len(self.rims) > 1 else np.float32(1)
@@ -248,9 +226,8 @@ class RimOnCanvas:
         lens = across * (1 - across) * 4
         nucleus = np.maximum(1 - 5 * self.place**2, 0) ** 2 * 0.25
         swell = around(0.75 + nucleus, self.turn)
-        layer.height += self.cover * (
-            lens * self.thickness * swell * np.float32(0.9 * self.rim.contrast)
-        )
+        height = lens * self.thickness * swell * np.float32(0.9 * self.rim.contrast)
+        layer.height += self.cover * height
         layer.height += self.cover * grain * np.float32(0.008)
         layer.tone += self.cover * around(self.rim.tones[self.cell], self.turn)
         layer.tone -= np.float32(0.13) * self.canvas.line(edge - self.thickness, 0.016)

@@ -71,8 +71,7 @@ def add_well(picture: Floats, canvas: Canvas, well: Well, light: float, focus: f
     turn = canvas.turn(well.x, well.y)
     # rings left by the tool that made the well: random along the radius, slowly changing around
     shift = (turn.astype(np.float32) * np.float32(8 / TURN)) + np.float32(40)
-    place = edge * np.float32(1 / 0.045) + np.float32(64)
-    rings = _lookup(well.rings, shift, place)
+    rings = _lookup(well.rings, shift, edge * np.float32(1 / 0.045) + np.float32(64))
     beyond = lit * np.sqrt(lit) * (np.float32(well.beyond) + np.float32(0.1) * rings)
     beyond *= np.float32(1) / (1 + np.maximum(edge, 0) * np.float32(0.35))
     picture += outside * (beyond - picture)
@@ -99,13 +98,7 @@ def _lookup(lattice: Floats, rows: Floats, columns: Floats) -> Floats:
 
 
 def photograph(picture: Floats, style: Style, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture that the camera takes: vignette, noise and JPEG compression.
-
-    Args:
-        picture: Light, (R, R).
-        style: The microscope.
-        rng: Generator of the noise.
-    """
+    """The picture that the camera takes of the light: vignette, noise and JPEG compression."""
     size = len(picture)
     axis = ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
     corner = axis[None, :] * axis[None, :] + axis[:, None] * axis[:, None]

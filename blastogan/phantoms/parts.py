@@ -25,8 +25,7 @@ class Cells:
     """Cells as ellipses in the picture's plane. All arrays are (N,).
 
     Attributes:
-        x: Centre.
-        y: Centre.
+        x, y: Centre.
         along: Half length along `angle`.
         across: Half length across it.
         angle: Direction of the long axis.
@@ -46,11 +45,6 @@ class Cells:
         return len(self.x)
 
     @classmethod
-    def none(cls) -> Cells:
-        """No cells."""
-        return cls(*np.zeros((7, 0)))
-
-    @classmethod
     def joined(cls, *parts: Cells) -> Cells:
         """All of these cells."""
         arrays = zip(*([getattr(part, name) for name in vars(part)] for part in parts), strict=True)
@@ -62,14 +56,15 @@ class Cells:
         return replace(self, x=x, y=y, angle=self.angle + angle)
 
 
+NO_CELLS = Cells(*np.zeros((7, 0)))
+
+
 @dataclass(frozen=True)
 class Rim:
     """Trophectoderm cells side by side along a circle, seen edge-on.
 
     Attributes:
-        x: Centre of the circle.
-        y: Centre of the circle.
-        radius: Its radius: the outer border of the cells.
+        x, y, radius: Centre and radius of the circle, the outer border of the cells.
         starts: Angle where each cell begins, ascending within one turn, (N,).
         heights: Thickness in the middle of each cell, (N,).
         junction: Thickness between cells as a share of that in their middle.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args, overload
 
@@ -13,13 +13,8 @@ import numpy as np
 
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import CLASSES, Grade, parse_class_counts
-from blastogan.phantoms.blocks import BlockPlan, draw_layout, embryo_numbers
-from blastogan.phantoms.ranges import (
-    EXPANSION_FREQUENCIES,
-    IMAGES_PER_EMBRYO,
-    PLANE_STEP,
-    STUDY_COUNTS,
-)
+from blastogan.phantoms import ranges
+from blastogan.phantoms.blocks import BlockPlan, Layout, draw_layout, embryo_numbers
 from blastogan.phantoms.styles import STYLES
 from blastogan.phantoms.view import View
 
@@ -35,8 +30,7 @@ PLANES = (1, 7)
 NAMED_COUNTS = ("study", "balanced")
 """Class distributions that have a name."""
 
-DEFAULT_COUNT = sum(STUDY_COUNTS.values())
-"""Default number of pictures: that of the study."""
+DEFAULT_COUNT = sum(ranges.STUDY_COUNTS.values())
 
 
 class PhantomPlan(Sequence[View]):
@@ -70,29 +64,22 @@ class PhantomPlan(Sequence[View]):
         style: PhantomStyle = "hoffman",
         clinic: PhantomClinic = "1",
     ) -> None:
-        problems = [
-            *_number_problems(seed, planes),
-            *_choice_problems(style, clinic),
-            *_count_problems(count, counts),
-        ]
+        problems = [*_problems(seed, planes, style, clinic), *_count_problems(count, counts)]
         if problems:
             raise phantom_problems(problems)
         self._plan = _block_plan(counts, planes)
         total = DEFAULT_COUNT if counts in NAMED_COUNTS else self._plan.size
         self._count = total if count is None else operator.index(count)
         self.seed = operator.index(seed)
-        self.counts = counts if counts in NAMED_COUNTS else _written(self._plan.pictures)
+        # explicit counts in a canonical spelling
+        written = ",".join(f"{name}:{number}" for name, number in self._plan.pictures.items())
+        self.counts = counts if counts in NAMED_COUNTS else written
         self.planes = operator.index(planes)
         self.style: PhantomStyle = style
         self.clinic: PhantomClinic = clinic
         self._styles: tuple[str, ...] = STYLES if style == "mixed" else (style,)
         self._clinics: tuple[str, ...] = ("1", "2") if clinic == "mixed" else (clinic,)
         self._blocks: list[_Block] = []
-
-    @property
-    def grows(self) -> bool:
-        """Whether a larger set of otherwise equal settings begins with this one."""
-        return self.counts in NAMED_COUNTS
 
     def __len__(self) -> int:
         return self._count
@@ -114,9 +101,6 @@ class PhantomPlan(Sequence[View]):
         except IndexError:
             raise IndexError(f"picture {index} of {self._count} phantoms") from None
 
-    def __iter__(self) -> Iterator[View]:
-        return map(self._view, range(self._count))
-
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
         return f"PhantomPlan({settings})"
@@ -129,9 +113,9 @@ class PhantomPlan(Sequence[View]):
     def _view(self, n: int) -> View:
         number, place = divmod(n, self._plan.size)
         block = self._block(number)
-        embryo = block.embryos[block.embryo[place]]
-        shot, plane = divmod(block.number[place], self.planes)
-        focus = (plane - self.planes // 2) * PLANE_STEP
+        embryo = block.embryos[block.layout.embryo[place]]
+        shot, plane = divmod(block.layout.number[place], self.planes)
+        focus = (plane - self.planes // 2) * ranges.PLANE_STEP
         return View(embryo.number, embryo.grade, shot, plane, focus, embryo.clinic)
 
     def _block(self, number: int) -> _Block:
@@ -140,7 +124,7 @@ class PhantomPlan(Sequence[View]):
             layout = draw_layout(self._plan, self.seed, len(self._blocks))
             numbers = embryo_numbers(self.seed, range(first, first + len(layout.kind)))
             embryos = map(self._embryo, itertools.count(first), layout.kind, numbers.tolist())
-            self._blocks.append(_Block(list(embryos), layout.embryo, layout.number))
+            self._blocks.append(_Block(list(embryos), layout))
         return self._blocks[number]
 
     def _embryo(self, number: int, kind: int, numbers: list[float]) -> _Embryo:
@@ -150,54 +134,37 @@ class PhantomPlan(Sequence[View]):
 
 
 class _Embryo(NamedTuple):
-    """One embryo of a set."""
-
     number: int
     grade: Grade
     clinic: str
 
 
 class _Block(NamedTuple):
-    """Pictures that are planned together.
-
-    Attributes:
-        embryos: Their embryos.
-        embryo: Position in `embryos` of each picture.
-        number: Number of each picture among those of its embryo.
-    """
-
     embryos: list[_Embryo]
-    embryo: list[int]
-    number: list[int]
+    layout: Layout
 
 
 def _block_plan(counts: str, planes: int) -> BlockPlan:
     if counts == "study":
-        return BlockPlan(STUDY_COUNTS, tuple(IMAGES_PER_EMBRYO.values()), planes)
+        return BlockPlan(ranges.STUDY_COUNTS, tuple(ranges.IMAGES_PER_EMBRYO.values()), planes)
     if counts == "balanced":
         # a hundred rounds, as a block has a fixed cost
         return BlockPlan(dict.fromkeys(CLASSES, planes), (1.0,), planes, rounds=100)
     return BlockPlan(parse_class_counts(counts), (1.0,), planes)
 
 
-_EXPANSIONS = tuple(EXPANSION_FREQUENCIES)
-_EXPANSION_STEPS = tuple(itertools.accumulate(EXPANSION_FREQUENCIES.values()))
+_EXPANSION_STEPS = tuple(itertools.accumulate(ranges.EXPANSION_FREQUENCIES.values()))
 
 
 def _expansion(number: float) -> int:
     # rounding may leave the last step a little below 1
-    return _EXPANSIONS[bisect.bisect_right(_EXPANSION_STEPS[:-1], number * _EXPANSION_STEPS[-1])]
+    place = bisect.bisect_right(_EXPANSION_STEPS[:-1], number * _EXPANSION_STEPS[-1])
+    return list(ranges.EXPANSION_FREQUENCIES)[place]
 
 
-@lru_cache(maxsize=len(CLASSES) * len(EXPANSION_FREQUENCIES))
+@lru_cache(maxsize=len(CLASSES) * len(ranges.EXPANSION_FREQUENCIES))
 def _grade(kind: int, expansion: int) -> Grade:
-    name = CLASSES[kind]
-    return Grade(name[0], name[1], expansion=expansion)
-
-
-def _written(pictures: Mapping[str, int]) -> str:
-    """Explicit counts in a canonical spelling."""
-    return ",".join(f"{name}:{number}" for name, number in pictures.items())
+    return Grade(*CLASSES[kind], expansion=expansion)
 
 
 def phantom_problems(problems: Sequence[str]) -> ProblemList:
@@ -211,17 +178,15 @@ def is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _number_problems(seed: int, planes: int) -> Iterator[str]:
+def _problems(seed: int, planes: int, style: str, clinic: str) -> Iterator[str]:
     if not (is_integer(seed) and 0 <= seed < 2**64):
         yield f"seed of phantoms is {seed!r}: expected 0 to 2**64 - 1"
     least, most = PLANES
     if not (is_integer(planes) and least <= planes <= most):
         yield f"planes is {planes!r}: expected a whole number from {least} to {most}"
 
-
-def _choice_problems(style: str, clinic: str) -> Iterator[str]:
-    choices = {"style": (style, PhantomStyle), "clinic": (clinic, PhantomClinic)}
-    for name, (value, kinds) in choices.items():
+    choices = (("style", style, PhantomStyle), ("clinic", clinic, PhantomClinic))
+    for name, value, kinds in choices:
         known = get_args(kinds)
         if value not in known:
             yield f"{name} is {value!r}: expected {', '.join(map(repr, known))}"

@@ -7,15 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blastogan.phantoms import ranges
 from blastogan.phantoms.parts import Cells, Floats, round_cells
-from blastogan.phantoms.ranges import (
-    EMBRYO_CENTRE,
-    EMBRYO_RADIUS,
-    NEIGHBOUR,
-    WELL_CENTRE,
-    WELL_RADIUS,
-    WELL_SHARE,
-)
 from blastogan.phantoms.styles import Style
 from blastogan.phantoms.view import Framing
 
@@ -25,9 +18,7 @@ class Well:
     """The microwell, seen from the embryo in embryo units.
 
     Attributes:
-        x: Centre.
-        y: Centre.
-        radius: Radius.
+        x, y, radius: Centre and radius.
         arc: Greatest thickness of the bright arc.
         onset: How far from the dark side the arc begins: 0 opposite to the light, 1 towards it.
         beyond: Grey of what lies beyond the arc.
@@ -89,21 +80,19 @@ class Pose:
 
 
 def draw_pose(rng: np.random.Generator, style: Style) -> Pose:
-    """Draw how one shot is taken.
-
-    Args:
-        rng: Generator that is used for this shot alone.
-        style: The microscope.
-    """
+    """Draw how one shot is taken with a microscope."""
     well = _draw_well(rng)
     away = rng.uniform(0, 2 * math.pi)
     near = 2.03 + 0.35 * rng.uniform()
     neighbour = (near * math.cos(away), near * math.sin(away), rng.uniform(0, 2 * math.pi))
-    alone = style.well or rng.uniform() >= NEIGHBOUR
+    alone = style.well or rng.uniform() >= ranges.NEIGHBOUR
     return Pose(
         turn=rng.uniform(0, 2 * math.pi),
-        centred=(*rng.uniform(*EMBRYO_CENTRE, 2).tolist(), rng.uniform(*EMBRYO_RADIUS)),
-        framed=(*rng.uniform(*WELL_CENTRE, 2).tolist(), rng.uniform(*WELL_SHARE)),
+        centred=(
+            *rng.uniform(*ranges.EMBRYO_CENTRE, 2).tolist(),
+            rng.uniform(*ranges.EMBRYO_RADIUS),
+        ),
+        framed=(*rng.uniform(*ranges.WELL_CENTRE, 2).tolist(), rng.uniform(*ranges.WELL_SHARE)),
         well=well,
         light=style.light + rng.normal(0, math.radians(8)),
         floor=rng.uniform(*style.floor),
@@ -119,7 +108,7 @@ def draw_pose(rng: np.random.Generator, style: Style) -> Pose:
 
 
 def _draw_well(rng: np.random.Generator) -> Well:
-    radius = rng.uniform(*WELL_RADIUS)
+    radius = rng.uniform(*ranges.WELL_RADIUS)
     away = rng.uniform(0, 2 * math.pi)
     # embryos roll towards the wall
     distance = (radius - 1.03) * math.sqrt(rng.uniform(0.05, 1))
@@ -138,8 +127,6 @@ def _draw_debris(rng: np.random.Generator, well: Well) -> Cells:
     specks = int(rng.poisson(12))
     angle = rng.uniform(0, 2 * math.pi, specks)
     distance = well.radius * np.sqrt(rng.uniform(0, 1, specks))
-    places = np.stack(
-        [well.x + distance * np.cos(angle), well.y + distance * np.sin(angle)], axis=1
-    )
-    places = places[(np.hypot(*places.T) > 1.08) & (distance < well.radius * 0.95)]
-    return round_cells(rng, places, (0.02, 0.06), (-0.2, 0.0), oval=0.4)
+    x, y = well.x + distance * np.cos(angle), well.y + distance * np.sin(angle)
+    kept = (np.hypot(x, y) > 1.08) & (distance < well.radius * 0.95)
+    return round_cells(rng, np.stack([x, y], axis=1)[kept], (0.02, 0.06), (-0.2, 0.0), oval=0.4)

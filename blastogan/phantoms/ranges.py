@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from blastogan.grades import CLASSES
+
 Span = tuple[float, float]
 
 MICROMETRES = 90.0
@@ -18,18 +20,7 @@ MICROMETRES = 90.0
 PLANE_STEP = 15.0
 """Distance of neighbouring focal planes in micrometres, as in time-lapse incubators."""
 
-STUDY_COUNTS = {
-    "AA": 1933,
-    "AB": 856,
-    "AC": 82,
-    "BA": 422,
-    "BB": 269,
-    "BC": 56,
-    "CA": 23,
-    "CB": 21,
-    "CC": 23,
-    "DD": 115,
-}
+STUDY_COUNTS = dict(zip(CLASSES, (1933, 856, 82, 422, 269, 56, 23, 21, 23, 115), strict=True))
 """Pictures of each class in a block of 3,800: long-tailed, in the shape of public counts.
 
 The first eight are in the proportions of the silver labels of Kromp et al. (2023, Scientific Data
@@ -127,47 +118,25 @@ It varies by embryo, not by grade, and is drawn separately for the rim, the shee
 cells: grades are in the shapes, not in how many pixels are dark.
 """
 
-GRANULARITY = (0.5, 1.5)
-"""Range of the strength of the granules, which varies by embryo too."""
-
+GRANULARITY = (0.5, 1.5)  # range of the strength of the granules, which varies by embryo too
+# range of the grey by which inner cells, or the fragments of a degenerate embryo, are darker
 DENSITY = (0.0, 0.13)
-"""Range of the grey by which inner cells, or the fragments of a degenerate embryo, are darker."""
-
+# range of the grey by which what lies within the zona is brighter than the background
 CLARITY = (-0.04, 0.1)
-"""Range of the grey by which what lies within the zona is brighter than the background."""
 
-FRAGMENTS = (16, 40)
-"""Smallest and largest number of fragments of a degenerate embryo, grade DD."""
+FRAGMENTS = (16, 40)  # smallest and largest number of fragments of a degenerate embryo
+COLLAPSE = (0.55, 0.85)  # range of its extent as a share of the space in its zona
 
-COLLAPSE = (0.55, 0.85)
-"""Range of the extent of a degenerate embryo as a share of the space in its zona."""
+HATCHING_CELLS = 0.7  # share of the hatching parts that are filled with cells, not hollow
+VACUOLES = 0.25  # mean number in an embryo
+STRINGS = 0.25  # mean number of cytoplasmic strings across the cavity
+LOOSE_CELLS = 0.8  # mean number of fragments within the zona unless the embryo is degenerate
+NEIGHBOUR = 0.06  # share of the shots without a well that have another embryo at the edge
 
-HATCHING_CELLS = 0.7
-"""Share of the hatching parts that are filled with cells; the others are hollow."""
-
-VACUOLES = 0.25
-"""Mean number of vacuoles of an embryo."""
-
-STRINGS = 0.25
-"""Mean number of cytoplasmic strings across the cavity."""
-
-LOOSE_CELLS = 0.8
-"""Mean number of fragments within the zona of an embryo that is not degenerate."""
-
-NEIGHBOUR = 0.06
-"""Share of the shots with another embryo at the edge, where there is no well between them."""
-
+# ranges under framing="embryo", as shares of the frame: the embryo's centre and outer radius
 EMBRYO_CENTRE = (0.46, 0.54)
-"""Range of its centre under ``framing="embryo"``, across and down, as a share of the frame."""
-
 EMBRYO_RADIUS = (0.34, 0.44)
-"""Range of the outer radius under ``framing="embryo"``, as a share of the frame."""
-
+# ranges under framing="well", as shares of the frame: centre and radius of the well
 WELL_CENTRE = (0.45, 0.55)
-"""Range of the centre of the well under ``framing="well"``, as a share of the frame."""
-
 WELL_SHARE = (0.4, 0.48)
-"""Range of the radius of the well under ``framing="well"``, as a share of the frame."""
-
-WELL_RADIUS = (1.25, 2.1)
-"""Range of the radius of the well."""
+WELL_RADIUS = (1.25, 2.1)  # range of the radius of the well in embryo units

@@ -1,9 +1,4 @@
-"""Pictures of phantoms: procedural blastocysts that are the package's embedded data.
-
-Public images of blastocysts cannot be shipped, so the package draws its own, with the anatomy
-that grades describe. Phantoms are drawings; they are labelled as such wherever they are shown and
-stand for no patient.
-"""
+"""Pictures of phantoms: drawings with the anatomy that grades describe, of no patient."""
 
 from __future__ import annotations
 
@@ -84,13 +79,7 @@ def render_phantom(
 
 
 class Scene:
-    """An embryo under the microscope.
-
-    Args:
-        seed: Seed of the set.
-        view: What is looked at.
-        framing: See `render_phantom`.
-    """
+    """An embryo under the microscope; for the arguments see `render_phantom`."""
 
     def __init__(self, seed: int, view: View, framing: Framing) -> None:
         self.pose, self.anatomy = pose_of(seed, view), anatomy_of(seed, view)
@@ -120,9 +109,8 @@ class Scene:
         if len(self.pose.debris):
             clump = Clump(canvas).add(self.pose.debris)
             cover = clump.cover()
-            light += self._seen(
-                canvas, Layer(FLOOR_DEPTH, cover * clump.height, cover * clump.tone)
-            )
+            layer = Layer(FLOOR_DEPTH, cover * clump.height, cover * clump.tone)
+            light += self._seen(canvas, layer)
 
     def _add_embryo(self, light: Floats, canvas: Canvas, anatomy: Anatomy) -> None:
         window = canvas.window(0, 0, reach_of(anatomy))
@@ -147,11 +135,7 @@ def shrunk(picture: Floats) -> Floats:
 
 
 def checked_resolution(resolution: int) -> int:
-    """The resolution, if pictures can have it.
-
-    Raises:
-        UserError: If not.
-    """
+    """The resolution; raises a `UserError` if pictures cannot have it."""
     try:
         side = operator.index(resolution)
     except TypeError:
@@ -165,10 +149,6 @@ def checked_resolution(resolution: int) -> int:
 
 
 def check_framing(framing: str) -> None:
-    """Refuse what is no framing.
-
-    Raises:
-        UserError: If it is none.
-    """
+    """Raise a `UserError` if there is no such framing."""
     if framing not in get_args(Framing):
         raise UserError(f"framing of a phantom is {framing!r}: expected 'embryo' or 'well'")

@@ -34,8 +34,7 @@ def generator(
     Raises:
         UserError: If a number is negative or beyond 64 bits.
     """
-    numbers = {"seed": seed, "embryo": embryo, "shot": shot, "plane": plane}
-    for name, value in numbers.items():
+    for name, value in {"seed": seed, "embryo": embryo, "shot": shot, "plane": plane}.items():
         if not 0 <= value < 2**64:
             raise UserError(f"{name} of a phantom is {value}: expected 0 to 2**64 - 1")
     key = np.array([seed, embryo], dtype=np.uint64)

@@ -59,12 +59,7 @@ _DIC = Style(
     quality=0,
 )
 _BRIGHT = Style(
-    optics="brightfield",
-    relief=0.0,
-    edges=0.16,
-    floor=(0.6, 0.75),
-    vignette=0.12,
-    quality=92,
+    optics="brightfield", relief=0.0, edges=0.16, floor=(0.6, 0.75), vignette=0.12, quality=92
 )
 
 CLINICS: dict[str, Style] = {

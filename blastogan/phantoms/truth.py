@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from blastogan.phantoms.anatomy import Anatomy
 from blastogan.phantoms.canvas import Canvas
 from blastogan.phantoms.drawing import Embryo, reach_of
-from blastogan.phantoms.parts import Floats
 from blastogan.phantoms.pose import Pose
 from blastogan.phantoms.ranges import MICROMETRES
 from blastogan.phantoms.rendering import (
@@ -60,8 +59,8 @@ def phantom_truth(
     masks = {}
     for name in MASKS:
         cover = canvas.zeros()
-        cover[window] = getattr(regions, name)
-        masks[name] = _mask(shrunk(cover))
+        cover[window] = regions[name]
+        masks[name] = np.where(shrunk(cover) > 0.5, 255, 0).astype(np.uint8)
     return Truth(masks, _numbers(view, pose, anatomy, framing))
 
 
@@ -99,7 +98,3 @@ def _numbers(view: View, pose: Pose, anatomy: Anatomy, framing: Framing) -> dict
         "focus_um": view.focus + pose.focus * MICROMETRES,
         "light_angle": math.degrees(pose.light),
     }
-
-
-def _mask(cover: Floats) -> NDArray[np.uint8]:
-    return np.where(cover > 0.5, 255, 0).astype(np.uint8)
