@@ -52,11 +52,7 @@ class Grade:
 
     @classmethod
     def parse(cls, text: str) -> Grade:
-        """Parse a grade such as ``AB``, ``3AA-`` or ``1B-B-``.
-
-        Args:
-            text: Optional expansion digit, ICM letter, TE letter; each letter may carry a
-                ``+`` or ``-``. Case and surrounding blanks do not matter.
+        """Parse a grade such as ``AB``, ``3AA-`` or ``1b-b-``.
 
         Raises:
             UserError: If the text is not a grade of the ten classes.
@@ -120,16 +116,13 @@ def classes_of(text: str) -> tuple[str, ...]:
 
 
 def apportion(count: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """Divide `count` images among classes in proportion to `weights`.
+    """Divide `count` images among classes in proportion to `weights`, in their order.
 
-    Uses largest remainders (Hamilton's method); ties go to the class named first.
+    Uses largest remainders (Hamilton's method); ties go to the class named first. Classes without
+    images are left out.
 
-    Args:
-        count: Number of images, at least 0.
-        weights: Weight of each class, at least 0, not all 0.
-
-    Returns:
-        Positive numbers of images by class, in the order of `weights`.
+    Raises:
+        UserError: If the count is negative or all weights are 0.
     """
     total = sum(Fraction(weight) for weight in weights.values())
     if count < 0 or total <= 0:

@@ -75,12 +75,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class GrowthState:
-    """Position of a run: the phase, and the weight of its newest resolution.
-
-    Attributes:
-        phase: The phase that the next batch belongs to; the last one once all images are shown.
-        alpha: Weight of the newest resolution, 0 to 1; exactly 1 outside fades.
-    """
+    """Position of a run: its phase, and the weight of the newest resolution, 1 outside fades."""
 
     phase: Phase
     alpha: float
@@ -271,14 +266,7 @@ class GrowthSchedule:
         return last.kind == "hold" and own == (*theirs[:-1], longer)
 
     def at(self, images_shown: int) -> GrowthState:
-        """Phase and alpha of the batch that follows after `images_shown` images.
-
-        Args:
-            images_shown: Images shown so far, summed over devices, at least 0.
-
-        Returns:
-            The state; after the last image, the last phase with alpha exactly 1.
-        """
+        """Phase and alpha of the batch after `images_shown` images; at the end, of the last one."""
         if images_shown < 0:
             raise ValueError(f"images_shown is {images_shown}: expected 0 or more")
         ends = [phase.end for phase in self.phases]

@@ -18,12 +18,7 @@ LossName = Literal["wgan", "logistic", "hinge"]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """Adversarial loss of both networks.
-
-    Attributes:
-        discriminator: Maps logits of reals and of fakes, each ``(B,)``, to a scalar to minimise.
-        generator: Maps logits of fakes ``(B,)`` to a scalar to minimise.
-    """
+    """Losses to minimise: of D, from logits ``(B,)`` of reals and of fakes; of G, from fakes'."""
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
@@ -89,12 +84,9 @@ def gradient_penalty(
 
 
 def drift(real_logits: Tensor) -> Tensor:
-    """Keep the logits of a Wasserstein discriminator near 0, ``E[D(x)^2]``.
+    """Keep the logits ``(B,)`` of a Wasserstein discriminator near 0, ``E[D(x)^2]``.
 
     Karras et al. 2018, appendix A.1, without its weight of 0.001.
-
-    Args:
-        real_logits: ``(B,)``.
     """
     return real_logits.square().mean()
 
@@ -110,13 +102,9 @@ variety within a grade at gamma 0.1, and 0.8 at 0.5 (``notebooks/few_images.ipyn
 
 
 def r1_gamma_rule(resolution: int, batch_size: int) -> float:
-    """Weight of R1, ``0.0002 resolution^2 / batch``, but at least `GAMMA_FLOOR`.
+    """Weight of R1, ``0.0002 resolution^2 / batch`` (global), but at least `GAMMA_FLOOR`.
 
     Karras et al. 2020 (ADA), appendix C and the ``auto`` configuration of their code, for networks
     of one resolution; the floor is ours and matters while a network grows.
-
-    Args:
-        resolution: Resolution in pixels.
-        batch_size: Global batch size.
     """
     return max(GAMMA_FLOOR, GAMMA_FACTOR * resolution**2 / batch_size)

@@ -90,9 +90,6 @@ class AdaptiveAugmentation(nn.Module):
     ``r_t = E[sign D(reals)]`` over some steps measures how far D overfits: 0 not at all, 1
     completely. p rises at a constant speed while r_t is above its target, and falls while it is
     below. All state is on the device and in the state dict; nothing waits for the device.
-
-    Args:
-        settings: Operations, and their fixed or adaptive probability.
     """
 
     p: Tensor
@@ -130,12 +127,7 @@ class AdaptiveAugmentation(nn.Module):
 
     @torch.no_grad()
     def observe(self, signs: Tensor, step: int) -> None:
-        """Add the signs of a step; every few steps, update r_t and adjust p.
-
-        Args:
-            signs: Result of `take_noted`, summed over all devices.
-            step: Images shown before the step, over the images of a batch.
-        """
+        """Add the signs of a step, `take_noted` over all devices; every few steps, adjust p."""
         self.signs += signs
         if step % INTERVAL != INTERVAL - 1:
             return

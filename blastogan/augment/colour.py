@@ -18,12 +18,7 @@ def recolour(images: Tensor, gates: OperationGates, amplitudes: Mapping[str, flo
     """Apply all operations on colours that take place to images ``(B, C, H, W)``, composed.
 
     The order is that of Karras et al. 2020 ("Training generative adversarial networks with limited
-    data"), appendix B. Grey images get contrast and brightness only.
-
-    Args:
-        images: 1 (grey) or 3 (RGB) channels, values around [-1, 1].
-        gates: Decide which operations take place, and by how much.
-        amplitudes: By operation; absent ones do not take place.
+    data"), appendix B. Grey images get contrast and brightness only. Values are around [-1, 1].
     """
     if not any(name in amplitudes for name in PHOTOMETRIC):
         return images

@@ -20,15 +20,8 @@ _CUT = 1 / 2
 def diff_augment(images: Tensor, p: Tensor | float, draws: Draws) -> Tensor:
     """Colour, translation and cut-out (section 3.2), the cheap alternative to `augment_images`.
 
-    Each takes place with probability p, 1 in the paper. Pixels beyond the edges are grey (0).
-
-    Args:
-        images: ``(B, C, R, R)``, values around [-1, 1].
-        p: Probability, 0 to 1; as a scalar tensor it is not read on the host.
-        draws: Random numbers, a row for each image.
-
-    Returns:
-        ``(B, C, R, R)``; at p = 0 bit-equal to the input.
+    Each takes place with probability p, 1 in the paper. Pixels beyond the edges are grey (0). At
+    p = 0 images stay bit-equal. Arguments are those of `augment_images`.
     """
     gates = OperationGates(draws, torch.as_tensor(p), _ORDER)
     images = _coloured(images, gates)

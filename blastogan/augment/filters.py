@@ -25,13 +25,8 @@ def filter_bands(images: Tensor, gates: OperationGates, amplitude: float) -> Ten
 
     After Karras et al. 2020 ("Training generative adversarial networks with limited data"),
     appendix B, with bands of the wavelet transform without decimation by a cubic spline (Starck and
-    Murtagh 1994): they sum to the image, so that gains of 1 leave it unchanged. The expected
-    power of an image is preserved. Small images have fewer bands.
-
-    Args:
-        images: ``(B, C, R, R)``, R at least 4.
-        gates: Decide which bands are changed.
-        amplitude: Standard deviation of the gain's logarithm to base 2.
+    Murtagh 1994): they sum to the image ``(B, C, R, R)``, so that gains of 1 leave it unchanged.
+    The expected power of an image is preserved. Small images have fewer bands.
     """
     rest, dilation = images, 1
     detail: list[Tensor] = []

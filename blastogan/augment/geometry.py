@@ -21,13 +21,7 @@ def random_map(
 
     The order is that of Karras et al. 2020 ("Training generative adversarial networks with limited
     data"), appendix B: flip, quarter turn, shift by whole pixels, scale, rotation, anisotropic
-    scale, rotation again, shift by fractions.
-
-    Args:
-        gates: Decide which operations take place, and by how much.
-        amplitudes: By operation; absent ones do not take place.
-        count: Number of images.
-        resolution: Their side in pixels.
+    scale, rotation again, shift by fractions. Operations without an amplitude do not take place.
     """
     device = gates.device
     inverse = torch.eye(3, device=device).expand(count, 3, 3)

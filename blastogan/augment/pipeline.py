@@ -111,17 +111,14 @@ def augment_images(
 
     Every operation takes place with probability p. Those that move pixels are composed into one
     affine map, those of colour into one affine map of colours; bands, noise and cut-out follow.
-    Images are reflected beyond their edges. The function is differentiable any number of times;
-    an image on which no operation takes place stays bit-equal.
+    Images are reflected beyond their edges. It is differentiable any number of times; an image on
+    which no operation takes place stays bit-equal.
 
     Args:
         images: ``(B, C, R, R)``, values around [-1, 1].
         amplitudes: By operation, see `OPERATIONS` and `SETS`.
         p: Probability, 0 to 1; as a scalar tensor it is not read on the host.
         draws: Random numbers, a row for each image.
-
-    Returns:
-        ``(B, C, R, R)``.
     """
     amplitudes = {name: amplitude for name, amplitude in amplitudes.items() if amplitude}
     if not amplitudes:

@@ -39,7 +39,7 @@ class GeneratingModule(LightningModule):
     The growing callbacks set `resolution` and `alpha`; without them the network is fully grown.
 
     Attributes:
-        generator: Network to train; it has a ``latent_dim``.
+        generator: Network to train.
         generator_ema: Moving average of `generator`; samples, metrics and exports use it.
         grade_counts: int64 ``(4, 4)``, number of reals seen by ICM and TE letter.
         images_shown: Images trained on so far, summed over devices.
@@ -63,12 +63,18 @@ class GeneratingModule(LightningModule):
         self.resolution = generator.resolution
         self.alpha = 1.0
         self.register_buffer("grade_counts", torch.zeros(LABEL_SIZES, dtype=torch.int64))
-        self.configure_metrics()
+        self.val_metrics = ImageSetMetrics()
+        self.test_metrics = ImageSetMetrics()
 
     @property
     def final_resolution(self) -> int:
         """Highest resolution of the networks in pixels."""
         return self.generator.resolution
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of the latent z."""
+        return int(self.generator.latent_dim)  # type: ignore[arg-type]
 
     @property
     def conditional(self) -> bool:
@@ -87,11 +93,6 @@ class GeneratingModule(LightningModule):
         begin, end = (1000 * kimg for kimg in self.ramp_kimg)
         return min(max((images_shown - begin) / (end - begin), 0.0), 1.0)
 
-    def configure_metrics(self) -> None:
-        """Create the metrics of validation and test."""
-        self.val_metrics = ImageSetMetrics()
-        self.test_metrics = ImageSetMetrics()
-
     def prepare_reals(self, images: Tensor) -> Tensor:
         """Floats in [-1, 1] of uint8 images ``(B, C, R, R)``, cross-faded as D fades.
 
@@ -104,11 +105,6 @@ class GeneratingModule(LightningModule):
         return reals
 
     # -- sampling ---------------------------------------------------------------------------------
-
-    @property
-    def latent_dim(self) -> int:
-        """Size of the latent z."""
-        return int(self.generator.latent_dim)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def sample(
@@ -131,11 +127,9 @@ class GeneratingModule(LightningModule):
             raise UserError(f"truncation_psi is {truncation_psi}: {name} has no truncation, use 1")
         z, _ = numbered_latents(indices, seed, self.latent_dim)
         given = labels.to(self.device) if self.conditional else None
-        average = self.generator_ema
         growth = {"resolution": self.resolution, "alpha": self.alpha}
-        return to_uint8(
-            average(z.to(self.device), given, **growth, condition=self.condition_weight)
-        )
+        weight = self.condition_weight
+        return to_uint8(self.generator_ema(z.to(self.device), given, **growth, condition=weight))
 
     def sample_enlarged(self, indices: Sequence[int], labels: Tensor, *, seed: int) -> Tensor:
         """`sample`, enlarged to the final resolution, so that stages can be compared."""
@@ -203,21 +197,18 @@ class GeneratingModule(LightningModule):
             end: Grade of the last step.
             steps: Number of steps, both ends included.
             count: Number of latents.
-            truncation_psi: See `generate`.
+            truncation_psi: As in `generate`.
             seed: Seed of the latents.
 
         Returns:
-            uint8 ``(count, steps, C, resolution, resolution)`` on the CPU; the ends are what
-            `generate` gives.
+            uint8 ``(count, steps, C, resolution, resolution)``; the ends equal those of `generate`.
 
         Raises:
-            UserError: If the module was trained without grades, a grade is unknown, `steps` is
-                below 2 or `count` below 1.
+            UserError: If the module was trained without grades, or an argument is invalid.
         """
         if not self.conditional:
             raise UserError(
-                "cannot interpolate between grades: this model was trained without them. Train one "
-                "with conditional true"
+                "cannot interpolate between grades: this model was trained without them"
             )
         if count < 1:
             raise UserError(f"cannot interpolate {count} latents: expected 1 or more")

@@ -99,16 +99,15 @@ class GradeClassifier(LightningModule):
         return AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Convert 8-bit images of any size to the network's input, floats in [-1, 1].
+        """Convert 8-bit images of any size to the network's input.
 
-        For a grey grader, RGB images become the mean of their channels. Other sizes are resized by
-        antialiased bilinear interpolation, in float.
+        A grey grader sees the mean of RGB channels. Resizing is antialiased and bilinear, in float.
 
         Args:
             images: uint8 ``(B, 1, H, W)`` or ``(B, 3, H, W)``.
 
         Returns:
-            float32 ``(B, img_channels, resolution, resolution)``.
+            float32 ``(B, img_channels, resolution, resolution)``, values in [-1, 1].
 
         Raises:
             UserError: If dtype or shape is another.
@@ -148,14 +147,8 @@ class GradeClassifier(LightningModule):
             self.train(training)
         return torch.stack([scores.argmax(dim=1) for scores in logits], dim=1)
 
-    # -- training and evaluation ------------------------------------------------------------------
-
     def on_fit_start(self) -> None:
-        """Weight the letters by the training labels of the data module.
-
-        Raises:
-            UserError: If balanced weights are asked for without a data module that has labels.
-        """
+        """Weight the letters by the labels of the data module; raises `UserError` without any."""
         if self.class_weights == "none":
             return
         data: Any = getattr(self.trainer, "datamodule", None)
@@ -227,15 +220,12 @@ class GradeClassifier(LightningModule):
         values = metrics.compute()
         metrics.reset()
         # in a fit, `_send` logs them by images shown; otherwise Lightning prints them
-        to_logger = self.trainer.state.fn != TrainerFn.FITTING
-        self.log_dict(values, logger=to_logger, batch_size=1)
+        self.log_dict(values, logger=self.trainer.state.fn != TrainerFn.FITTING, batch_size=1)
         return values
 
     def _send(self, row: Mapping[str, float]) -> None:
         for logger in self.trainer.loggers:
             logger.log_metrics(dict(row), step=self.images_shown)
-
-    # -- checkpoints ------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the architecture and the images shown, as plain values."""
@@ -245,11 +235,7 @@ class GradeClassifier(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the images shown.
-
-        Raises:
-            UserError: If the checkpoint is of another architecture or of other sizes.
-        """
+        """Restore the images shown; see `check_grader`."""
         check_grader(checkpoint, dict(self.hparams))
         self.images_shown = int(checkpoint["blastogan"]["images_shown"])
 
@@ -260,12 +246,10 @@ class GradeClassifier(LightningModule):
         map_location: Any = "cpu",
         **settings: Any,
     ) -> GradeClassifier:
-        """Load a grader from tensors and plain values only, ready to grade.
-
-        The global random state is not used.
+        """Load a grader, ready to grade; the global random state is not used.
 
         Args:
-            checkpoint_path: File, or a binary stream of it.
+            checkpoint_path: File, or a binary stream, of tensors and plain values only.
             map_location: Device of the grader.
             **settings: Hyper-parameters to change, such as ``lr``.
 

@@ -1,9 +1,7 @@
 """Starting a run from the weights of another: other images, grades or none, another resolution.
 
-Layers are matched by name. Blocks and the layers to and from images are named by their resolution,
-so that runs of any first and last resolution share the ones they have in common. A layer is taken
-over if all its weights have equal names and shapes, converted where one network is grey and the
-other RGB, and otherwise stays as it was initialised.
+Layers are matched by name; those of a resolution are named by it. A layer is taken over if all its
+weights have equal names and shapes, or converted between grey and RGB; otherwise it starts new.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
@@ -45,8 +43,7 @@ class TransferOptions:
     """Weights that a new run starts from.
 
     Args:
-        checkpoint: Source checkpoint, whose weights are taken over as far as they fit. A resumed
-            run does not load it again.
+        checkpoint: Source of the weights, as far as they fit; a resumed run does not load it again.
         freeze_d: Number of resolutions, the highest of those taken over, at which the discriminator
             is not trained (Mo, Cho and Shin 2020, "Freeze the Discriminator").
     """
@@ -62,52 +59,6 @@ class TransferOptions:
                 f"transfer.freeze_d is {self.freeze_d}, but only layers of a source checkpoint can "
                 "be frozen: add --transfer.checkpoint, or leave freeze_d out"
             )
-
-
-class LayerTransfer(NamedTuple):
-    """Outcome for one layer: the network, the layer, its number of weights, and the reason."""
-
-    network: str
-    layer: str
-    outcome: Outcome
-    size: int
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class TransferReport:
-    """Outcome for every layer of a generator and a discriminator.
-
-    Attributes:
-        architecture: Class name of the source's module.
-        trained: Highest resolution in pixels that the source had trained.
-        layers: The layers.
-    """
-
-    architecture: str
-    trained: int
-    layers: tuple[LayerTransfer, ...]
-
-    def taken(self, network: str) -> set[str]:
-        """Layers of a network that have weights of the source."""
-        return {e.layer for e in self.layers if e.network == network and e.outcome != "new"}
-
-    def __str__(self) -> str:
-        """Table of weights by network and outcome, with the layers that are not taken over."""
-        lines = [f"the source is a {self.architecture}, trained to {self.trained}x{self.trained}"]
-        for network in SOURCES:
-            own = [each for each in self.layers if each.network == network]
-            total = sum(each.size for each in own)
-            for outcome in ("taken over", "converted", "new"):
-                found = [each for each in own if each.outcome == outcome]
-                size = sum(each.size for each in found)
-                lines.append(f"{network:<13}  {outcome:<10}  {size:>12,} of {total:,} weights")
-                reasons: dict[str, list[str]] = {}
-                for each in found:
-                    if each.reason:
-                        reasons.setdefault(each.reason, []).append(each.layer)
-                lines += [f"  {', '.join(names)}: {why}" for why, names in reasons.items()]
-        return "\n".join(lines)
 
 
 class SourceCheckpoint(NamedTuple):
@@ -129,11 +80,7 @@ class SourceCheckpoint(NamedTuple):
 
     @classmethod
     def parse(cls, checkpoint: Mapping[str, Any]) -> SourceCheckpoint:
-        """Check the content of a file.
-
-        Raises:
-            UserError: If it is not a checkpoint of a trained GAN.
-        """
+        """Check the content of a file; raises `UserError` unless it is of a trained GAN."""
         known, state = checkpoint.get("blastogan"), checkpoint.get("state_dict")
         if not isinstance(known, Mapping) or not isinstance(state, Mapping):
             raise UserError("this is not a checkpoint of blastogan")
@@ -148,12 +95,8 @@ class SourceCheckpoint(NamedTuple):
             for key, value in state.items()
             if isinstance(key, str) and isinstance(value, Tensor) and value.is_floating_point()
         }
-        missing = [
-            each
-            for each in SOURCES.values()
-            if not any(key.startswith(f"{each}.") for key in weights)
-        ]
-        if missing:
+        networks = {key.partition(".")[0] for key in weights}
+        if missing := [each for each in SOURCES.values() if each not in networks]:
             raise UserError(f"this checkpoint of a {name} has no {' and no '.join(missing)}")
         try:
             shown = int(known["images_shown"])
@@ -168,11 +111,42 @@ class SourceCheckpoint(NamedTuple):
         settings = checkpoint.get("hyper_parameters")
         return cls(name, resolution, shown, weights, settings if isinstance(settings, dict) else {})
 
-    def layers(self, network: str) -> dict[str, dict[str, Tensor]]:
-        """Weights of a network by layer and full name within the network."""
-        prefix = f"{SOURCES[network]}."
-        own = {k[len(prefix) :]: v for k, v in self.state.items() if k.startswith(prefix)}
-        return _by_layer(own)
+
+class LayerTransfer(NamedTuple):
+    """Outcome for one layer: the network, the layer, its number of weights, and the reason."""
+
+    network: str
+    layer: str
+    outcome: Outcome
+    size: int
+    reason: str = ""
+
+
+class TransferReport(NamedTuple):
+    """Outcome for every layer of a generator and a discriminator."""
+
+    source: SourceCheckpoint
+    layers: tuple[LayerTransfer, ...]
+
+    def taken(self, network: str) -> set[str]:
+        """Layers of a network that have weights of the source."""
+        return {e.layer for e in self.layers if e.network == network and e.outcome != "new"}
+
+    def __str__(self) -> str:
+        """Table of weights by network and outcome, with the layers that are not taken over."""
+        side = self.source.trained
+        lines = [f"the source is a {self.source.architecture}, trained to {side}x{side}"]
+        for network in SOURCES:
+            own = [each for each in self.layers if each.network == network]
+            total = sum(each.size for each in own)
+            for outcome in get_args(Outcome):
+                found = [each for each in own if each.outcome == outcome]
+                size = sum(each.size for each in found)
+                lines.append(f"{network:<13}  {outcome:<10}  {size:>12,} of {total:,} weights")
+                for reason in dict.fromkeys(each.reason for each in found if each.reason):
+                    names = ", ".join(each.layer for each in found if each.reason == reason)
+                    lines.append(f"  {names}: {reason}")
+        return "\n".join(lines)
 
 
 def read_source(path: str | Path) -> dict[str, Any]:
@@ -192,9 +166,7 @@ def read_source(path: str | Path) -> dict[str, Any]:
 def initialize_from(
     module: BaseGANModule, checkpoint: Mapping[str, Any], options: TransferOptions
 ) -> TransferReport:
-    """Load the weights of a source checkpoint, freeze layers, and log a report.
-
-    The module's attribute `transfer` records it for the checkpoints of the run.
+    """Load the weights of a source checkpoint, freeze layers, record both, and log a report.
 
     Raises:
         UserError: See `load_weights` and `layers_to_freeze`.
@@ -202,7 +174,7 @@ def initialize_from(
     report = load_weights(module, checkpoint)
     frozen = layers_to_freeze(module.discriminator.block_resolutions, report, options.freeze_d)
     freeze(module.discriminator, frozen)
-    source = SourceCheckpoint.parse(checkpoint)
+    source = report.source
     module.transfer = {
         "checkpoint": options.checkpoint,
         "images_shown": source.images_shown,
@@ -243,8 +215,9 @@ def check_initialized_from(options: TransferOptions, checkpoint: Mapping[str, An
     if options.checkpoint is None:
         return
     used = checkpoint.get("blastogan", {}).get("transfer")
-    if used is None or not _same_file(options.checkpoint, str(used.get("checkpoint"))):
-        start = f"from {used.get('checkpoint')}" if used else "without a source checkpoint"
+    source = None if used is None else str(used.get("checkpoint"))
+    if source is None or Path(options.checkpoint).resolve() != Path(source).resolve():
+        start = f"from {source}" if source else "without a source checkpoint"
         raise UserError(
             f"--transfer.checkpoint {options.checkpoint} is for a new run, but the run to resume "
             f"started {start}: leave it out to resume, or leave out --ckpt_path and --resume to "
@@ -261,8 +234,7 @@ def check_initialized_from(options: TransferOptions, checkpoint: Mapping[str, An
 def load_weights(module: BaseGANModule, checkpoint: Mapping[str, Any]) -> TransferReport:
     """Give a new module the weights of a source checkpoint, as far as they fit.
 
-    The state of training is not taken over: images shown, optimisers, the counts of grades and the
-    probability of augmentation. Random states are left alone.
+    The state of training is not taken over, and random states are left alone.
 
     Raises:
         UserError: If nothing fits, or a weight is not finite.
@@ -270,17 +242,16 @@ def load_weights(module: BaseGANModule, checkpoint: Mapping[str, Any]) -> Transf
     source = SourceCheckpoint.parse(checkpoint)
     entries: list[LayerTransfer] = []
     values: dict[str, dict[str, Tensor]] = {}
-    for network in SOURCES:
-        theirs, taken = source.layers(network), values.setdefault(network, {})
+    for network, name in SOURCES.items():
+        theirs, values[network] = _by_layer(source.state, f"{name}."), {}
         for layer, mine in _by_layer(getattr(module, network).state_dict()).items():
-            reason = _unfit(module, source, network, layer)
-            found, outcome, why = _match(layer, mine, theirs.get(layer, {}))
-            if reason:
-                found, outcome, why = {}, "new", reason
-            taken.update(found)
+            found, outcome, reason = _match(layer, mine, theirs.get(layer, {}))
+            if unfit := _unfit(module, source, network, layer):
+                found, outcome, reason = {}, "new", unfit
+            values[network].update(found)
             size = sum(value.numel() for value in mine.values())
-            entries.append(LayerTransfer(network, layer or "w_avg", outcome, size, why))
-    report = TransferReport(source.architecture, source.trained, tuple(entries))
+            entries.append(LayerTransfer(network, layer or "w_avg", outcome, size, reason))
+    report = TransferReport(source, tuple(entries))
     if not any(layer.startswith("blocks.") for layer in report.taken("discriminator")):
         different = _other_widths(source.settings, module.hparams)
         remedy = f"set {different}" if different else f"train a {source.architecture}"
@@ -303,19 +274,16 @@ def layers_to_freeze(resolutions: Iterable[int], report: TransferReport, count: 
 
     Args:
         resolutions: Resolutions of the discriminator's blocks, ascending.
-        report: Layers that were not taken over are not frozen.
+        report: Outcome for each layer.
         count: Number of resolutions; each has a block and a layer from images.
 
     Raises:
         UserError: If fewer blocks were taken over completely.
     """
     taken = report.taken("discriminator")
-    new = {e.layer for e in report.layers if e.network == "discriminator"} - taken
-    whole = [
-        r
-        for r in reversed([*resolutions])
-        if not any(layer.startswith(f"blocks.{r}.") for layer in new)
-    ]
+    new = [e.layer for e in report.layers if e.network == "discriminator" and e.outcome == "new"]
+    partly = {layer.rpartition(".")[0] for layer in new}
+    whole = [r for r in reversed([*resolutions]) if f"blocks.{r}" not in partly]
     if not 0 <= count <= len(whole):
         raise UserError(
             f"freeze_d is {count}: expected 0 to {len(whole)}, the number of the discriminator's "
@@ -325,10 +293,13 @@ def layers_to_freeze(resolutions: Iterable[int], report: TransferReport, count: 
     return layers + [f"from_rgb.{r}" for r in whole[:count] if f"from_rgb.{r}" in taken]
 
 
-def _by_layer(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def _by_layer(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, dict[str, Tensor]]:
+    """Weights by layer and name, of the names that begin with a prefix, which is cut off."""
     layers: dict[str, dict[str, Tensor]] = {}
-    for name, value in state.items():
-        layers.setdefault(name.rpartition(".")[0], {})[name] = value
+    for key, value in state.items():
+        if key.startswith(prefix):
+            name = key.removeprefix(prefix)
+            layers.setdefault(name.rpartition(".")[0], {})[name] = value
     return layers
 
 
@@ -355,35 +326,32 @@ def _match(
     found = {name: value.to(mine[name].dtype) for name, value in theirs.items()}
     if all(found[name].shape == value.shape for name, value in mine.items()):
         return found, "taken over", ""
-    converted = _other_channels(layer, mine, found)
-    if converted is None:
-        return {}, "new", "of another shape in the source"
-    grey = mine[f"{layer}.weight"].shape[0 if "to_rgb" in layer else 1] == 1
-    return converted, "converted", "RGB in the source" if grey else "grey in the source"
+    images = re.search(r"(to|from)_rgb\.\d+$", layer)
+    if images and (converted := _other_channels(layer, mine, found)):
+        grey = mine[f"{layer}.weight"].shape[0 if "to_rgb" in layer else 1] == 1
+        return converted, "converted", "RGB in the source" if grey else "grey in the source"
+    return {}, "new", "of another shape in the source"
 
 
 def _other_channels(
     layer: str, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
-) -> dict[str, Tensor] | None:
+) -> dict[str, Tensor]:
     """Grey from RGB or RGB from grey, so that grey images look and score the same."""
-    names = f"{layer}.weight", f"{layer}.bias"
-    if not re.search(r"(?:to_rgb|from_rgb)\.\d+$", layer) or theirs.keys() != set(names):
-        return None
     axis = 0 if "to_rgb" in layer else 1
-    new, old, bias = mine[names[0]], theirs[names[0]], theirs[names[1]]
-    if new.dim() != old.dim() or {new.shape[axis], old.shape[axis]} != {1, 3}:
-        return None
-    here, there = new.shape[axis], old.shape[axis]
-    biases = there if axis == 0 else len(new)
-    if old.narrow(axis, 0, 1).shape != new.narrow(axis, 0, 1).shape or bias.shape != (biases,):
-        return None
+    new, old, bias = mine[f"{layer}.weight"], theirs[f"{layer}.weight"], theirs[f"{layer}.bias"]
+    here = new.shape[axis]
+    there = {1: 3, 3: 1}[here]
+    expected = [*new.shape]
+    expected[axis] = there
+    if [*old.shape] != expected or [*bias.shape] != expected[:1]:
+        return {}
     if axis == 0:
         weight = old.mean(dim=0, keepdim=True)
         bias = bias.mean(dim=0, keepdim=True).expand(here)
     else:
         # the equalised scale follows from the number of channels
         weight = old.sum(dim=1, keepdim=True) / here * math.sqrt(here / there)
-    return {names[0]: weight.expand_as(new), names[1]: bias}
+    return {f"{layer}.weight": weight.expand_as(new), f"{layer}.bias": bias}
 
 
 def _other_widths(source: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
@@ -393,7 +361,3 @@ def _other_widths(source: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
         for name in WIDTHS
         if name in source and name in mine and source[name] != mine[name]
     )
-
-
-def _same_file(first: str, second: str) -> bool:
-    return first == second or Path(first).resolve() == Path(second).resolve()

@@ -31,12 +31,13 @@ class LabelEmbedding(nn.Module):
         self.parts = nn.ModuleList(nn.Embedding(size, dim) for size in tables)
         self.scale = len(tables) ** -0.5
 
-    def forward(self, labels: Tensor) -> Tensor:
-        """Embed labels, ``(B, dim)``.
+    @classmethod
+    def build(cls, sizes: Sequence[int], dim: int, factorised: bool) -> LabelEmbedding | None:
+        """An embedding, or ``None`` for no parts."""
+        return cls(sizes, dim, factorised=factorised) if sizes else None
 
-        Args:
-            labels: int64 ``(B, parts)``, or soft labels ``(B, combinations)``, see `soft_labels`.
-        """
+    def forward(self, labels: Tensor) -> Tensor:
+        """Embed labels ``(B, parts)``, or soft ones ``(B, combinations)``, as ``(B, dim)``."""
         if labels.is_floating_point():
             embedded = self._mixed(labels)
         elif self.factorised:
@@ -66,14 +67,9 @@ def flat_labels(labels: Tensor, label_sizes: Sequence[int]) -> Tensor:
 
 
 def soft_labels(labels: Tensor, label_sizes: Sequence[int]) -> Tensor:
-    """One-hot labels over the combinations, which may be mixed: embeddings are linear in them.
+    """One-hot labels, float32 ``(B, combinations)``, of int64 ``(B, parts)``.
 
-    Args:
-        labels: int64 ``(B, parts)``.
-        label_sizes: Number of values of each part.
-
-    Returns:
-        float32 ``(B, combinations)``, 1 for the combination of the label and 0 elsewhere.
+    They may be mixed, as embeddings are linear in them.
     """
     flat = flat_labels(labels, label_sizes)
     return torch.nn.functional.one_hot(flat, math.prod(label_sizes)).float()
@@ -91,16 +87,13 @@ def check_labels(labels: Tensor | None, label_sizes: Sequence[int], batch: int) 
         UserError: If labels are missing, not expected, or of another shape or dtype. Values are
             not checked, which would wait for the device.
     """
-    if not label_sizes:
-        if labels is not None:
-            raise UserError(
-                "labels were given to an unconditional network: build it with label_sizes"
-            )
+    if not label_sizes and labels is None:
         return
+    if not label_sizes:
+        raise UserError("labels were given to an unconditional network: build it with label_sizes")
     if labels is None:
-        raise UserError(
-            f"a conditional network needs labels of shape ({batch}, {len(label_sizes)})"
-        )
+        shape = f"({batch}, {len(label_sizes)})"
+        raise UserError(f"a conditional network needs labels of shape {shape}")
     if labels.is_floating_point() and labels.shape == (batch, math.prod(label_sizes)):
         return
     if labels.shape != (batch, len(label_sizes)) or labels.dtype != torch.int64:

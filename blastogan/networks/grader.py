@@ -11,16 +11,8 @@ from blastogan.errors import UserError
 from blastogan.grades import LABEL_SIZES
 
 FAMILIES = (
-    "convnext",
-    "densenet",
-    "efficientnet",
-    "mnasnet",
-    "mobilenet",
-    "regnet",
-    "resnet",
-    "resnext",
-    "shufflenet",
-    "wide_resnet",
+    *("convnext", "densenet", "efficientnet", "mnasnet", "mobilenet"),
+    *("regnet", "resnet", "resnext", "shufflenet", "wide_resnet"),
 )
 """Prefixes of torchvision's names for networks that take images of any size."""
 

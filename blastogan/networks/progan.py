@@ -22,12 +22,7 @@ from blastogan.networks.progressive import (
 
 
 class GeneratorInput(nn.Module):
-    """The 4x4 block: a linear layer from the latent, then a 3x3 convolution (table 2).
-
-    Args:
-        in_features: Size of the latent, labels included.
-        channels: Channels at 4x4.
-    """
+    """The 4x4 block: a linear layer from the latent, then a 3x3 convolution (table 2)."""
 
     def __init__(self, in_features: int, channels: int) -> None:
         super().__init__()
@@ -50,12 +45,7 @@ class GeneratorInput(nn.Module):
 
 
 class GeneratorBlock(nn.Module):
-    """Two 3x3 convolutions; the first doubles the resolution (table 2).
-
-    Args:
-        in_channels: Channels at half the block's resolution.
-        out_channels: Channels at its resolution.
-    """
+    """Two 3x3 convolutions; the first doubles the resolution (table 2)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -105,11 +95,7 @@ class ProGANGenerator(ProgressiveNetwork):
         self.latent_dim = latent_dim
         widths = Widths(channel_base, channel_cap)
         self.norm = PixelNorm()
-        self.embedding = (
-            LabelEmbedding(self.label_sizes, latent_dim, factorised=factorised)
-            if self.label_sizes
-            else None
-        )
+        self.embedding = LabelEmbedding.build(self.label_sizes, latent_dim, factorised)
         in_features = latent_dim * (2 if self.label_sizes else 1)
         self.input = GeneratorInput(in_features, widths(BASE_RESOLUTION))
         self.blocks = nn.ModuleDict(

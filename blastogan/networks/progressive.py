@@ -62,11 +62,7 @@ class ProgressiveNetwork(nn.Module):
     """
 
     def __init__(
-        self,
-        resolution: int,
-        start_resolution: int,
-        img_channels: int,
-        label_sizes: Sequence[int],
+        self, resolution: int, start_resolution: int, img_channels: int, label_sizes: Sequence[int]
     ) -> None:
         super().__init__()
         check_resolution("resolution", resolution)
@@ -159,13 +155,7 @@ class ToRGB(nn.ModuleDict):
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two 3x3 convolutions; the second halves the resolution (table 2).
-
-    Args:
-        in_channels: Channels at the block's resolution.
-        out_channels: Channels at half the resolution.
-        blur: Whether to low-pass filter before halving, as in StyleGAN.
-    """
+    """Two 3x3 convolutions; the second halves the resolution, after a blur if any (table 2)."""
 
     def __init__(self, in_channels: int, out_channels: int, *, blur: bool) -> None:
         super().__init__()
@@ -178,12 +168,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorHead(nn.Module):
-    """The 4x4 block: minibatch statistics, then a feature vector (table 2).
-
-    Args:
-        channels: Channels at 4x4.
-        group_size: Images per group of the minibatch standard deviation.
-    """
+    """The 4x4 block: minibatch statistics, then a feature vector (table 2)."""
 
     def __init__(self, channels: int, group_size: int) -> None:
         super().__init__()
@@ -251,11 +236,7 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         features = widths(BASE_RESOLUTION)
         self.head = DiscriminatorHead(features, stddev_group)
         self.score = EqualizedLinear(features, 1, gain=1.0)
-        self.embedding = (
-            LabelEmbedding(self.label_sizes, features, factorised=factorised)
-            if self.label_sizes
-            else None
-        )
+        self.embedding = LabelEmbedding.build(self.label_sizes, features, factorised)
         self.score_unconditional = (
             EqualizedLinear(features, 1, gain=1.0) if unconditional_head else None
         )

@@ -43,15 +43,9 @@ class MappingNetwork(nn.Module):
         factorised: bool = True,
     ) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
-        self.w_dim = w_dim
         self.label_sizes = tuple(label_sizes)
         self.norm = PixelNorm()
-        self.embedding = (
-            LabelEmbedding(self.label_sizes, latent_dim, factorised=factorised)
-            if self.label_sizes
-            else None
-        )
+        self.embedding = LabelEmbedding.build(self.label_sizes, latent_dim, factorised)
         sizes = [latent_dim * (2 if self.label_sizes else 1), *[w_dim] * num_layers]
         self.layers = nn.ModuleList(
             EqualizedLinear(sizes[i], sizes[i + 1], lr_multiplier=lr_multiplier)
@@ -61,16 +55,7 @@ class MappingNetwork(nn.Module):
     def forward(
         self, z: Tensor, labels: Tensor | None = None, condition: Tensor | float = 1.0
     ) -> Tensor:
-        """Map z ``(B, latent_dim)`` and labels to w ``(B, w_dim)``.
-
-        Args:
-            z: Latents.
-            labels: See `StyleGANGenerator.forward`.
-            condition: See `StyleGANGenerator.forward`.
-
-        Raises:
-            UserError: If the labels do not fit the network.
-        """
+        """Map z ``(B, latent_dim)`` and labels to w ``(B, w_dim)``; see `StyleGANGenerator`."""
         check_labels(labels, self.label_sizes, z.shape[0])
         w: Tensor = self.norm(z)
         if self.embedding is not None:
@@ -83,19 +68,12 @@ class MappingNetwork(nn.Module):
 class StyleGANGenerator(ProgressiveNetwork):
     """Generator of StyleGAN: `mapping` and `synthesis`, which can be called separately.
 
+    Arguments are those of `blastogan.networks.progan.ProGANGenerator`, and:
+
     Args:
-        resolution: Highest resolution in pixels.
-        start_resolution: Lowest resolution of images in pixels.
-        img_channels: 1 (grey) or 3 (RGB).
-        label_sizes: Number of values of each part of the label, ``(4, 4)`` for grades; empty for
-            an unconditional network.
-        factorised: Whether each part of the label has an embedding, or each combination.
-        latent_dim: Size of z.
         w_dim: Size of w.
         mapping_layers: Layers of the mapping network.
         mapping_lr_multiplier: Learning rate of the mapping network relative to the other layers.
-        channel_base: Base of the channel rule.
-        channel_cap: Cap of the channel rule.
     """
 
     W_AVG_BETA = 0.995
@@ -173,24 +151,9 @@ class StyleGANGenerator(ProgressiveNetwork):
         noise: Sequence[Tensor] | None = None,
         condition: Tensor | float = 1.0,
     ) -> Tensor:
-        """Generate images.
+        """Generate images, see `blastogan.networks.progan.ProGANGenerator.forward`.
 
-        Args:
-            z: Latents ``(B, latent_dim)``, standard normal; they are normalised.
-            labels: int64 ``(B, parts)`` or soft, see
-                `blastogan.networks.conditioning.soft_labels`; ``None`` if unconditional.
-            resolution: Resolution in pixels; ``None`` for the highest.
-            alpha: Weight of the newest resolution, 0 to 1.
-            truncation_psi: See `truncate`.
-            truncation_cutoff: See `truncate`.
-            noise: See `SynthesisNetwork.forward`.
-            condition: Condition weight, 0 to 1; at 0 the label has no effect.
-
-        Returns:
-            Images ``(B, img_channels, resolution, resolution)``, not clipped to [-1, 1].
-
-        Raises:
-            UserError: If an argument does not fit the network.
+        Truncation is that of `truncate`, and noise that of `SynthesisNetwork.forward`.
         """
         resolution = self.check_growth(resolution, alpha)
         w = self.mapping(z, labels, condition)

@@ -21,10 +21,6 @@ class AdaIN(nn.Module):
     """Adaptive instance normalisation (equation 1).
 
     Each channel of each image is normalised, then scaled and shifted by a learned affine of w.
-
-    Args:
-        channels: Channels of the features.
-        w_dim: Size of w.
     """
 
     EPS = 1e-8
@@ -46,11 +42,7 @@ class AdaIN(nn.Module):
 
 
 class NoiseInput(nn.Module):
-    """Per-pixel noise with a learned strength per channel (section 2, figure 1b, block B).
-
-    Args:
-        channels: Channels of the features.
-    """
+    """Per-pixel noise with a learned strength per channel (section 2, figure 1b, block B)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -66,12 +58,7 @@ class NoiseInput(nn.Module):
 
 
 class LayerEpilogue(nn.Module):
-    """Noise, bias, activation and style after a convolution (figure 1b).
-
-    Args:
-        channels: Channels of the features.
-        w_dim: Size of w.
-    """
+    """Noise, bias, activation and style after a convolution (figure 1b)."""
 
     def __init__(self, channels: int, w_dim: int) -> None:
         super().__init__()
@@ -154,15 +141,10 @@ class SynthesisNetwork(ProgressiveNetwork):
     ) -> None:
         super().__init__(resolution, start_resolution, img_channels, label_sizes=())
         widths = Widths(channel_base, channel_cap)
-        self.w_dim = w_dim
         resolutions = resolutions_between(BASE_RESOLUTION, resolution)
+        inputs = {r: widths(r // 2) if r > BASE_RESOLUTION else None for r in resolutions}
         self.blocks = nn.ModuleDict(
-            {
-                str(r): SynthesisBlock(
-                    widths(r // 2) if r > BASE_RESOLUTION else None, widths(r), w_dim
-                )
-                for r in resolutions
-            }
+            {str(r): SynthesisBlock(inputs[r], widths(r), w_dim) for r in resolutions}
         )
         self.to_rgb = ToRGB(self.image_resolutions, widths, img_channels)
 

@@ -1,4 +1,4 @@
-"""Augmentation of what D sees: gradients, identity, laws, and the steering of its probability."""
+"""Augmentation of what D sees: gradients, identity, distributions, adaptation."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_bands_are_amplified_alone_and_an_expected_image_keeps_its_power():
     small = images(4, side=4)
     few = filter_bands(small, OperationGates(draws(4), torch.tensor(1.0), names), 1.0)
     assert few.shape == small.shape
-    # the gain of a band is told by the power that an image of the expected spectrum has
+    # the gain of a band shows in the power that an image of the expected spectrum has
     gains = torch.exp2(draws(64).randn(BANDS, 2)[:, 0, 0])
     powers = gains**2 / (10 / 13 * gains**2 + 3 / 13)
     only_lowest = OperationGates(draws(64), torch.tensor(1.0), (names[0],))

@@ -39,7 +39,7 @@ def test_draws_differ_by_seed_key_sample_and_call():
     assert len(torch.unique(rows, dim=0)) == len(rows)
 
 
-def test_draws_have_their_law_and_leave_the_global_state_alone():
+def test_draws_have_their_distribution_and_leave_the_global_state_alone():
     before = torch.get_rng_state()
     draws = SampleDraws(0, (), 0, 4096, CPU)
     normal, uniform = draws.randn(16), draws.rand(16)
@@ -124,7 +124,7 @@ def test_passes_add_up_to_the_whole_batch(name, settings, make_module, monkeypat
 
 
 @BOTH
-def test_gradients_are_clipped_to_a_norm_and_their_own_norm_is_told(name, make_module):
+def test_gradients_are_clipped_to_a_norm_and_their_own_norm_is_returned(name, make_module):
     still = {"class_path": "SGD", "init_args": {"lr": 0.0}}
     frozen = {"generator_optimizer": still, "discriminator_optimizer": still, "r1_gamma": 1.0}
     free = make_module(name, **frozen)

@@ -66,7 +66,7 @@ def test_blocks_that_growth_had_not_reached_start_new(resolution, alpha, trained
     old, new = make(), make(seed=1)
     built = saved(new)["state_dict"]
     report = load_weights(new, saved(old, resolution=resolution, alpha=alpha))
-    assert report.trained == trained
+    assert report.source.trained == trained
     untouched = torch.equal(
         new.discriminator.blocks["16"].conv.weight.data,
         built["discriminator.blocks.16.conv.weight"],

@@ -187,23 +187,23 @@ def test_a_letter_stands_for_the_classes_that_have_it():
 
 
 def test_counts_of_a_letter_follow_the_class_distribution():
-    law = {"AA": 30, "AB": 10, "BB": 100}
-    assert parse_grade_counts("Ax:8", None, law) == {"AA": 6, "AB": 2}
-    assert parse_grade_counts("Ax:8,AA:2", 10, law) == {"AA": 8, "AB": 2}
+    weights = {"AA": 30, "AB": 10, "BB": 100}
+    assert parse_grade_counts("Ax:8", None, weights) == {"AA": 6, "AB": 2}
+    assert parse_grade_counts("Ax:8,AA:2", 10, weights) == {"AA": 8, "AB": 2}
     # no image of the data has it
-    assert parse_grade_counts("Cx:3", None, law) == {"CA": 1, "CB": 1, "CC": 1}
+    assert parse_grade_counts("Cx:3", None, weights) == {"CA": 1, "CB": 1, "CC": 1}
     with pytest.raises(UserError, match="name Ax twice"):
-        parse_grade_counts("Ax:8,Ax:2", None, law)
+        parse_grade_counts("Ax:8,Ax:2", None, weights)
 
 
 def test_grades_of_a_letter_are_drawn_from_its_classes():
-    law = dict.fromkeys(CLASSES, 1.0) | {"AA": 3.0}
-    labels = grade_labels(1000, "Ax", 0, law)
+    weights = dict.fromkeys(CLASSES, 1.0) | {"AA": 3.0}
+    labels = grade_labels(1000, "Ax", 0, weights)
     assert labels[:, 0].tolist() == [0] * 1000
     shares = torch.bincount(labels[:, 1]) / 1000
     torch.testing.assert_close(shares, torch.tensor([0.6, 0.2, 0.2]), atol=0.05, rtol=0)
-    assert torch.equal(labels[:10], grade_labels(1000, "Ax", 0, law)[:10])
-    assert grade_labels(2, "Dx", 0, law).tolist() == [[3, 3]] * 2
+    assert torch.equal(labels[:10], grade_labels(1000, "Ax", 0, weights)[:10])
+    assert grade_labels(2, "Dx", 0, weights).tolist() == [[3, 3]] * 2
 
 
 def test_labels_between_begin_and_end_at_the_grades():

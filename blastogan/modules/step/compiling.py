@@ -24,9 +24,6 @@ class NetworkCompiler:
     stage drops all compiled code of the process. During a fade alpha is an input, not a constant,
     so that the code of its second step serves the rest.
 
-    Args:
-        mode: Mode of `torch.compile`, or ``off``.
-
     Raises:
         UserError: If the mode is unknown.
     """

@@ -37,9 +37,6 @@ class SampleDraws:
         self._generator = torch.Generator(device)
         self._drawn = 0
 
-    def __len__(self) -> int:
-        return self._count
-
     def randn(self, *shape: int) -> Tensor:
         """Standard normal ``(count, *shape)``, new numbers at each call."""
         return self._draw(torch.randn, shape)

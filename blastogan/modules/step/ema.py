@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def ema_decay(batch_size: int, images_shown: int, half_life_kimg: float, rampup: float) -> float:
-    """Decay of one step, which halves the weight of the past in one half-life of images.
+    """Decay of one step, 0 to 1, that halves the weight of the past in one half-life of images.
 
     Karras et al. 2020 (ADA), appendix C.
 
@@ -18,9 +18,6 @@ def ema_decay(batch_size: int, images_shown: int, half_life_kimg: float, rampup:
         images_shown: Images shown before the step.
         half_life_kimg: Half-life in thousands of images; 0 copies the weights.
         rampup: The half-life is at most this fraction of `images_shown`; 0 for no ramp-up.
-
-    Returns:
-        Decay, 0 to 1.
     """
     half_life = half_life_kimg * 1000
     if rampup > 0:

@@ -29,21 +29,16 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 def freeze(discriminator: ProgressiveDiscriminator, layers: Iterable[str]) -> None:
-    """Stop training some layers of a discriminator.
+    """Stop training layers such as ``blocks.32`` and ``from_rgb.32``.
 
     They stay in the optimiser, so that its saved state fits with and without freezing.
-
-    Args:
-        discriminator: Changed in place.
-        layers: Names such as ``blocks.32`` and ``from_rgb.32``.
 
     Raises:
         UserError: If a layer is unknown.
     """
+    kinds = ("blocks", "from_rgb")
     known = {
-        f"{kind}.{resolution}"
-        for kind in ("blocks", "from_rgb")
-        for resolution in getattr(discriminator, kind)
+        f"{kind}.{resolution}" for kind in kinds for resolution in getattr(discriminator, kind)
     }
     for layer in layers:
         if layer not in known:
@@ -52,11 +47,7 @@ def freeze(discriminator: ProgressiveDiscriminator, layers: Iterable[str]) -> No
 
 
 def freeze_again(discriminator: ProgressiveDiscriminator, transfer: Any) -> dict[str, Any] | None:
-    """Freeze the layers that were frozen when a run was saved; returns `transfer`.
-
-    Args:
-        discriminator: Changed in place.
-        transfer: The module's `transfer` from a checkpoint; ``None`` if it has none.
+    """Freeze the layers of a saved `BaseGANModule.transfer`; returns it, ``None`` for none.
 
     Raises:
         UserError: If a layer is unknown.

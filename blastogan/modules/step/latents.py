@@ -15,13 +15,7 @@ from blastogan.utils.seeding import derive_seed
 
 
 class PredictionBatch(TypedDict):
-    """Samples to generate.
-
-    Attributes:
-        labels: int64 ``(B, 2)``, ICM and TE letter.
-        index: int64 ``(B,)``, numbers of the samples.
-        seed: int64 ``(B,)``, the same for all.
-    """
+    """Samples to generate: labels int64 ``(B, 2)``, numbers ``(B,)``, and one seed ``(B,)``."""
 
     labels: Tensor
     index: Tensor
@@ -79,16 +73,12 @@ def _drawn_grades(count: int, weights: Mapping[str, float], seed: int) -> list[G
     generator = torch.Generator().manual_seed(derive_seed(seed, "grades"))
     distribution = torch.tensor(list(weights.values()), dtype=torch.float64)
     drawn = torch.multinomial(distribution, count, replacement=True, generator=generator)
-    names = list(weights)
-    return [Grade.parse(names[n]) for n in drawn.tolist()]
+    grades = [Grade.parse(name) for name in weights]
+    return [grades[n] for n in drawn.tolist()]
 
 
 def labels_between(start: str | Grade, end: str | Grade, steps: int) -> Tensor:
-    """Soft labels on the way from one grade to another.
-
-    Returns:
-        float32 ``(steps, 16)``, see `blastogan.networks.conditioning.soft_labels`; the first and
-        the last row are the two grades.
+    """Soft labels ``(steps, 16)`` from one grade to another, both included; see `soft_labels`.
 
     Raises:
         UserError: If there are fewer than two steps, or a grade is unknown.
@@ -111,14 +101,11 @@ def count_grades(labels: Tensor) -> Tensor:
 
 
 def balanced_labels(counts: Tensor, uniform: Tensor) -> Tensor:
-    """Labels drawn uniformly from those seen, without waiting for the device.
+    """Labels int64 ``(B, 2)`` drawn uniformly from those seen, without waiting for the device.
 
     Args:
         counts: int64 ``(4, 4)``, images by ICM and TE letter.
         uniform: Uniform on [0, 1), ``(B,)``.
-
-    Returns:
-        int64 ``(B, 2)``.
     """
     number = (counts.view(-1) > 0).cumsum(0)
     drawn = (uniform * number[-1]).floor().long() + 1

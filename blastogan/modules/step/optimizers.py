@@ -61,7 +61,7 @@ def apply_gradients(
         averaged: Whether the gradients have been averaged already.
 
     Returns:
-        Scalar, the norm of the averaged gradients before clipping.
+        Norm of the averaged gradients before clipping.
     """
     trained = [weight for weight in network.parameters() if weight.grad is not None]
     gradients = [weight.grad for weight in trained if weight.grad is not None]

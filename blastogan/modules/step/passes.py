@@ -50,7 +50,7 @@ def size_of_passes(count: int, limit: int | None, group: int) -> int:
         group: Images per group of the minibatch standard deviation, which no pass may cut.
 
     Raises:
-        UserError: If no number divides the images so.
+        UserError: If the images do not divide into such passes.
     """
     unit = min(group, count)
     for size in range(min(limit or count, count), 0, -1):

@@ -56,10 +56,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def mean_over_ranks(tensors: Sequence[Tensor]) -> None:
-    """Replace float tensors by their means over all ranks, in one exchange.
-
-    Shapes and memory formats must be the same on all ranks.
-    """
+    """Replace float tensors, in the same memory formats on all ranks, by their means over them."""
     _, size = rank_and_size()
     if size == 1 or not tensors:
         return

@@ -19,9 +19,7 @@ AUGMENTATION = "augmentation."
 def change_optimizers(
     checkpoint: Mapping[str, Any], settings: Sequence[Mapping[str, Any] | None]
 ) -> None:
-    """Write settings into saved optimiser states, which would bring back their own.
-
-    A run can thus be resumed with another learning rate. Changes are logged.
+    """Write settings into saved optimiser states, which would bring back their own; log changes.
 
     Args:
         checkpoint: Its optimiser states are changed in place.

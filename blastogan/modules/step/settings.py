@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from blastogan.errors import UserError
 from blastogan.grades import LABEL_SIZES
-from blastogan.losses import LOSSES
+from blastogan.losses import LossName
 
 Augment = str | dict[str, float]
 """Name of an augmentation, or amplitudes by operation."""
@@ -29,12 +29,7 @@ COMMON = (
 
 
 def generator_options(settings: Mapping[str, Any], *own: str) -> dict[str, Any]:
-    """Arguments of a generator, from the hyper-parameters of a module.
-
-    Args:
-        settings: All hyper-parameters.
-        *own: Names of those that only this architecture has.
-    """
+    """Arguments of a generator, from a module's hyper-parameters; `own` names additional ones."""
     return _common(settings) | {name: settings[name] for name in ("latent_dim", *own)}
 
 
@@ -51,19 +46,13 @@ def _common(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse training options that are out of range or contradict each other.
-
-    Args:
-        settings: All hyper-parameters of a module.
+    """Refuse hyper-parameters of a module that are out of range or contradict each other.
 
     Raises:
         UserError: For the first fault.
     """
-    for name, allowed in (
-        ("loss", tuple(LOSSES)),
-        ("regularizer", get_args(Regularizer)),
-        ("fake_labels", get_args(FakeLabels)),
-    ):
+    choices = {"loss": LossName, "regularizer": Regularizer, "fake_labels": FakeLabels}
+    for name, allowed in ((name, get_args(kind)) for name, kind in choices.items()):
         if settings[name] not in allowed:
             raise UserError(f"{name} is {settings[name]!r}: expected one of {', '.join(allowed)}")
     if settings["ramp_kimg"] is not None:
