@@ -19,7 +19,7 @@ def fit(*args):
 
 def add_callback(name, **settings):
     Path("stop.yaml").write_text(
-        f"trainer: {{callbacks: [{{class_path: command.{name}, init_args: {settings}}}]}}"
+        f"trainer: {{callbacks: [{{class_path: helpers.command.{name}, init_args: {settings}}}]}}"
     )
     return "--config", "stop.yaml"
 

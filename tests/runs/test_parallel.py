@@ -27,7 +27,7 @@ watch: {num_images: 16}
 training_log: {every_kimg: 0.032}
 fidelity: {extractor: none, metrics: [swd], num_fakes: 16}
 trainer: {accelerator: cpu, enable_model_summary: false, check_val_every_n_epoch: 3,
-          callbacks: [{class_path: command.Order}]}
+          callbacks: [{class_path: helpers.command.Order}]}
 """
 STYLEGAN = ("--model.class_path", "StyleGANModule", "--model.init_args.w_dim", "8")
 STYLEGAN += ("--model.init_args.fake_labels", "balanced")
@@ -172,7 +172,7 @@ def test_a_run_is_resumed_on_as_many_devices_or_on_others():
 
 
 def test_a_signal_to_one_process_stops_both_after_the_same_batch():
-    Path("seeds.yaml").write_text("trainer: {callbacks: [{class_path: command.OtherSeed}]}")
+    Path("seeds.yaml").write_text("trainer: {callbacks: [{class_path: helpers.command.OtherSeed}]}")
     args = ("--config", "two.yaml", "--config", "seeds.yaml", "--schedule.hold_kimg", 64)
     process = start("fit", *args, "--run_dir", "stopped", "--trainer.devices", 2)
     wait_for(last("stopped"), process)
