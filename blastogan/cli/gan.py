@@ -44,9 +44,8 @@ from blastogan.modules.transfer import (
     initialize_from,
     read_source,
 )
-from blastogan.runs.checkpoint_files import check_checkpoint, check_place
+from blastogan.runs.checkpoint_files import check_checkpoint, check_place, read_to_resume
 from blastogan.runs.folder import run_of_checkpoint
-from blastogan.runs.resume import read_to_resume
 
 _log = logging.getLogger(__name__)
 

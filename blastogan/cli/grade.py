@@ -20,8 +20,8 @@ from blastogan.cli.base import RunCLI
 from blastogan.data import GradeDataModule
 from blastogan.errors import UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
+from blastogan.runs.checkpoint_files import read_to_resume
 from blastogan.runs.checkpoint_io import write_checkpoints_atomically
-from blastogan.runs.resume import read_to_resume
 from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
