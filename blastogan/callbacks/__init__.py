@@ -2,7 +2,7 @@
 
 from blastogan.callbacks.checkpoints import GrowthCheckpoint
 from blastogan.callbacks.fade_in import FadeIn
-from blastogan.callbacks.fidelity import FidelityCallback
+from blastogan.callbacks.fidelity.callback import FidelityCallback
 from blastogan.callbacks.growing import ProgressiveGrowing
 from blastogan.callbacks.progress import GrowthProgress
 from blastogan.callbacks.random_state import RandomState
@@ -11,7 +11,7 @@ from blastogan.callbacks.split_record import SplitRecord
 from blastogan.callbacks.stopping import GracefulInterrupt
 from blastogan.callbacks.tf32 import TF32
 from blastogan.callbacks.training_log import TrainingLog
-from blastogan.callbacks.watch import DivergenceWatch
+from blastogan.callbacks.watch.callback import DivergenceWatch
 
 __all__ = [
     "TF32",

@@ -59,7 +59,6 @@ class ProgressiveGrowing(Callback):
             )
 
     def _check_batches(self, module: BaseGANModule, world_size: int) -> None:
-        group = module.discriminator.stddev_group
         for phase in self.schedule.phases:
             where = f"batch_size at {phase.resolution} is {phase.batch_size}"
             share, rest = divmod(phase.batch_size, world_size)
@@ -69,7 +68,7 @@ class ProgressiveGrowing(Callback):
                     "schedule.batch_size or the number of devices"
                 )
             try:
-                size_of_passes(share, module.micro_batch, group)
+                size_of_passes(share, module.micro_batch, module.discriminator.stddev_group)
             except UserError as error:
                 raise UserError(f"{where}, on {world_size} devices: {error}") from error
 

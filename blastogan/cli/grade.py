@@ -19,8 +19,8 @@ from blastogan.cli.base import RunCLI
 from blastogan.data import GradeDataModule
 from blastogan.errors import UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
+from blastogan.runs.checkpoint_files import read_to_resume
 from blastogan.runs.checkpoint_io import checkpoint_folder, write_checkpoints_atomically
-from blastogan.runs.resume import read_to_resume
 
 _log = logging.getLogger(__name__)
 

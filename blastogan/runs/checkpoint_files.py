@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from blastogan.errors import UserError
+from blastogan.runs.folder import checkpoints_in
 
 NETWORK_SETTINGS = (
     "resolution",
@@ -101,6 +102,22 @@ def latest_valid_checkpoint(paths: Iterable[Path]) -> tuple[Checkpoint | None, d
         if path.name == "last.ckpt":
             break
     return newest, damaged
+
+
+def read_to_resume(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint to resume from.
+
+    Raises:
+        UserError: If it cannot be read; names the latest valid one in its folder, if any.
+    """
+    try:
+        return read_checkpoint(path)
+    except UserError as error:
+        others = [each for each in checkpoints_in(Path(path).parent) if each != Path(path)]
+        newest, _ = latest_valid_checkpoint(others if Path(path).exists() else [])
+        if newest is None:
+            raise
+        raise UserError(f"{error} The latest valid checkpoint is {newest}.") from error
 
 
 def check_checkpoint(

@@ -59,14 +59,10 @@ def fresh_folder(path: str | Path) -> Path:
         taken = folder.exists() and not _is_vacant(folder)
     except OSError as error:
         raise _unusable(folder, error) from error
-    if taken and not folder.is_dir():
-        raise UserError(f"{folder} is a file; nothing is overwritten. Choose another folder")
     if taken:
+        state = "exists and is not empty" if folder.is_dir() else "is a file"
         resume = "; to resume the run in it, add --resume to fit" if is_run(folder) else ""
-        raise UserError(
-            f"{folder} exists and is not empty; nothing is overwritten. Choose another folder"
-            + resume
-        )
+        raise UserError(f"{folder} {state}; nothing is overwritten. Choose another folder{resume}")
     return folder
 
 

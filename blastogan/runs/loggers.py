@@ -132,6 +132,7 @@ def send_picture(logger: Logger, name: str, picture: Image.Image, images_shown: 
     """Send a picture to a logger that takes images, such as W&B or TensorBoard."""
     if hasattr(logger, "log_image"):
         logger.log_image(name, [picture], step=images_shown)
-    elif hasattr(getattr(logger, "experiment", None), "add_image"):
-        image = np.asarray(picture)
-        logger.experiment.add_image(name, image, images_shown, dataformats="HWC")
+        return
+    add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
+    if add_image is not None:
+        add_image(name, np.asarray(picture), images_shown, dataformats="HWC")

@@ -83,13 +83,13 @@ def test_a_fit_in_a_folder_in_use_is_refused(trained, holder, capfd, caplog):
 @pytest.mark.usefixtures("_released")
 def test_workers_do_not_hold_what_a_dead_process_held(here):
     claim(Path("held"))
-    begun, begins = os.pipe()
+    started, starts = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.write(begins, b"!")
+        os.write(starts, b"!")
         signal.pause()
         os._exit(0)
-    os.read(begun, 1)
+    os.read(started, 1)
     (here / "held" / "config.yaml").touch()
     release()
     try:
@@ -133,11 +133,11 @@ def test_a_folder_in_which_nothing_was_written_is_as_before(here):
 def test_the_first_process_alone_locks_and_tells_the_others_where(given, first, here, monkeypatch):
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("BLASTOGAN_RUN_FOLDER", "told")
-    assert claimed_folder() == (None if first else Path("told"))
+    monkeypatch.setenv("BLASTOGAN_RUN_FOLDER", "given")
+    assert claimed_folder() == (None if first else Path("given"))
     claim(Path("run"))
     assert (here / "run" / LOCK).exists() == first
-    assert os.environ["BLASTOGAN_RUN_FOLDER"] == ("run" if first else "told")
+    assert os.environ["BLASTOGAN_RUN_FOLDER"] == ("run" if first else "given")
 
 
 @pytest.mark.usefixtures("_released")

@@ -1,4 +1,4 @@
-"""Runs that are killed, or whose checkpoints are damaged, go on by ``--resume``."""
+"""Runs that are killed, or whose checkpoints are damaged, resume by ``--resume``."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_no_bit_of_the_weights_flips_unnoticed(checkpoint):
             read_checkpoint(checkpoint)
 
 
-def test_of_whole_checkpoints_the_furthest_is_taken(tmp_path):
+def test_the_latest_valid_checkpoint_is_found(tmp_path):
     shown = {
         "last.ckpt": 90, "last-1.ckpt": 60, "last-2.ckpt": 40, "last-10.ckpt": 20,
         "phase-00-hold-0008.ckpt": 30, "phase-01-fade-0016.ckpt": 70, "best.ckpt": 80,
@@ -89,26 +89,26 @@ def test_of_whole_checkpoints_the_furthest_is_taken(tmp_path):
 
 
 @pytest.fixture
-def whole(trained):
+def intact(trained):
     """The last checkpoint of a run that was left alone; its end is to come again."""
     folder = trained / "runs/tiny/checkpoints"
     (folder / "phase-02-hold-0016.ckpt").unlink()
-    return (folder / "last.ckpt").rename(trained / "whole.ckpt")
+    return (folder / "last.ckpt").rename(trained / "intact.ckpt")
 
 
 class TestDamagedRuns:
     pytestmark = slow
 
     @pytest.mark.parametrize("how", ["empty", "a bit in the middle"])
-    def test_goes_on_from_the_one_before_and_ends_the_same(self, how, whole, caplog):
+    def test_the_predecessor_resumes_to_the_same_end(self, how, intact, caplog):
         last = Path("runs/tiny/checkpoints/last.ckpt")
-        last.write_bytes(whole.read_bytes())
+        last.write_bytes(intact.read_bytes())
         damage(last, how)
         damaged = last.read_bytes()
         assert blastogan(*RESUME) == 0
         before = "runs/tiny/checkpoints/last-1.ckpt, at 0.16 kimg"
         assert f"runs/tiny/checkpoints/last.ckpt is damaged; used instead: {before}" in caplog.text
-        assert_same_run(last, whole)
+        assert_same_run(last, intact)
         assert last.with_name("last.ckpt.damaged").read_bytes() == damaged
         # the damaged one does not count as the one before
         assert weights(last.with_name("last-1.ckpt"))["blastogan"]["images_shown"] == 160
@@ -116,22 +116,22 @@ class TestDamagedRuns:
         assert kimg == ["0.032", "0.064", "0.096", "0.128", "0.16", "0.192"]
         assert not list(Path().rglob("*.part"))
 
-    def test_if_none_is_whole_each_is_told_and_best_is_left_alone(self, trained, capfd):
+    def test_if_none_is_valid_each_is_reported_and_best_is_left_alone(self, trained, capfd):
         folder = Path("runs/tiny/checkpoints")
         for path in checkpoints_in(folder):
             damage(path, "halved")
         before = files(trained)
         assert blastogan(*RESUME) == 2
-        told = capfd.readouterr().err
+        output = capfd.readouterr().err
         count = len(checkpoints_in(folder))
-        assert f"none of the checkpoints of runs/tiny can be read ({count}):" in told
-        assert all(f"{path}: it is damaged" in told for path in checkpoints_in(folder))
-        assert "best.ckpt" not in told
+        assert f"none of the checkpoints of runs/tiny can be read ({count}):" in output
+        assert all(f"{path}: it is damaged" in output for path in checkpoints_in(folder))
+        assert "best.ckpt" not in output
         assert files(trained) == before
 
-    def test_a_damaged_one_that_was_asked_for_is_refused_with_the_newest(self, whole, capfd):
+    def test_a_damaged_one_that_is_given_is_refused_with_the_latest_valid_one(self, intact, capfd):
         last = Path("runs/tiny/checkpoints/last.ckpt")
-        last.write_bytes(whole.read_bytes()[:-9])
+        last.write_bytes(intact.read_bytes()[:-9])
         before = files(".")
         assert blastogan("fit", "--ckpt_path", last) == 2
         newest = f"{last.with_name('last-1.ckpt')}, at 0.16 kimg"
@@ -141,14 +141,14 @@ class TestDamagedRuns:
         assert "gone on to 0.16 kimg" in capfd.readouterr().err
         assert files(".") == before
         assert blastogan("fit", "--ckpt_path", last.with_name("last-1.ckpt")) == 0
-        assert_same_run(last, whole)
+        assert_same_run(last, intact)
         assert weights(last.with_name("last-1.ckpt"))["blastogan"]["images_shown"] == 160
 
 
 class TestResume:
     pytestmark = slow
 
-    def test_one_command_begins_goes_on_and_ends(self, trained, caplog):
+    def test_one_command_starts_resumes_and_ends(self, trained, caplog):
         command = *RESUME, "--run_dir", "cut"
         code, output = run(*command, *kill_at(24))
         assert code == -signal.SIGKILL, output
@@ -160,9 +160,9 @@ class TestResume:
         assert weights("cut/checkpoints/last.ckpt")["blastogan"]["images_shown"] == 64
         Path("cut/checkpoints/best.ckpt.9.part").write_bytes(b"what a process died of")
         assert blastogan(*command) == 0
-        whole = Path("runs/tiny")
-        assert_same_run("cut/checkpoints/last.ckpt", whole / "checkpoints/last.ckpt")
-        assert read_table(Path("cut/metrics.csv")) == read_table(whole / "metrics.csv")
+        intact = Path("runs/tiny")
+        assert_same_run("cut/checkpoints/last.ckpt", intact / "checkpoints/last.ckpt")
+        assert read_table(Path("cut/metrics.csv")) == read_table(intact / "metrics.csv")
         kept = files("cut")
         for path in (Path("cut/config.yaml"), Path("cut/split.csv")):
             assert kept[path] == left[path]
@@ -223,7 +223,7 @@ class TestResume:
         assert message in capfd.readouterr().err
         assert files(".") == before
 
-    def test_a_grader_goes_on_too(self, here, caplog):
+    def test_a_grader_resumes_too(self, here, caplog):
         grader = (
             "grade", "fit", "--data.num_phantoms=60", "--data.resolution=32",
             "--data.epoch_kimg=0.032", "--data.batch_size=16", "--trainer.accelerator=cpu",
@@ -240,7 +240,7 @@ class TestResume:
 
 
 @pytest.mark.slow
-def test_a_command_that_is_killed_outright_goes_on(here):
+def test_a_killed_command_resumes(here):
     long = TINY.replace("8: 0.064, 16", "8: 64, 16")
     Path("long.yaml").write_text(long)
     args = "fit", "--config", "long.yaml", "--resume"

@@ -30,24 +30,24 @@ def leftovers(folder):
 class TestFullDisk:
     pytestmark = pytest.mark.slow
 
-    def test_the_run_stops_says_what_is_left_and_goes_on(self, trained):
+    def test_the_run_stops_says_what_is_left_and_resumes(self, trained):
         kept = trained / "runs/tiny/checkpoints"
         sizes = [(kept / name).stat().st_size for name in ("phase-00-hold-0008.ckpt", "last.ckpt")]
         # the states of a larger network do not fit any more
         command = *FIT, "--resume", "--run_dir", "full"
         code, output = run(*command, largest_file=sum(sizes) // 2)
         assert code == 1, output
-        told = "full/checkpoints/last.ckpt, at 0.064 kimg. To go on, make room and add --resume"
+        found = "full/checkpoints/last.ckpt, at 0.064 kimg. To go on, make room and add --resume"
         assert output.count("blastogan: ") == 1
         assert f"blastogan: full/checkpoints/last.ckpt: {os.strerror(errno.EFBIG)}. " in output
-        assert f"its latest valid checkpoint is {told}" in output
+        assert f"its latest valid checkpoint is {found}" in output
         assert "Traceback" not in output
         assert leftovers("full") == []
         assert weights("full/checkpoints/last.ckpt")["blastogan"]["images_shown"] == 64
         assert blastogan(*command) == 0
         assert_same_run("full/checkpoints/last.ckpt", kept / "last.ckpt")
 
-    def test_a_table_that_cannot_be_written_is_told_too(self, trained):
+    def test_a_table_that_cannot_be_written_is_reported_too(self, trained):
         for largest, file in ((700, "config.yaml"), (100_000, "last.ckpt")):
             code, output = run(*FIT, "--run_dir", file, largest_file=largest)
             assert code == 1, output
@@ -133,20 +133,20 @@ def no_folder(where):
         ),
     ],
 )
-def test_a_folder_that_cannot_be_written_is_told_before_the_data_are_read(
+def test_a_folder_that_cannot_be_written_is_reported_before_the_data_are_read(
     where, reason, here, capfd
 ):
     no_folder(where)
     before = sorted(here.rglob("*"))
     asked = ["--run_dir", where] if where else []
-    # which would be told, too
+    # which would be reported, too
     assert blastogan(*FIT, *asked, "--data.root", "absent") == 2
-    told = capfd.readouterr().err
+    found = capfd.readouterr().err
     name = where or "runs/tiny"
     assert re.search(
-        rf"blastogan: cannot (write the run|use the) folder {name}: .*({reason})", told
+        rf"blastogan: cannot (write the run|use the) folder {name}: .*({reason})", found
     )
-    assert "absent" not in told
+    assert "absent" not in found
     assert sorted(here.rglob("*")) == before
 
 

@@ -33,7 +33,6 @@ PANELS = [
     for spec in SPECS
     if spec.in_plot
 ]
-"""Panels of ``fidelity.png``."""
 
 
 class FidelityCallback(Callback):
@@ -145,11 +144,11 @@ class FidelityCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate a finished stage whose row is missing because of an interruption."""
         shown = as_gan(pl_module).images_shown
-        table = self._table(trainer)
+        table = RunTable(Path(trainer.default_root_dir) / self.TABLE)
         if trainer.is_global_zero:
             table.truncate(shown / 1000, inclusive=False)
-        missing = all(float(row["kimg"]) != shown / 1000 for row in table.rows())
-        missing = trainer.strategy.broadcast(missing)
+        found = any(float(row["kimg"]) == shown / 1000 for row in table.rows())
+        missing = not trainer.strategy.broadcast(found)
         at_tick = shown > 0 and self.schedule.ends_tick(shown)
         if self._statistics and missing and at_tick and self._is_due(shown):
             _log.info("evaluating the stage up to %g kimg: its row is missing", shown / 1000)
@@ -208,7 +207,8 @@ class FidelityCallback(Callback):
             **report.values,
             **{f"floor_{name}": floor[name] for name in ("fid", "kid") if name in floor},
         }
-        table = self._table(trainer)
+        folder = Path(trainer.default_root_dir)
+        table = RunTable(folder / self.TABLE)
         table.append(row)
         picture = plot_curves(
             table.rows(),
@@ -218,7 +218,7 @@ class FidelityCallback(Callback):
             f"{source} trained on; extractor {report.extractor}, {report.n_fake} fakes, "
             f"{report.n_real} reals",
         )
-        save_picture(picture, Path(trainer.default_root_dir) / self.PLOT)
+        save_picture(picture, folder / self.PLOT)
         logged = _without_pixel_metrics(report.values)
         for logger in trainer.loggers:
             if logged:
@@ -227,9 +227,6 @@ class FidelityCallback(Callback):
         main = [f"{name} {value:.4g}" for name, value in report.values.items() if name in TABLE]
         given = shown / 1000, report.extractor, report.n_fake, ", ".join(main)
         _log.info("fidelity at %g kimg (%s, %d fakes): %s", *given)
-
-    def _table(self, trainer: Trainer) -> RunTable:
-        return RunTable(Path(trainer.default_root_dir) / self.TABLE)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare many fakes with training and held-out images, and report the gap."""

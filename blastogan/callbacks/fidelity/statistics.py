@@ -122,10 +122,7 @@ class RunStatistics:
         return self.measures_kid and len(self.data.split.get("val", ())) >= MIN_HELD_OUT
 
     def held_out_kid(self, fake: SetStatistics) -> dict[str, float]:
-        """Unbiased KID ``kid_held_out`` of samples against the validation images, and its error.
-
-        Empty if it cannot be measured; see `unbiased_kid`.
-        """
+        """`unbiased_kid` of samples against validation images, and its error, if measurable."""
         if not self.measures_held_out:
             return {}
         real = self.real("val")

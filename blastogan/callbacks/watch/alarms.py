@@ -16,9 +16,9 @@ NO_DIVERSITY, ENOUGH_KIMG = 0.1, 5.0
 """Diversity below the first after so many kimg is mode collapse, whatever it was before."""
 
 OVERFITTED, FITTED = 0.5, 0.4
-"""Ratio r_v above which D overfits, the target of adaptive augmentation (Karras et al. 2020,
-"Training generative adversarial networks with limited data", section 3.1), and below which it has
-recovered."""
+"""Ratio r_v above which D overfits and below which it has recovered; the first is the target of
+adaptive augmentation (Karras et al. 2020, "Training generative adversarial networks with limited
+data", section 3.1)."""
 
 EXPLODED, CALM = 100.0, 30.0
 """Largest gradient norm of a tick, in units of its running median: exploded above the first,
@@ -55,11 +55,8 @@ class Norms:
     alarm: Alarm = field(default_factory=lambda: Alarm(patience=1))
 
     def update(self, largest: float, median: float) -> float | None:
-        """Take the norms of a tick; return the running median if the alarm starts to ring.
-
-        The first tick only sets the scale.
-        """
-        if not self.medians:
+        """Take the norms of a tick; return the running median if the alarm starts to ring."""
+        if not self.medians:  # the first tick only sets the scale
             self.medians = [median]
             return None
         usual = statistics.median(self.medians)
@@ -132,8 +129,9 @@ class Alarms:
             name: Norms(list(saved["medians"]), Alarm(**saved["alarm"]))
             for name, saved in state["norms"].items()
         }
-        alarms = (Alarm(**state[name]) for name in ("nan", "collapse", "overfitting"))
-        return cls(*alarms, norms, state["most_varied"], state["good_images"])
+        nan, collapse = Alarm(**state["nan"]), Alarm(**state["collapse"])
+        overfitting = Alarm(**state["overfitting"])
+        return cls(nan, collapse, overfitting, norms, state["most_varied"], state["good_images"])
 
 
 LOWER_RATE = (

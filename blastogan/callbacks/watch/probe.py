@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from blastogan.data import BlastocystDataModule
-from blastogan.grades import LETTERS
 from blastogan.modules import BaseGANModule
 from blastogan.utils.pixels import to_float
 from blastogan.utils.seeding import derive_seed
@@ -45,7 +44,7 @@ def choose_images(
         group: Group size of the minibatch standard deviation.
         generator: Source of randomness.
     """
-    train_classes, held_out_classes = _classes(train), _classes(held_out)
+    train_classes, held_out_classes = (list(map(tuple, x.tolist())) for x in (train, held_out))
     waiting = defaultdict(list)
     for n in torch.randperm(len(train_classes), generator=generator).tolist():
         waiting[train_classes[n]].append(n)
@@ -61,11 +60,6 @@ def choose_images(
         train=torch.tensor(chosen[: len(chosen) // group * group], dtype=torch.int64),
         held_out=torch.tensor([n for _, n in pairs], dtype=torch.int64),
     )
-
-
-def _classes(labels: Tensor) -> list[int]:
-    classes: list[int] = (labels[:, 0] * len(LETTERS) + labels[:, 1]).tolist()
-    return classes
 
 
 @torch.no_grad()
