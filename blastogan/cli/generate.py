@@ -22,11 +22,9 @@ _log = logging.getLogger(__name__)
 def generate(args: Sequence[str]) -> int:
     """Generate images from a checkpoint into a folder."""
     options = _parser().parse_args(args)
-    between = None
-    if options.between:
-        between = tuple(Grade.parse(name).name for name in options.between)
-        if options.grades:
-            raise UserError("--grades and --between exclude each other: give one of them")
+    between = [Grade.parse(name).name for name in options.between or ()]
+    if between and options.grades:
+        raise UserError("--grades and --between exclude each other: give one of them")
     folder = fresh_folder(options.out)
     from blastogan.modules import load_module
 

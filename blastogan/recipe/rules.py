@@ -19,34 +19,26 @@ EMA_KIMG_PER_IMAGE = 10 / 32
 AUGMENT_BELOW = 100_000
 """Images from which augmentation does not help (ADA: on FFHQ it helps at 70,000, not 140,000)."""
 AUGMENT_TARGET = 0.6  # ADA, section 3.1
-AUGMENT_KIMG = 500.0
-"""ADA, section 3.1: images over which p may go from 0 to 1."""
-AUGMENT_RISES = 4
-"""Ours: how often p could rise from 0 to 1 in the last phase."""
+AUGMENT_KIMG = 500.0  # ADA, section 3.1: images over which p may go from 0 to 1
+AUGMENT_RISES = 4  # ours: how often p could rise from 0 to 1 in the last phase
 
 BALANCE = "sqrt"
 """Ours: class distribution. With it, samples showed their letters nearly as often as phantoms did,
 for classes as rare as in public data (``examples/small_data/grades.py``)."""
 RAMP_SHARES = (0.2, 0.5)
 """Ours: fractions of the schedule at which the condition weight leaves 0 and reaches 1."""
-RAMP_BELOW = 5_000
-"""Ours: images of the smallest class that need no ramp, as for CIFAR-10 in ADA."""
+RAMP_BELOW = 5_000  # ours: images of the smallest class that need no ramp, as for CIFAR-10 in ADA
 
 KIMG_PER_PIXEL = 24
 """Ours: length of the schedule per pixel of the final side, 6.1 million images at 256."""
-FINAL_SHARE = 1 / 2
-"""Ours: fraction of the schedule at the final resolution, including its fade."""
-FADE_SHARE = 1 / 32
-"""Ours: fraction of the schedule for each fade, 192 kimg at 256."""
-HOLD_GROWTH = 1.5
-"""Ours: ratio of each hold to the one before, up to the final resolution."""
-TICKS = 320
-"""Ours: ticks in a schedule."""
+FINAL_SHARE = 1 / 2  # ours: fraction of the schedule at the final resolution, including its fade
+FADE_SHARE = 1 / 32  # ours: fraction of the schedule for each fade, 192 kimg at 256
+HOLD_GROWTH = 1.5  # ours: ratio of each hold to the one before, up to the final resolution
+TICKS = 320  # ours: ticks in a schedule
 SMALL_BATCHES = {32: 64, 1024: 32}
 """Ours: largest batch that doubling may reach, by the largest resolution it holds for."""
 
-EVALUATE_KIMG = 500.0
-"""Kimg between evaluations, as in a run without a recipe."""
+EVALUATE_KIMG = 500.0  # kimg between evaluations, as in a run without a recipe
 EVALUATIONS = 8
 """Ours: minimum number of evaluations in the last phase, from which the best is chosen."""
 
@@ -186,18 +178,14 @@ def choose_augmentation(
     given: Mapping[str, Any],
 ) -> list[Choice]:
     """Augmentation of what D sees, with a probability p that adapts within the last phase."""
-    why = None
-    if loss == "wgan":
-        why = "p would follow the signs of D's scores, which have no zero with wgan (our choice)"
-    elif num_images >= AUGMENT_BELOW:
+    if loss == "wgan" or num_images >= AUGMENT_BELOW:
         why = f"{AUGMENT_BELOW:,} images or more: nothing is gained by it (Karras et al. 2020)"
-    if why:
+        if loss == "wgan":
+            why = "p would follow the signs of D's scores, without a zero with wgan (our choice)"
         return [Choice(f"{MODEL}.augment", "none", why)]
-    name, spares = (
-        ("grade-preserving", "nothing that makes or unmakes a grade")
-        if conditional
-        else ("bgc", "the set of the paper")
-    )
+    name, spares = "bgc", "the set of the paper"
+    if conditional:
+        name, spares = "grade-preserving", "nothing that makes or unmakes a grade"
     if img_channels == 1:
         spares += ", for grey images without colours"
     # p must be able to move in a short hold, too
@@ -220,8 +208,7 @@ def choose_augmentation(
 def choose_data(conditional: bool) -> tuple[Choice, Choice]:
     """Symmetries of the training images, and their class distribution."""
     turned = (
-        "an embryo has no canonical orientation: each image stands for eight, turned and mirrored "
-        "(our choice)"
+        "an embryo has no orientation: an image stands for eight, turned and mirrored (our choice)"
     )
     balance, why = "none", "images as they are: the model gets no grades (our choice)"
     if conditional:
