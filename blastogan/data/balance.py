@@ -117,7 +117,7 @@ def _nearest(name: str, among: Sequence[str], counts: Mapping[str, int]) -> str:
 
 
 def _regraded(grade: Grade, name: str) -> Grade:
-    icm, te = name
+    icm, te = name[0], name[1]
     return replace(
         grade,
         icm=icm,
