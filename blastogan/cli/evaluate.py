@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from blastogan.metrics.report import FidelityReport
     from blastogan.metrics.statistics import SetStatistics
 
-FAKES = 50_000
-"""Images that a checkpoint generates by default."""
+FAKES = 50_000  # images that a checkpoint generates by default
 
 _log = logging.getLogger(__name__)
 
@@ -99,8 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         "--resolution",
         type=positive,
         metavar="R",
-        help="crop the centre square of images in folders and resize it to R pixels, as training "
-        "does (default: images as they are; with a checkpoint, its resolution)",
+        help="resize the centre square of images in folders to R pixels, as training does "
+        "(default: images as they are; with a checkpoint, its resolution)",
     )
     add_crop(add, "square of the real images; with a checkpoint, that of its training")
     parser.set_defaults(crop=None, crop_margin=None)
@@ -125,10 +124,8 @@ def _check_paths(options: argparse.Namespace) -> None:
         if not (Path(text).is_dir() or is_statistics(text) or generates):
             raise UserError(f"{name} {text} is a file: expected {expected}")
     if options.count and not is_checkpoint(options.fake):
-        raise UserError(
-            f"--count {options.count} is the number of images that a checkpoint generates: omit "
-            f"it, all images of {options.fake} are used"
-        )
+        remedy = f"omit it, all images of {options.fake} are used"
+        raise UserError(f"--count {options.count} is for a checkpoint, which generates: {remedy}")
     if options.weights and not Path(options.weights).expanduser().is_file():
         raise UserError(f"no file {options.weights}: --weights expects those of the extractor")
     statistics = {"--save-real": options.save_real, "--save-fake": options.save_fake}
@@ -149,10 +146,8 @@ def _check_metrics(options: argparse.Namespace) -> None:
         names = ", ".join(sorted(need_features))
         raise UserError(f"--extractor none with --metrics {names}: these need an extractor")
     if pixels_only and len(files) == 1:
-        raise UserError(
-            f"{files[0]} holds features and no images: use the extractor it was made with, or the "
-            "folder of the images"
-        )
+        remedy = "use the extractor it was made with, or the folder of the images"
+        raise UserError(f"{files[0]} holds features and no images: {remedy}")
     if pixels_only and len(files) < 2 and (options.save_real or options.save_fake):
         raise UserError("--save-real and --save-fake write features: these need an extractor")
 
@@ -164,10 +159,8 @@ def _crop(options: argparse.Namespace) -> Crop | None:
     if options.crop_margin is None:
         return Crop(options.crop) if options.crop else None
     if options.crop != "embryo":
-        raise UserError(
-            f"--crop-margin {options.crop_margin:g} is the room around the embryo: add --crop "
-            "embryo, or omit it"
-        )
+        given = f"--crop-margin {options.crop_margin:g}"
+        raise UserError(f"{given} is the room around the embryo: add --crop embryo, or omit it")
     return Crop(options.crop, options.crop_margin)
 
 
@@ -233,15 +226,13 @@ def _notes(
     if len(set(lossy)) == 2:
         jpeg, other = ("real", "generated") if lossy[0] else ("generated", "real")
         remedy = "" if lossy[0] else "; save generated images as PNG"
+        difference = f"the {jpeg} images are JPEG and the {other} ones are not"
+        notes.append(f"{difference}: a part of the distances is compression{remedy}")
+    real, fake = (_size(each.shape) for each in statistics)
+    if real != fake:
         notes.append(
-            f"the {jpeg} images are JPEG and the {other} ones are not: a part of the distances is "
-            f"compression{remedy}"
-        )
-    reals, fakes = statistics
-    if reals.shape[1:] != fakes.shape[1:]:
-        notes.append(
-            f"real images are {_size(reals.shape)}, generated ones {_size(fakes.shape)}: the "
-            "distances contain the difference of detail; --resolution R resizes folders to one size"
+            f"real images are {real}, generated ones {fake}: the distances contain the difference "
+            "of detail; --resolution R resizes folders to one size"
         )
     return notes
 

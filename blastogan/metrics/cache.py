@@ -102,7 +102,7 @@ def load_statistics(path: str | Path) -> SetStatistics:
     # a foreign file fails in as many ways as there are arrays
     except Exception as error:
         raise UserError(
-            f"cannot read the statistics in {path} ({error}): the file is damaged, old or another "
+            f"cannot read the statistics in {path} ({error}): the file is damaged, old, or another "
             "program's; gather them again into another file"
         ) from error
 

@@ -37,8 +37,8 @@ def kid_by_class(
         row: dict[str, float | None] = {"n_real": len(reals), "n_fake": len(fakes)}
         row |= {"kid": None, "low": None, "high": None}
         if min(len(reals), len(fakes)) >= min_images:
-            of = None if embryos is None else embryos[reals]
-            value, error = unbiased_kid(real.features[reals], fake.features[fakes], of)
+            units = None if embryos is None else embryos[reals]
+            value, error = unbiased_kid(real.features[reals], fake.features[fakes], units)
             if not math.isnan(error):
                 row |= {"kid": value, "low": value - 1.96 * error, "high": value + 1.96 * error}
         rows[name] = row

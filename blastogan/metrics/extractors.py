@@ -225,7 +225,7 @@ class Extractor:
             )
         if not images.numel():
             raise UserError(f"no images to extract features from: got {tuple(images.shape)}")
-        # float32 convolutions on a GPU, whose default is TF32
+        # a GPU computes convolutions in TF32 by default
         float32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with (
             torch.inference_mode(),

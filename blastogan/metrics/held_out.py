@@ -20,8 +20,6 @@ class HeldOutReport:
     """What `compare_held_out` found.
 
     Attributes:
-        train: Fakes against training images.
-        held_out: Fakes against held-out images.
         fid_train_matched: FID to as many training images, of whole embryos, as are held out:
             comparable with the held-out FID, since FID falls with the number of images. ``None``
             without features.

@@ -40,7 +40,7 @@ def unbiased_kid(real: Tensor, fake: Tensor, embryos: Tensor | None = None) -> t
     """KID of whole sets with its standard error, also for sets too small for subsets.
 
     The error comes from the two-sample jackknife: each embryo and each fake is left out once.
-    The error is NaN with fewer than three embryos. Memory does not grow with the product of sizes.
+    It is NaN with fewer than three embryos. Memory does not grow with the product of the sizes.
 
     Args:
         real: ``(N, D)``, N at least 3.

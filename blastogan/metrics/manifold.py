@@ -42,7 +42,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, neighbours: int = 3) -> Esti
 
 
 def density_coverage(real: Tensor, fake: Tensor, *, neighbours: int = 5) -> Estimates:
-    """How densely fakes lie among reals, and the fraction of reals that have a fake near.
+    """Density of fakes among reals, and fraction of reals that have a fake near (coverage).
 
     Naeem et al., "Reliable Fidelity and Diversity Metrics" (2020), section 3. Balls are
     drawn around the reals alone, so that outliers among the fakes cannot inflate them. For large
@@ -50,8 +50,8 @@ def density_coverage(real: Tensor, fake: Tensor, *, neighbours: int = 5) -> Esti
     Features are float32 ``(N, D)`` and ``(M, D)``, N more than k.
     """
     # the nearest image is the image itself
-    parts = (torch.cdist(part, real).kthvalue(neighbours + 1).values for part in real.split(_BLOCK))
-    radii = torch.cat(list(parts))
+    distances_within = (torch.cdist(part, real) for part in real.split(_BLOCK))
+    radii = torch.cat([each.kthvalue(neighbours + 1).values for each in distances_within])
     balls, nearest = [], real.new_full((len(real),), torch.inf)
     for part in fake.split(_BLOCK):
         distances = torch.cdist(part, real)  # (B, N)

@@ -22,7 +22,7 @@ def compare_pixels(
     seed: int,
     device: str | torch.device = "cpu",
 ) -> tuple[dict[str, float], list[str]]:
-    """Sliced Wasserstein distance and MS-SSIM within classes, of the sampled images.
+    """Sliced Wasserstein distance and MS-SSIM within classes, of the images that sets keep.
 
     Returns:
         Values by name, and notes on what could not be measured, a sentence each.

@@ -36,7 +36,8 @@ class FidelityReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file; missing metrics are null."""
-        values = dict.fromkeys([*TABLE, *(f"{name}_std" for name in TABLE)]) | self.values
+        empty = dict.fromkeys([*TABLE, *(f"{name}_std" for name in TABLE)])
+        values: dict[str, float | None] = {**empty, **self.values}
         return {
             **{name: _plain(value) for name, value in values.items()},
             "n_real": self.n_real,

@@ -1,4 +1,4 @@
-"""Containers for streams: rows in one tensor, a random sample of images; numbers of groups."""
+"""Rows in one tensor and a random sample of images, both of a stream; numbers of groups."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def laplacian_pyramid(images: Tensor) -> dict[int, Tensor]:
 
 
 def patch_descriptors(band: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
-    """Draw 7x7 patches and normalise each colour channel over all to mean 0 and deviation 1.
+    """Draw 7x7 patches and normalise each colour channel of all to mean 0 and deviation 1.
 
     From ``(N, C, R, R)`` to ``(N * per_image, C * 49)``; the generator is on the CPU.
     """

@@ -109,9 +109,7 @@ TESTED = (
 
 def describe_metrics() -> str:
     """One line of help for each metric that can be asked for."""
+    better = {"lower": "lower is better", "higher": "higher is better", "as reals": "as reals"}
     return "\n".join(
-        f"  {spec.name:<10} {spec.help} ({spec.better}"
-        f"{'' if spec.better == 'as reals' else ' is better'})"
-        for spec in SPECS
-        if spec.option
+        f"  {spec.name:<10} {spec.help} ({better[spec.better]})" for spec in SPECS if spec.option
     )

@@ -159,9 +159,8 @@ def gather_statistics(
             channels, or are neither uint8 nor floats in [-1, 1].
     """
     halves = None if extractor is None else (Moments(extractor.dim), Moments(extractor.dim))
-    sample = Sample(keep_images, seed)
     index, letters, features = array("q"), array("q"), Rows()
-    half_of = _half_of_images(groups, seed)
+    sample, half_of = Sample(keep_images, seed), _half_of_images(groups, seed)
     shape: tuple[int, ...] = ()
     for batch in batches:
         images, numbers, graded = _parse_batch(batch, len(index), shape)
@@ -235,7 +234,7 @@ def _parse_batch(
 
 
 def _half_of_images(groups: Sequence[str] | None, seed: int) -> Callable[[Tensor], Tensor]:
-    """Half, 0 or 1, by number: random groups fill the smaller half; alternating without groups."""
+    """Half, 0 or 1, by number: groups in random order fill the smaller; without, they alternate."""
     if groups is None:
         return lambda numbers: numbers % 2
     sizes, filled = Counter(groups), [0, 0]

@@ -57,7 +57,7 @@ class PublishedWeights:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file on this machine, its checksum, and the published file if there is one."""
+    """A weights file on this machine, its sha256 in full, and the published file if any."""
 
     path: Path
     sha256: str

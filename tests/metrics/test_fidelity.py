@@ -243,7 +243,7 @@ def test_collapse_has_high_precision_and_low_recall_and_coverage():
     assert recall[0] > 0.9
 
 
-def test_density_and_coverage_of_one_law_are_as_derived():
+def test_density_and_coverage_of_one_distribution_are_as_derived():
     density, coverage = density_coverage(normal(1000), normal(1000, seed=1))
     assert density[0] == pytest.approx(1, abs=4 * density[1] + 0.05)
     assert coverage[0] == pytest.approx(1 - 2**-5, abs=4 * coverage[1])
