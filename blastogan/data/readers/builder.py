@@ -11,6 +11,7 @@ from blastogan.data.readers.cells import (
     NOT_DEFINED,
     UNKNOWN,
     embryo_name,
+    is_grade,
     parse_grade,
     without_decimals,
 )
