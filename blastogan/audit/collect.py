@@ -41,12 +41,10 @@ def audit_images(
     Args:
         root: The folder.
         options: Options for reading, or the name of a format.
-        pixels: Whether to open the files; otherwise only labels are audited, and no duplicates
-            are found.
-        parts: Split to check instead of a published one: ``train``, ``val`` or ``test`` by posix
-            path below `root`.
-        split: Split that training will use if `parts` is not given: with ``by-embryo``, leaks of
-            a published split are only notes.
+        pixels: Whether to open the files; otherwise only labels are audited.
+        parts: Split to check instead of a published one: each part by posix path below `root`.
+        split: Split that training will use without `parts`: with ``by-embryo``, leaks of a
+            published split are only notes.
         num_workers: Processes that decode; 0 decodes in this one.
         resolution: Side in pixels that training will use, by default 64.
         track: Progress hook.
@@ -55,32 +53,17 @@ def audit_images(
         UserError: If the root has no images, or if an option is invalid.
     """
     root = Path(root)
-    if isinstance(options, str):
-        options = ReaderOptions(format=options)
+    options = ReaderOptions(format=options) if isinstance(options, str) else options
     tree = open_tree(root)
     table, refusal = _read(root, options)
-    listed = _names(root, table.records)
+    listed = _by_name(root, table.records, parts)
     # a table may list files with other suffixes
     every = list(dict.fromkeys([*tree.images, *listed]))
-    facts: dict[str, FileFacts | str] = {}
-    if pixels:
-        facts = _inspect(root, every, num_workers, track)
-    graded = {
-        name: record
-        for name, record in zip(listed, table.records, strict=True)
-        if not isinstance(facts.get(name), str)
-    }
-    if parts is not None:
-        graded = {
-            name: replace(record, part=parts.get(name, "")) for name, record in graded.items()
-        }
-    good = {name: each for name, each in facts.items() if not isinstance(each, str)}
-    duplicates = label_duplicates(
-        # of a set without known grades, all files are compared
-        {name: each.fingerprint for name, each in good.items() if refusal or name in graded},
-        graded,
-    )
-    good = {name: good[name] for name in graded if name in good}
+    good, unreadable = _inspect(root, every, num_workers, track) if pixels else ({}, {})
+    graded = {name: record for name, record in listed.items() if name not in unreadable}
+    # of a set without known grades, all files are compared
+    compared = {name: each.fingerprint for name, each in good.items() if refusal or name in graded}
+    duplicates = label_duplicates(compared, graded)
     audit = Audit(
         table=table,
         refusal=refusal,
@@ -88,11 +71,8 @@ def audit_images(
         names=tuple(graded),
         files=len(every),
         pixels=pixels,
-        unreadable=tuple((name, each) for name, each in facts.items() if isinstance(each, str)),
-        sizes=_ranked(f"{each.size[0]}x{each.size[1]}" for each in good.values()),
-        modes=_ranked(ALL_GREY if each.grey else each.mode for each in good.values()),
-        smallest=min((min(each.size) for each in good.values()), default=0),
-        levels={name: each.levels for name, each in good.items()},
+        unreadable=tuple(unreadable.items()),
+        **_pixel_facts({name: good[name] for name in graded if name in good}),
         others=dict(sorted(tree.others.items())),
         split_given=parts is not None,
         split_used=parts is not None or split == "published",
@@ -104,11 +84,16 @@ def audit_images(
     return replace(audit, findings=(*find_faults(audit), *find_notes(audit)))
 
 
-def _names(root: Path, records: Sequence[ImageRecord]) -> list[str]:
-    """Posix paths below the root."""
+def _by_name(
+    root: Path, records: Sequence[ImageRecord], parts: Mapping[str, str] | None
+) -> dict[str, ImageRecord]:
+    """Records by posix path below the root, in the parts of the given split."""
     # `relative_to` takes a second for a hundred thousand paths
     start = len((root / "_").as_posix()) - 1
-    return [record.path.as_posix()[start:] for record in records]
+    named = {record.path.as_posix()[start:]: record for record in records}
+    if parts is None:
+        return named
+    return {name: replace(record, part=parts.get(name, "")) for name, record in named.items()}
 
 
 def _read(root: Path, options: ReaderOptions) -> tuple[GradedTable, str]:
@@ -124,15 +109,25 @@ def _read(root: Path, options: ReaderOptions) -> tuple[GradedTable, str]:
 
 def _inspect(
     root: Path, names: Sequence[str], num_workers: int, track: Track | None
-) -> dict[str, FileFacts | str]:
+) -> tuple[dict[str, FileFacts], dict[str, str]]:
+    """Facts of the good files, and why the others cannot be decoded."""
     # imports torch, which an audit of labels does without
     from blastogan.audit.inspection import inspect_files
 
     found: Iterable[FileFacts | str] = inspect_files([root / name for name in names], num_workers)
     if track is not None:
         found = track(found, len(names), "opening images")
-    return dict(zip(names, found, strict=True))
+    facts = list(zip(names, found, strict=True))
+    good = {name: each for name, each in facts if not isinstance(each, str)}
+    return good, {name: each for name, each in facts if isinstance(each, str)}
 
 
-def _ranked(found: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(found).most_common())
+def _pixel_facts(good: Mapping[str, FileFacts]) -> dict[str, Any]:
+    sizes = Counter(f"{each.size[0]}x{each.size[1]}" for each in good.values())
+    modes = Counter(ALL_GREY if each.grey else each.mode for each in good.values())
+    return {
+        "sizes": dict(sizes.most_common()),
+        "modes": dict(modes.most_common()),
+        "smallest": min((min(each.size) for each in good.values()), default=0),
+        "levels": {name: each.levels for name, each in good.items()},
+    }

@@ -12,8 +12,6 @@ from blastogan.audit.copies import Duplicates, ImageLeak
 from blastogan.data.records import PARTS, GradedTable, ImageRecord
 from blastogan.grades import CLASSES, LETTERS
 
-EXPANSIONS = ("1", "2", "3", "4", "5", "6", "unknown")
-
 ALL_GREY = "RGB, all grey"
 """Mode of RGB images with equal channels."""
 
@@ -63,10 +61,7 @@ class Audit:
         split_given: Whether a split was given, which replaces a published one.
         split_used: Whether training will use the split, so that its leaks are faults.
         unknown_names: Names in the given split that are not graded images of the set.
-        duplicates: Groups of copies.
-        leaks: Embryos and groups of copies in several parts of the split.
         resolution: Side in pixels that training will use.
-        findings: All findings.
     """
 
     table: GradedTable
@@ -129,7 +124,7 @@ class Audit:
     def expansion(self) -> dict[str, int]:
         """Number of images of each expansion, ``1`` to ``6`` and ``unknown``."""
         found = (str(record.grade.expansion or "unknown") for record in self.records)
-        return _counts(EXPANSIONS, found)
+        return _counts((*"123456", "unknown"), found)
 
     @cached_property
     def parts(self) -> dict[str, int]:

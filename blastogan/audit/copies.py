@@ -19,9 +19,7 @@ class Duplicates:
     Attributes:
         images: Posix paths below the root.
         exact: Whether the images are equal in all pixels.
-        embryos: Their embryos.
         grades: Their classes.
-        parts: Their parts of the split.
     """
 
     images: tuple[str, ...]
@@ -46,8 +44,6 @@ class ImageLeak:
     """Images of one embryo, or copies, in several parts of a split.
 
     Attributes:
-        kind: ``embryo`` or ``duplicates``.
-        parts: The parts.
         images: Posix paths below the root.
         embryo: The embryo; empty for copies.
     """
@@ -69,12 +65,7 @@ class ImageLeak:
 def label_duplicates(
     prints: Mapping[str, Fingerprint], records: Mapping[str, ImageRecord]
 ) -> tuple[Duplicates, ...]:
-    """Find groups of copies, and add their labels.
-
-    Args:
-        prints: Fingerprints by image name.
-        records: Labels by image name; images without labels are compared too.
-    """
+    """Find groups of copies, also among images without labels, and add their labels."""
     from blastogan.audit.duplicates import find_duplicates
 
     names = list(prints)
@@ -82,27 +73,17 @@ def label_duplicates(
     for group in find_duplicates(list(prints.values())):
         members = [names[n] for n in group.members]
         graded = [records[name] for name in members if name in records]
-        found.append(
-            Duplicates(
-                tuple(members),
-                group.exact,
-                tuple(sorted({record.embryo for record in graded})),
-                tuple(sorted({record.grade.name for record in graded})),
-                _in_order({record.part for record in graded}),
-            )
-        )
+        embryos = tuple(sorted({record.embryo for record in graded}))
+        grades = tuple(sorted({record.grade.name for record in graded}))
+        parts = _in_order({record.part for record in graded})
+        found.append(Duplicates(tuple(members), group.exact, embryos, grades, parts))
     return tuple(found)
 
 
 def find_image_leaks(
     records: Mapping[str, ImageRecord], duplicates: Iterable[Duplicates]
 ) -> list[ImageLeak]:
-    """Embryos, then groups of copies of several embryos, in several parts.
-
-    Args:
-        records: Labels by image name.
-        duplicates: Copies among the images.
-    """
+    """Embryos, then groups of copies of several embryos, in several parts."""
     by_embryo: dict[str, dict[str, str]] = {}
     for name, record in records.items():
         if record.part:

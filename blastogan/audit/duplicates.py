@@ -1,19 +1,12 @@
 """Detection of copies: exact ones, and ones that were encoded, resized or turned.
 
-What counts as a copy was measured on 84 micrographs of 12 embryos (STORK, 500x500) and on phantoms.
-`LIMIT` and `LIKENESS` together find
-
-- every copy of a micrograph that was mirrored or turned, saved as JPEG of quality 30 to 90, made
-  smaller (down to 64x64) or larger, 20 % brighter or darker, given 30 % more or less contrast,
-  blurred by 1/300 of its width, or cropped by 2 % about the centre, and one that was cropped,
-  halved, turned and saved as JPEG: distances up to 38, likenesses from 0.973 on;
-- no pair of different embryos: micrographs have distances from 46 on and likenesses up to 0.83;
-  among 1,000 phantoms of 64x64 of one class (AA, CC or DD, each style) no copies are found, with
-  likenesses up to 0.84 if centred and 0.94 in wells, whose arc they share.
-
-Focal planes of one embryo are found if they differ as little. Larger crops (4 %, or 2 % at one
-corner) are found in part, as are crops of images of 64 pixels. 3,800 images are compared in 1 to
-2.5 s on one core, 20,000 in 20 s.
+`LIMIT` and `LIKENESS` were measured on 84 micrographs of 12 embryos (STORK, 500x500) and on
+phantoms. They find every copy that was mirrored or turned, saved as JPEG of quality 30 to 90,
+resized (down to 64x64), 20 % brighter or darker, given 30 % more or less contrast, blurred by 1/300
+of its width, or cropped by 2 % about the centre (distances up to 38, likenesses from 0.973 on), and
+no pair of different embryos (micrographs: distances from 46 on, likenesses up to 0.83; phantoms:
+likenesses up to 0.84 if centred and 0.94 in wells, whose arc they share). Larger crops are found in
+part. 3,800 images are compared in 1 to 2.5 s on one core, 20,000 in 20 s.
 """
 
 from __future__ import annotations
@@ -64,12 +57,7 @@ class Fingerprint(NamedTuple):
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """Images that are copies of each other.
-
-    Attributes:
-        members: Their sorted positions.
-        exact: Whether they are equal in all pixels.
-    """
+    """Sorted positions of copies of each other, and whether they are equal in all pixels."""
 
     members: tuple[int, ...]
     exact: bool
@@ -118,15 +106,9 @@ def symmetries(values: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def find_duplicates(prints: Sequence[Fingerprint]) -> list[DuplicateGroup]:
-    """Group copies; a copy of a copy belongs to the group.
+    """Disjoint groups of two or more copies, sorted by first member.
 
-    The number of comparisons grows with the square of the number of images.
-
-    Args:
-        prints: Fingerprints of the images.
-
-    Returns:
-        Disjoint groups of two or more, sorted by first member.
+    A copy of a copy belongs to the group. The time grows with the square of the number of images.
     """
     first: dict[str, int] = {}
     origin = [first.setdefault(each.digest, n) for n, each in enumerate(prints)]

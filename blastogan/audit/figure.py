@@ -36,9 +36,6 @@ def draw_audit(audit: Audit, crop: Crop | None = None) -> Image.Image:
     Args:
         audit: The audit.
         crop: Crop of the examples; by default the centre square.
-
-    Returns:
-        RGB picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -121,10 +118,8 @@ def _sheet(audit: Audit, names: list[str], crop: Crop) -> Image.Image:
         graded = [record for record in audit.records if record.grade.name == name]
         for column, record in enumerate(_choice(graded)):
             values = load_image(record.path, _TILE, 3, crop).transpose(1, 2, 0)
-            sheet.paste(
-                Image.fromarray(np.ascontiguousarray(values)),
-                (column * step, row * step + _GAP // 2),
-            )
+            tile = Image.fromarray(np.ascontiguousarray(values))
+            sheet.paste(tile, (column * step, row * step + _GAP // 2))
     return sheet
 
 

@@ -6,19 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from blastogan.audit.contents import ALL_GREY, Audit, Finding, Level
-from blastogan.audit.copies import Duplicates, ImageLeak
+from blastogan.audit.copies import Duplicates
 
-FEW_IMAGES = 10
-"""Classes with fewer images are reported."""
-
-IMBALANCE = 10
-"""Least ratio of the largest class to the smallest that is reported."""
-
-DARK = 64
-"""Images whose lightest grey, of 255, is lower are reported."""
-
-FLAT = 16
-"""Images with a smaller range of greys are reported."""
+FEW_IMAGES = 10  # classes with fewer are reported
+IMBALANCE = 10  # least ratio of the largest class to the smallest that is reported
+DARK = 64  # images whose lightest grey, of 255, is lower are reported
+FLAT = 16  # images with a smaller range of greys are reported
 
 _FIX_OR_SKIP = "fix or remove them, or train without them (--data.faults skip)"
 
@@ -30,9 +23,6 @@ def _listed(
     if examples:
         message = f"{what} ({len(examples):,}): {remedy}"
         yield Finding(kind, level, message, len(examples), tuple(examples))
-
-
-# -- faults -------------------------------------------------------------------------------------
 
 
 def find_faults(audit: Audit) -> Iterator[Finding]:
@@ -82,22 +72,18 @@ def _leaks(audit: Audit) -> Iterator[Finding]:
         ("duplicates", "groups of copies", "remove the copies from one of the parts"),
     ):
         leaks = [leak for leak in audit.leaks if leak.kind == kind]
+        leaking = {name for leak in leaks for name in leak.images}
+        held_out = sum(
+            name in leaking and record.part in ("val", "test")
+            for name, record in zip(audit.names, audit.records, strict=True)
+        )
         yield from _listed(
             f"leak-{kind}",
             "fault" if audit.split_used else "note",
             f"{what} in several parts of the {split} split",
-            f"metrics on the {_held_out(audit, leaks)} of their images in val or test are too "
-            f"good; {remedy}",
+            f"metrics on the {held_out} of their images in val or test are too good; {remedy}",
             [str(leak) for leak in leaks],
         )
-
-
-def _held_out(audit: Audit, leaks: Sequence[ImageLeak]) -> int:
-    leaking = {name for leak in leaks for name in leak.images}
-    return sum(
-        name in leaking and record.part in ("val", "test")
-        for name, record in zip(audit.names, audit.records, strict=True)
-    )
 
 
 def _duplicates(audit: Audit) -> Iterator[Finding]:
@@ -117,13 +103,9 @@ def _duplicates(audit: Audit) -> Iterator[Finding]:
     if not audit.table.grouped:
         what = "groups of copies, while it is unknown which images show the same embryo"
         remedy = "set --embryo-pattern"
-    yield from _of_groups(
-        "duplicates-embryos",
-        "fault",
-        what,
-        f"a split would separate them; keep one image of each group, or {remedy}",
-        [group for group in groups if len(group.embryos) > 1],
-    )
+    remedy = f"a split would separate them; keep one image of each group, or {remedy}"
+    several = [group for group in groups if len(group.embryos) > 1]
+    yield from _of_groups("duplicates-embryos", "fault", what, remedy, several)
     yield from _of_groups(
         "duplicates-within",
         "note",
@@ -137,14 +119,9 @@ def _duplicates(audit: Audit) -> Iterator[Finding]:
 def _of_groups(
     kind: str, level: Level, what: str, remedy: str, groups: Sequence[Duplicates]
 ) -> Iterator[Finding]:
-    examples = [
-        f"{group} ({', '.join(['exact' if group.exact else 'near', *group.grades])})"
-        for group in groups
-    ]
+    kinds = (", ".join(["exact" if group.exact else "near", *group.grades]) for group in groups)
+    examples = [f"{group} ({each})" for group, each in zip(groups, kinds, strict=True)]
     yield from _listed(kind, level, what, remedy, examples)
-
-
-# -- notes --------------------------------------------------------------------------------------
 
 
 def find_notes(audit: Audit) -> Iterator[Finding]:
@@ -199,28 +176,18 @@ def _balance(audit: Audit) -> Iterator[Finding]:
             f"imbalance of {ratio:.0f} to 1, from {most} with {counts[most]:,} images to {least} "
             f"with {counts[least]:,}: --data.balance sqrt or uniform shows rare classes more often",
         )
+    rare = [f"{name} {count}" for name, count in counts.items() if count < FEW_IMAGES]
+    what = f"classes with fewer than {FEW_IMAGES} images"
     yield from _listed(
-        "rare",
-        "note",
-        f"classes with fewer than {FEW_IMAGES} images",
-        "--data.rare_classes keeps, merges or drops them",
-        [f"{name} {count}" for name, count in counts.items() if count < FEW_IMAGES],
+        "rare", "note", what, "--data.rare_classes keeps, merges or drops them", rare
     )
-    yield from _listed(
-        "one-embryo",
-        "note",
-        "classes of one embryo only",
-        "it stays in train, so that val and test have no such image",
-        [name for name in counts if audit.embryos_by_class[name] == 1],
-    )
+    single = [name for name in counts if audit.embryos_by_class[name] == 1]
+    remedy = "it stays in train, so that val and test have no such image"
+    yield from _listed("one-embryo", "note", "classes of one embryo only", remedy, single)
     if len(counts) > 1:
-        yield from _listed(
-            "no-images",
-            "note",
-            "classes without an image",
-            "only their single letters can be learned, from other classes",
-            [name for name, count in audit.classes.items() if not count],
-        )
+        absent = [name for name, count in audit.classes.items() if not count]
+        remedy = "only their single letters can be learned, from other classes"
+        yield from _listed("no-images", "note", "classes without an image", remedy, absent)
 
 
 def _pixels(audit: Audit) -> Iterator[Finding]:

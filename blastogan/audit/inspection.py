@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from blastogan.audit.duplicates import Fingerprint, hash_plane, image_fingerprint
 from blastogan.data.images.decoding import decode, opened
 from blastogan.errors import UserError
-from blastogan.utils.workers import ignore_interrupt, unchanged
+from blastogan.utils.workers import ignore_interrupt
 
 _GREY = ("1", "L", "LA", "La")
 
@@ -39,11 +39,7 @@ class FileFacts(NamedTuple):
 
 
 def inspect_file(path: Path) -> FileFacts:
-    """Decode one image as training does.
-
-    Raises:
-        UserError: If it cannot be decoded.
-    """
+    """Decode one image as training does; raises a `UserError` if that fails."""
     with opened(path) as header:
         mode = header.mode
     image = decode(path, channels=1 if mode in _GREY or mode.startswith("I;16") else 3)
@@ -64,34 +60,21 @@ def _levels(grey: Image.Image) -> tuple[int, int]:
 
 
 def inspect_files(paths: Sequence[Path], num_workers: int = 0) -> Iterator[FileFacts | str]:
-    """Facts of each file in order, or the reason why it cannot be decoded.
-
-    Args:
-        paths: The files.
-        num_workers: Processes that decode; 0 decodes in this one.
-    """
-    loader = DataLoader(
-        _InspectedFiles(paths),
+    """Facts of each file in order, or the reason why it cannot be decoded."""
+    loader: DataLoader[FileFacts | str] = DataLoader(
+        paths,  # type: ignore[arg-type]
         batch_size=None,
         num_workers=min(num_workers, len(paths)),
         # no shared memory, and no draw from the global generator
-        collate_fn=unchanged,
+        collate_fn=_inspected,
         worker_init_fn=ignore_interrupt,
         generator=torch.Generator(),
     )
     yield from loader
 
 
-class _InspectedFiles(Dataset[FileFacts | str]):
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> FileFacts | str:
-        path = self._paths[index]
-        try:
-            return inspect_file(path)
-        except UserError as error:
-            return str(error).removeprefix(f"{path}: ")
+def _inspected(path: Path) -> FileFacts | str:
+    try:
+        return inspect_file(path)
+    except UserError as error:
+        return str(error).removeprefix(f"{path}: ")

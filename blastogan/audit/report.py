@@ -25,12 +25,7 @@ _SHOWN_SIZES = 4
 
 
 def show_audit(audit: Audit, json: str | None = None) -> None:
-    """Print the contents of the set, the findings, and the verdict.
-
-    Args:
-        audit: The audit.
-        json: File to which the audit was written, if any.
-    """
+    """Print contents, findings and verdict; `json` is the file that lists all, if any."""
     from rich.console import Console
 
     console = Console()

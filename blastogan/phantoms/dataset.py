@@ -150,7 +150,7 @@ def render_phantoms(phantoms: PhantomDataset, channels: int, num_workers: int) -
         batch_size=None,
         num_workers=num_workers if len(phantoms) > FEW else 0,
         # arrays go through a pipe; tensors need shared memory, which is scarce in containers
-        collate_fn=phantoms.picture,
+        collate_fn=phantoms.picture,  # type: ignore[arg-type]
         worker_init_fn=ignore_interrupt,
         # without its own generator, the loader draws its seed from the global one
         generator=torch.Generator(),

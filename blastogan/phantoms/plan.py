@@ -164,7 +164,8 @@ def _expansion(number: float) -> int:
 
 @lru_cache(maxsize=len(CLASSES) * len(ranges.EXPANSION_FREQUENCIES))
 def _grade(kind: int, expansion: int) -> Grade:
-    return Grade(*CLASSES[kind], expansion=expansion)
+    name = CLASSES[kind]
+    return Grade(name[0], name[1], expansion=expansion)
 
 
 def phantom_problems(problems: Sequence[str]) -> ProblemList:

@@ -32,19 +32,13 @@ __all__ = [
     "scan_graded_images",
 ]
 
-_SHOWN = 300
-
 
 class Reader(Protocol):
-    """Reader of one layout; `TableBuilder` collects its images and faults.
-
-    Attributes:
-        format: Name by which a user selects the reader.
-        layout: Short description of the layout, shown when no reader recognises a folder.
-    """
+    """Reader of one layout, selected by its `format`; `TableBuilder` collects images and faults."""
 
     format: str
     layout: str
+    """Short description, shown when no reader recognises a folder."""
 
     def claims(self, tree: ImageTree) -> bool:
         """Whether the folder looks like this layout; cheap, and never raises for its content."""
@@ -68,18 +62,13 @@ READERS: tuple[Reader, ...] = (
     GradedNameReader(),
     ClassFolderReader(),
 )
-"""All readers; the first that claims a folder reads it."""
+"""The first that claims a folder reads it."""
 
 
 def scan_graded_images(root: str | Path, options: ReaderOptions | str = "auto") -> GradedTable:
     """Read the graded images of a folder, tolerating faulty rows and files.
 
-    Args:
-        root: The folder; images outside it are never read.
-        options: Options for reading, or the name of a format.
-
-    Returns:
-        The table, with its `problems`; it may be empty.
+    Images outside the folder are never read. The table may be empty.
 
     Raises:
         UserError: If the folder is missing or has no image, or if it cannot be read as a whole.
@@ -91,10 +80,7 @@ def scan_graded_images(root: str | Path, options: ReaderOptions | str = "auto") 
 
 
 def read_graded_images(root: str | Path, options: ReaderOptions | str = "auto") -> GradedTable:
-    """Like `scan_graded_images`, but any problem is an error.
-
-    Returns:
-        The table, with at least one record and no problem.
+    """Like `scan_graded_images`, but an empty table or any problem is an error.
 
     Raises:
         UserError: If the folder is missing or has no graded image, or if no reader recognises it.
@@ -113,11 +99,7 @@ def has_known_layout(root: str | Path) -> bool:
 
 
 def open_tree(root: str | Path) -> ImageTree:
-    """List the files of a folder of images.
-
-    Raises:
-        UserError: If the folder is missing or has no image.
-    """
+    """List the files of a folder; raises a `UserError` if it is missing or has no image."""
     root = Path(root)
     if not root.is_dir():
         got = "is a file" if root.exists() else "does not exist"
@@ -159,16 +141,14 @@ def _choose(tree: ImageTree, options: ReaderOptions) -> Reader:
         raise UserError(f"unknown format {format_!r}: expected auto, {', '.join(readers)}")
     if options.selects_csv:
         if format_ not in ("auto", CSVTableReader.format):
-            raise UserError(
-                f"table and columns are options of the format csv, but the format is {format_}: "
-                "omit one of them"
-            )
+            got = f"the format is {format_}: omit one of them"
+            raise UserError(f"table and columns are options of the format csv, but {got}")
         format_ = CSVTableReader.format
     if format_ != "auto":
         return readers[format_]
-    for reader in READERS:
-        if reader.claims(tree):
-            return reader
+    claiming = next((reader for reader in READERS if reader.claims(tree)), None)
+    if claiming is not None:
+        return claiming
     layouts = "; ".join(f"{reader.format}: {reader.layout}" for reader in READERS)
     raise UserError(
         f"{tree.root} has {len(tree.images)} images, such as {', '.join(tree.images[:3])}, "
@@ -180,14 +160,7 @@ def _choose(tree: ImageTree, options: ReaderOptions) -> Reader:
 def _unknown_tables(tree: ImageTree) -> str:
     """Hint for tables whose columns must be named; empty without any."""
     headers = {name: header_of(tree.root / name) for name in tree.tables if "/" not in name}
-    found = [
-        f"{name} has the columns {', '.join(columns)[:_SHOWN]}"
-        for name, columns in headers.items()
-        if len(columns) > 1
-    ]
-    if not found:
-        return ""
-    return (
-        f"{'; '.join(found[:3])}: if it holds the grades, name its columns by the option columns, "
-        "such as image=file,grade=score. "
-    )
+    known = {name: ", ".join(columns)[:300] for name, columns in headers.items() if columns[1:]}
+    found = [f"{name} has the columns {columns}" for name, columns in known.items()]
+    hint = "if it holds the grades, name its columns by the option columns"
+    return f"{'; '.join(found[:3])}: {hint}, such as image=file,grade=score. " if found else ""

@@ -6,6 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from blastogan.data.readers.builder import TableBuilder
+from blastogan.data.readers.cells import path_of
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tables import header_of, read_table
 from blastogan.data.readers.tree import ImageTree
@@ -44,28 +45,25 @@ class BlastsOnlineReader:
         table = read_table(tree.root / names[0])
         builder = TableBuilder(tree, self.format, options)
         builder.notes += table.notes
-        masks = [name for name in tree.images if _is_mask(name)]
+        masks = set(filter(_is_mask, tree.images))
         builder.ignore(masks)
         if masks:
             builder.notes.append(f"{len(masks)} masks are recognised by their names and ignored")
-        images = [name for name in tree.images if not _is_mask(name)]
+        images = [name for name in tree.images if name not in masks]
         for row in table.rows:
             if row.fault:
                 builder.problems.append(f"{row.where}: {row.fault}")
                 continue
-            cells = row.cells
-            name = builder.locate(row.where, cells["filename"].replace("\\", "/"), images)
+            filename, expansion, icm, te = (row.cells[column] for column in _COLUMNS)
+            name = builder.locate(row.where, path_of(filename), images)
             if name is not None:
-                builder.add_letters(row.where, name, cells["icm"], cells["te"], cells["be"])
+                builder.add_letters(row.where, name, icm, te, expansion)
         return builder.build()
 
 
 def _tables(tree: ImageTree) -> list[str]:
-    return [
-        name
-        for name in tree.tables
-        if [cell for cell in header_of(tree.root / name) if cell] == list(_COLUMNS)
-    ]
+    headers = {name: filter(None, header_of(tree.root / name)) for name in tree.tables}
+    return [name for name, columns in headers.items() if tuple(columns) == _COLUMNS]
 
 
 def _is_mask(name: str) -> bool:

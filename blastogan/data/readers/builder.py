@@ -11,6 +11,7 @@ from blastogan.data.readers.cells import (
     NOT_DEFINED,
     UNKNOWN,
     embryo_name,
+    is_grade,
     parse_grade,
     without_decimals,
 )
@@ -33,13 +34,7 @@ class TableBuilder:
     A reader calls `add`, `add_letters`, `drop`, `reject` or `ignore` for each image or row, then
     `build`. An image that none of them names is reported as unlisted.
 
-    Args:
-        tree: Files of the folder.
-        format_: Name of the reader.
-        options: Options of the user.
-
     Attributes:
-        tree: As given.
         problems: Faults found so far, each with its place.
         notes: Assumptions of the reader, a sentence each.
     """
@@ -63,26 +58,21 @@ class TableBuilder:
 
         Args:
             where: Place to name in a problem, such as a line.
-            name: Posix path of the image below the root, not trusted; a file name alone also
-                finds the one such image in a subfolder.
+            name: Posix path below the root, not trusted; see `ImageTree.find_listed`.
             grade: Grade as found.
-            embryo: Embryo as found; if empty or a placeholder such as ``NA``, the image counts as
-                an embryo of its own.
+            embryo: Embryo as found; without one, the image counts as an embryo of its own.
             part: Part of the published split, if any.
         """
         text = grade.strip().upper()
         if text in UNKNOWN:
             self.drop(name or where, f"grade {text or 'empty'}")
-            return
-        if text == NOT_DEFINED:
-            self.add_not_gradable(where, name, "grade ND", embryo, part)
-            return
-        parsed: Grade | None = None
-        try:
+        elif text == NOT_DEFINED:
+            self.add_not_gradable(where, name, embryo, part)
+        else:
             parsed = parse_grade(text)
-        except UserError:
-            self.problems.append(f"{where}: unknown grade {grade[:40]!r}")
-        self._add(where, name, parsed, embryo, part)
+            if parsed is None:
+                self.problems.append(f"{where}: unknown grade {grade[:40]!r}")
+            self._add(where, name, parsed, embryo, part)
 
     def add_letters(
         self,
@@ -94,16 +84,13 @@ class TableBuilder:
         embryo: str = "",
         part: str = "",
     ) -> None:
-        """Like `add`, for letters and expansion in separate columns.
-
-        A missing or unknown expansion is no fault; it may be written ``4.0``.
-        """
+        """Like `add`, for separate columns; the expansion may be unknown, or written ``4.0``."""
         letters = [icm.strip().upper(), te.strip().upper()]
         digit = without_decimals(expansion.strip().upper())
         if any(letter in UNKNOWN for letter in letters):
             self.drop(name or where, f"grade {' and '.join(each or 'empty' for each in letters)}")
         elif NOT_DEFINED in letters:
-            self.add_not_gradable(where, name, "grade ND", embryo, part)
+            self.add_not_gradable(where, name, embryo, part)
         elif digit in UNKNOWN or digit == NOT_DEFINED:
             self.add(where, name, "".join(letters), embryo, part)
         elif not re.fullmatch(r"[1-6]", digit):
@@ -112,13 +99,13 @@ class TableBuilder:
             self.add(where, name, digit + "".join(letters), embryo, part)
 
     def add_not_gradable(
-        self, where: str, name: str, why: str, embryo: str = "", part: str = "", digit: str = ""
+        self, where: str, name: str, embryo: str = "", part: str = "", digit: str = ""
     ) -> None:
         """Add an image that is not gradable yet to the class DD if asked for, else drop it."""
         if self._options.not_gradable == "DD":
             self._add(where, name, parse_grade(f"{digit}DD"), embryo, part)
         else:
-            self.drop(name or where, why)
+            self.drop(name or where, "grade ND")
 
     def locate(self, where: str, name: str, among: Sequence[str] = ()) -> str | None:
         """Like `ImageTree.find_anywhere`, but records a fault and returns ``None``."""
@@ -145,13 +132,11 @@ class TableBuilder:
     def build(self) -> GradedTable:
         """The finished table, with its faults."""
         entries = [entry for key, entry in self._entries.items() if key not in self._disputed]
-        records = sorted(
-            (entry.record for entry in entries), key=lambda record: normal(str(record.path))
-        )
+        entries.sort(key=lambda entry: normal(str(entry.record.path)))
         alone = sum(not entry.knows_embryo for entry in entries)
         if alone and self._grouped:
             self.notes.append(
-                f"{alone} of {len(records)} images have no known embryo: each counts as an embryo "
+                f"{alone} of {len(entries)} images have no known embryo: each counts as an embryo "
                 "of its own, though some may show the same one"
             )
         if self._found_by_name:
@@ -162,7 +147,7 @@ class TableBuilder:
         return GradedTable(
             self.tree.root,
             self._format,
-            tuple(records),
+            tuple(entry.record for entry in entries),
             tuple(self._dropped),
             tuple(dict.fromkeys(self.problems)),
             tuple(self.notes),
@@ -180,10 +165,8 @@ class TableBuilder:
         if self._pattern is not None:
             embryo = _matched(self._pattern, found)
             if not embryo:
-                pattern = self._pattern.pattern
-                self.problems.append(
-                    f"{where}: the embryo_pattern {pattern!r} matches nothing in {found}"
-                )
+                pattern = f"the embryo_pattern {self._pattern.pattern!r}"
+                self.problems.append(f"{where}: {pattern} matches nothing in {found}")
                 return
         embryo = embryo_name(embryo)
         self._grouped |= bool(embryo)
@@ -227,15 +210,10 @@ class TableBuilder:
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> str:
-    """Match of the group ``embryo`` of a pattern, else its first group, else the whole match.
-
-    Empty if the pattern or the group does not match.
-    """
+    """The embryo by `ReaderOptions.embryo_pattern`; empty if it or its group does not match."""
     match = pattern.search(text)
-    if match is None:
-        return ""
     group = "embryo" if "embryo" in pattern.groupindex else min(pattern.groups, 1)
-    return (match.group(group) or "").strip()
+    return (match.group(group) or "").strip() if match else ""
 
 
 def _described(record: ImageRecord) -> str:

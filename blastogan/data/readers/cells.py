@@ -17,26 +17,17 @@ UNKNOWN = frozenset({"", "NA", "N/A", "?"})
 
 _NO_EMBRYO = UNKNOWN | {NOT_DEFINED, "NAN", "NONE", "NULL", "UNKNOWN", "UNK", "-", "--"}
 
-_PARTS = {
-    "na": "",
-    "training": "train",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "testing": "test",
-}
-
-parse_grade = lru_cache(maxsize=4096)(Grade.parse)
-"""`Grade.parse`, cached: a table repeats few grades many times."""
+_PARTS = {"na": "", "training": "train", "testing": "test"}
+_PARTS |= dict.fromkeys(("valid", "validation", "dev"), "val")
 
 
-def is_grade(text: str) -> bool:
-    """Whether a text is a grade."""
+@lru_cache(maxsize=4096)
+def parse_grade(text: str) -> Grade | None:
+    """`Grade.parse`, but ``None`` if the text is no grade; a table repeats few grades."""
     try:
-        parse_grade(text)
+        return Grade.parse(text)
     except UserError:
-        return False
-    return True
+        return None
 
 
 @lru_cache(maxsize=1024)
@@ -65,5 +56,4 @@ def embryo_name(text: str) -> str:
 
 def without_decimals(text: str) -> str:
     """``4`` for ``4.0``, as spreadsheets save a digit; other texts unchanged."""
-    match = re.fullmatch(r"(\d)\.0*", text)
-    return match.group(1) if match else text
+    return re.sub(r"\A(\d)\.0*\Z", r"\1", text)

@@ -39,8 +39,7 @@ class ClinicTableReader:
         builder = TableBuilder(tree, self.format, options)
         builder.notes += table.notes
         guids: dict[str, str] = {}
-        for row in table.rows:
-            guid, ivf_id = _identifiers(row)
+        for guid, ivf_id in map(_identifiers, table.rows):
             if guid and ivf_id:
                 guids.setdefault(ivf_id, guid)
         for row in table.rows:

@@ -28,19 +28,17 @@ SYNONYMS = {
 
 
 class _Layout(NamedTuple):
-    """Columns by role, and whether the grade comes from the letters' own columns."""
-
-    columns: Mapping[str, str]
-    letters: bool
+    columns: Mapping[str, str]  # by role
+    letters: bool  # whether the grade comes from the letters' own columns
 
 
 class CSVTableReader:
     """Reader of any table with a row for each image.
 
     Columns are named by `ReaderOptions.columns`, else found by `SYNONYMS`: the image (path below
-    the root, or its file name alone), and a grade or the two letters. Expansion, embryo, and part
-    of a published split are optional. If a table has both a grade and letters, the columns that
-    are not named fill in for unknown values, and must not contradict the others.
+    the root, or its file name alone), a grade or the two letters, and optionally expansion, embryo
+    and part. If a table has both a grade and letters, the columns that are not named fill in for
+    unknown values, and must not contradict the others.
     """
 
     format = "csv"
@@ -96,11 +94,8 @@ def _letters_of(grade: str) -> tuple[str, str]:
     """Letters of ICM and TE; D if not defined, empty if the text is not a grade."""
     if grade.upper() == NOT_DEFINED:
         return "D", "D"
-    try:
-        parsed = parse_grade(grade)
-    except UserError:
-        return "", ""
-    return parsed.icm, parsed.te
+    parsed = parse_grade(grade)
+    return (parsed.icm, parsed.te) if parsed else ("", "")
 
 
 def _letter(text: str) -> str:
@@ -126,10 +121,8 @@ def _table_path(tree: ImageTree, options: ReaderOptions) -> Path:
         for path in (tree.root / options.table, Path(options.table)):
             if path.is_file():
                 return path
-        raise UserError(
-            f"table is {options.table}, but there is no such file in {tree.root} or in the "
-            "working directory: check the name"
-        )
+        where = f"{tree.root} or in the working directory"
+        raise UserError(f"table is {options.table}, but there is no such file in {where}")
     names = _candidates(tree)
     if not names and options.columns:
         names = [name for name in tree.tables if "/" not in name]
@@ -145,9 +138,9 @@ def _layout(path: Path, found: tuple[str, ...], named: Mapping[str, str]) -> _La
     missing = [f"{name} (for {role})" for role, name in named.items() if columns[role] not in found]
     if not missing:
         for role, names in SYNONYMS.items():
-            known = next((name for name in names if name in found), None)
-            if known is not None:
-                columns.setdefault(role, known)
+            for name in names:
+                if name in found:
+                    columns.setdefault(role, name)
         if "image" not in columns:
             missing = ["one for the image"]
         elif "grade" not in columns and not {"icm", "te"} <= set(columns):

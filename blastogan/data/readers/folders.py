@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blastogan.data.readers.builder import TableBuilder
-from blastogan.data.readers.cells import is_grade, part_of
+from blastogan.data.readers.cells import parse_grade, part_of
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tree import ImageTree
 from blastogan.data.records import GradedTable
@@ -21,7 +21,7 @@ class ClassFolderReader:
 
     def claims(self, tree: ImageTree) -> bool:
         """Whether an image lies in a folder named like a grade."""
-        return any(is_grade(_part_and_class(name)[1]) for name in tree.images)
+        return any(parse_grade(_part_and_class(name)[1]) for name in tree.images)
 
     def read(self, tree: ImageTree, options: ReaderOptions) -> GradedTable:
         """Read the folders, see `Reader.read`."""

@@ -19,10 +19,8 @@ _MAX_BROKEN = 0.1
 
 
 class _Source(NamedTuple):
-    """A table of the data set: its file, the suffix of its column names, and its part."""
-
     file: str
-    suffix: str
+    suffix: str  # of the names of the columns
     part: str
 
 
@@ -37,12 +35,11 @@ _COPY_HEADER = ("image", "exp", "icm", "te")
 class KrompReader:
     """Reader of the data set of Kromp et al. 2023 (Scientific Data 10, 271).
 
-    ``Gardner_train_silver.csv`` and ``Gardner_test_gold_onlyGardnerScores.csv`` grade the images
-    of ``Images/``; a copy without a header, ``complete.csv``, is read if they are missing. ICM
-    and TE are coded 0 to 2 for A to C and 3 for not defined, the expansion 0 to 4 for Gardner's 1
-    to 5. ICM and TE are 3 if and only if the expansion is 0 or 1. The part of a name before ``_``
-    is the group: a patient or a cycle. The published split (silver for training, gold for test)
-    separates images of one group.
+    Two tables grade the images of ``Images/``; a copy without a header, ``complete.csv``, is read
+    if they are missing. ICM and TE are coded 0 to 2 for A to C and 3 for not defined, exactly if
+    the expansion, 0 to 4 for Gardner's 1 to 5, is 0 or 1. The part of a name before ``_`` is the
+    group: a patient or a cycle. The published split (silver for training, gold for test) separates
+    images of one group.
     """
 
     format = "kromp"
@@ -68,32 +65,33 @@ class KrompReader:
                 )
             sources = [_COPY]
         for source in sources:
-            rows = self._rows(builder, tree, source)
+            rows = _rows(builder, tree, source)
             _check_codes(source, rows)
             for row, codes in rows:
                 _add(builder, row, codes, source)
         return builder.build()
 
-    def _rows(
-        self, builder: TableBuilder, tree: ImageTree, source: _Source
-    ) -> list[tuple[Row, dict[str, str]]]:
-        """Rows without a fault, with their codes by ``image``, ``exp``, ``icm`` and ``te``."""
-        path = tree.root / source.file
-        headless = source is _COPY and _is_copy(header_of(path))
-        table = read_table(path, _COPY_HEADER if headless else None)
-        names = ["image", *(f"{letter}{source.suffix}" for letter in ("exp", "icm", "te"))]
-        table.require(names, "Keep the published columns, or choose another format")
-        builder.notes += table.notes
-        rows = []
-        for row in table.rows:
-            cells = (without_decimals(row.cells.get(name, "")) for name in names)
-            codes = dict(zip(_COPY_HEADER, cells, strict=True))
-            fault = row.fault or _fault(codes)
-            if fault:
-                builder.reject(row.where, codes["image"], fault)
-            else:
-                rows.append((row, {role: code.upper() for role, code in codes.items()}))
-        return rows
+
+def _rows(
+    builder: TableBuilder, tree: ImageTree, source: _Source
+) -> list[tuple[Row, dict[str, str]]]:
+    """Rows without a fault, with their codes by ``image``, ``exp``, ``icm`` and ``te``."""
+    path = tree.root / source.file
+    headless = source is _COPY and _is_copy(header_of(path))
+    table = read_table(path, _COPY_HEADER if headless else None)
+    names = ["image", *(f"{letter}{source.suffix}" for letter in ("exp", "icm", "te"))]
+    table.require(names, "Keep the published columns, or choose another format")
+    builder.notes += table.notes
+    rows = []
+    for row in table.rows:
+        cells = (without_decimals(row.cells.get(name, "")) for name in names)
+        codes = dict(zip(_COPY_HEADER, cells, strict=True))
+        fault = row.fault or _fault(codes)
+        if fault:
+            builder.reject(row.where, codes["image"], fault)
+        else:
+            rows.append((row, {role: code.upper() for role, code in codes.items()}))
+    return rows
 
 
 def _is_copy(first_line: list[str]) -> bool:
@@ -113,12 +111,8 @@ def _fault(codes: Mapping[str, str]) -> str:
 
 def _check_codes(source: _Source, rows: Iterable[tuple[Row, Mapping[str, str]]]) -> None:
     """Raise a `UserError` if the codes do not have the published meaning."""
-    full = [
-        (row, codes)
-        for row, codes in rows
-        if all(codes[role].isdecimal() for role in ("exp", "icm", "te"))
-    ]
-    broken = [row.where for row, codes in full if not _sound(codes)]
+    full = [row.where for row, codes in rows if _complete(codes)]
+    broken = [row.where for row, codes in rows if _broken(codes)]
     if len(broken) > _MAX_BROKEN * len(full):
         raise UserError(
             f"{source.file}: {len(broken)} of {len(full)} rows ({broken[0]}, ...) break the rule "
@@ -128,9 +122,13 @@ def _check_codes(source: _Source, rows: Iterable[tuple[Row, Mapping[str, str]]])
         )
 
 
-def _sound(codes: Mapping[str, str]) -> bool:
+def _complete(codes: Mapping[str, str]) -> bool:
+    return all(codes[role].isdecimal() for role in ("exp", "icm", "te"))
+
+
+def _broken(codes: Mapping[str, str]) -> bool:
     early = codes["exp"] in ("0", "1")
-    return early == (codes["icm"] == "3") == (codes["te"] == "3")
+    return _complete(codes) and not early == (codes["icm"] == "3") == (codes["te"] == "3")
 
 
 def _add(builder: TableBuilder, row: Row, codes: Mapping[str, str], source: _Source) -> None:
@@ -139,7 +137,7 @@ def _add(builder: TableBuilder, row: Row, codes: Mapping[str, str], source: _Sou
     if name is None:
         return
     group = name.rpartition("/")[2].partition("_")[0]
-    if exp.isdecimal() and icm.isdecimal() and te.isdecimal() and not _sound(codes):
+    if _broken(codes):
         builder.ignore([name])
         builder.problems.append(
             f"{row.where}: EXP {exp}, ICM {icm}, TE {te}: ICM and TE must be 3 exactly if the "
@@ -149,6 +147,6 @@ def _add(builder: TableBuilder, row: Row, codes: Mapping[str, str], source: _Sou
     digit = str(int(exp) + 1) if exp.isdecimal() else ""
     icm, te = _LETTERS.get(icm, icm), _LETTERS.get(te, te)
     if icm == te == NOT_DEFINED:
-        builder.add_not_gradable(row.where, name, "grade ND", group, source.part, digit)
+        builder.add_not_gradable(row.where, name, group, source.part, digit)
     else:
         builder.add_letters(row.where, name, icm, te, digit, group, source.part)

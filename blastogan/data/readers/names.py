@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from blastogan.data.readers.builder import TableBuilder
-from blastogan.data.readers.cells import is_grade, part_of
+from blastogan.data.readers.cells import parse_grade, part_of
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tree import ImageTree
 from blastogan.data.records import GradedTable
@@ -30,7 +30,7 @@ class GradedNameReader:
     def claims(self, tree: ImageTree) -> bool:
         """Whether at least half of the images have a grade at the end of their name."""
         matches = [self._match(name) for name in tree.images]
-        graded = sum(match is not None and is_grade(match["grade"]) for match in matches)
+        graded = sum(bool(match and parse_grade(match["grade"])) for match in matches)
         return 0 < len(matches) <= 2 * graded
 
     def read(self, tree: ImageTree, options: ReaderOptions) -> GradedTable:
@@ -40,9 +40,8 @@ class GradedNameReader:
         split = any(match is not None and match["test"] for match in matches.values())
         for name, match in matches.items():
             if match is None:
-                builder.reject(
-                    name, name, "not named <embryo>_<plane>_<grade>; rename or remove it"
-                )
+                fault = "not named <embryo>_<plane>_<grade>; rename or remove it"
+                builder.reject(name, name, fault)
             else:
                 part = part_of(name.partition("/")[0]) if "/" in name else ""
                 part = part or (("test" if match["test"] else "train") if split else "")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from blastogan.data.readers.builder import TableBuilder
 from blastogan.data.readers.options import ReaderOptions
-from blastogan.data.readers.tables import read_table
+from blastogan.data.readers.tables import Row, read_table
 from blastogan.data.readers.tree import ImageTree
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
@@ -19,6 +19,7 @@ _TABLE = "embryo_dataset_grades.csv"
 _FRAME = re.compile(r"RUN(?P<number>\d+)$", re.IGNORECASE)
 _BLASTOCYST = ("tb", "teb", "thb")
 _FRAMES_PER_HOUR = 4
+_ALL = (-math.inf, math.inf)
 
 
 class _Frame(NamedTuple):
@@ -29,11 +30,10 @@ class _Frame(NamedTuple):
 class NantesReader:
     """Reader of the Nantes time-lapse data set (Gomez et al. 2022, Data in Brief 42, 108258).
 
-    ``embryo_dataset_grades.csv`` (``video_name,TE,ICM``) grades the videos, which are folders of
-    frames ``..._RUN12.jpeg`` in ``embryo_dataset/`` and, for the other focal planes, in
-    ``embryo_dataset_F15/`` and the like. From the start of the blastocyst (``tB`` in
-    ``VIDEO_phases.csv``), the first frame of every hour (by ``VIDEO_timeElapsed.csv``) of each
-    video and plane is read. The group is the video.
+    ``embryo_dataset_grades.csv`` grades the videos, which are folders of frames ``..._RUN12.jpeg``
+    in ``embryo_dataset/`` and, for other focal planes, in ``embryo_dataset_F15/`` and the like.
+    From the start of the blastocyst (``tB`` in ``VIDEO_phases.csv``), the first frame of every hour
+    (by ``VIDEO_timeElapsed.csv``) of each video and plane is read. The group is the video.
     """
 
     format = "nantes"
@@ -49,9 +49,8 @@ class NantesReader:
         if not path.is_file():
             raise UserError(f"{path} is missing: put the table there, or choose another format")
         table = read_table(path)
-        table.require(
-            ("video_name", "te", "icm"), "Keep the published columns, or choose another format"
-        )
+        remedy = "Keep the published columns, or choose another format"
+        table.require(("video_name", "te", "icm"), remedy)
         builder = TableBuilder(tree, self.format, options)
         builder.notes += table.notes
         videos = _videos(tree)
@@ -64,11 +63,10 @@ class NantesReader:
             planes = videos.get(video.lower(), {})
             if not planes:
                 builder.drop(video, "no frame of this video")
+            icm, te = row.cells["icm"], row.cells["te"]
             for frames in planes.values():
                 for name in selector.select(video, frames):
-                    builder.add_letters(
-                        row.where, name, row.cells["icm"], row.cells["te"], embryo=video
-                    )
+                    builder.add_letters(row.where, name, icm, te, embryo=video)
         selector.add_notes()
         return builder.build()
 
@@ -79,26 +77,18 @@ class _FrameSelector:
     def __init__(self, builder: TableBuilder) -> None:
         self._builder = builder
         self._tables = {PurePosixPath(name).stem.lower(): name for name in builder.tree.tables}
-        self._known: dict[str, tuple[dict[int, float] | None, tuple[int, int] | None]] = {}
+        self._known: dict[str, tuple[dict[int, float] | None, tuple[float, float]]] = {}
         self._early = self._between = 0
-        self._untimed: set[str] = set()
-        self._unphased: set[str] = set()
 
     def select(self, video: str, frames: Sequence[_Frame]) -> list[str]:
         """First frame of each hour of the blastocyst."""
         if video not in self._known:
             self._known[video] = (self._hours(video), self._span(video))
-        hours, span = self._known[video]
-        if span is not None:
-            inside = [frame for frame in frames if span[0] <= frame.number <= span[1]]
-            self._early += len(frames) - len(inside)
-            if not inside:
-                self._builder.drop(video, "no frame of a blastocyst")
-        else:
-            self._unphased.add(video)
-            inside = list(frames)
-        if hours is None:
-            self._untimed.add(video)
+        hours, (first, last) = self._known[video]
+        inside = [frame for frame in frames if first <= frame.number <= last]
+        self._early += len(frames) - len(inside)
+        if not inside:
+            self._builder.drop(video, "no frame of a blastocyst")
         selected: dict[int, str] = {}
         for frame in sorted(inside):
             time = frame.number / _FRAMES_PER_HOUR if hours is None else hours.get(frame.number)
@@ -111,63 +101,65 @@ class _FrameSelector:
     def add_notes(self) -> None:
         """Note frames that were left out, and assumptions."""
         notes = self._builder.notes
+        unphased = sum(span == _ALL for _, span in self._known.values())
+        untimed = sum(hours is None for hours, _ in self._known.values())
         if self._early:
             notes.append(f"{self._early} frames of stages other than the blastocyst are left out")
         if self._between:
             notes.append(f"{self._between} frames are left out: one per hour is read")
-        if self._unphased:
+        if unphased:
             notes.append(
-                f"phases (VIDEO_phases.csv) of {len(self._unphased)} videos are missing: frames of "
+                f"phases (VIDEO_phases.csv) of {unphased} videos are missing: frames of "
                 "all stages, including cleavage, get the grade; unpack embryo_dataset_annotations "
                 "beside the table"
             )
-        if self._untimed:
+        if untimed:
             notes.append(
-                f"times (VIDEO_timeElapsed.csv) of {len(self._untimed)} videos are missing: "
+                f"times (VIDEO_timeElapsed.csv) of {untimed} videos are missing: "
                 f"{_FRAMES_PER_HOUR} frames per hour are assumed; unpack "
                 "embryo_dataset_time_elapsed beside the table"
             )
 
     def _hours(self, video: str) -> dict[int, float] | None:
         """Hours since fertilisation by frame number."""
-        name = self._tables.get(f"{video}_timeelapsed".lower())
-        if name is None:
+        rows = self._rows(f"{video}_timeelapsed", ("frame_index", "time"))
+        if rows is None:
             return None
-        hours: dict[int, float] = {}
-        try:
-            table = read_table(self._builder.tree.root / name)
-            table.require(("frame_index", "time"), "Keep the published columns")
-        except UserError as error:
-            self._builder.problems.append(str(error))
-            return None
-        for row in table.rows:
-            number, time = _number(row.cells.get("frame_index")), _number(row.cells.get("time"))
-            if number is None or time is None:
-                self._builder.problems.append(f"{row.where}: frame_index and time must be numbers")
-            else:
-                hours[int(number)] = time
-        return hours
+        pairs = [self._numbers(row, "frame_index", "time") for row in rows]
+        return {int(number): time for number, time in filter(None, pairs)}
 
-    def _span(self, video: str) -> tuple[int, int] | None:
-        """First and last frame of the blastocyst; an empty span if there is none."""
-        name = self._tables.get(f"{video}_phases".lower())
+    def _span(self, video: str) -> tuple[float, float]:
+        """First and last frame of the blastocyst: an empty span without one, `_ALL` if unknown."""
+        rows = self._rows(f"{video}_phases", ("phase", "start", "end"), headless=True)
+        if rows is None:
+            return _ALL
+        phases = [row for row in rows if row.cells.get("phase", "").lower() in _BLASTOCYST]
+        spans = list(filter(None, (self._numbers(row, "start", "end") for row in phases)))
+        first = min((start for start, _ in spans), default=0)
+        last = max((end for _, end in spans), default=-1)
+        return (int(first), int(last)) if first <= last else (0, -1)
+
+    def _rows(
+        self, stem: str, columns: tuple[str, ...], *, headless: bool = False
+    ) -> Sequence[Row] | None:
+        """Rows of one video's table; ``None`` if it is missing or cannot be read."""
+        name = self._tables.get(stem.lower())
         if name is None:
             return None
         try:
-            table = read_table(self._builder.tree.root / name, ("phase", "start", "end"))
+            table = read_table(self._builder.tree.root / name, columns if headless else None)
+            table.require(columns, "Keep the published columns")
         except UserError as error:
             self._builder.problems.append(str(error))
             return None
-        first, last = math.inf, -math.inf
-        for row in table.rows:
-            if row.cells.get("phase", "").lower() not in _BLASTOCYST:
-                continue
-            start, end = _number(row.cells.get("start")), _number(row.cells.get("end"))
-            if start is None or end is None:
-                self._builder.problems.append(f"{row.where}: start and end must be numbers")
-            else:
-                first, last = min(first, start), max(last, end)
-        return (int(first), int(last)) if first <= last else (0, -1)
+        return table.rows
+
+    def _numbers(self, row: Row, *columns: str) -> tuple[float, float] | None:
+        first, second = (_number(row.cells.get(name)) for name in columns)
+        if first is None or second is None:
+            self._builder.problems.append(f"{row.where}: {' and '.join(columns)} must be numbers")
+            return None
+        return first, second
 
 
 def _videos(tree: ImageTree) -> dict[str, dict[str, list[_Frame]]]:

@@ -22,15 +22,13 @@ class ReaderOptions:
     Attributes:
         format: Name of a reader, or ``auto`` for the first that recognises the folder.
         table: Table of the format ``csv``: a path relative to the folder or the working directory.
-        columns: Columns of the format ``csv`` by role: ``image``, then ``grade`` or ``icm`` and
-            ``te``, and optionally ``expansion``, ``embryo`` and ``part``. A text such as
-            ``image=file,grade=score`` is converted to a mapping.
+        columns: Columns of the format ``csv`` by `COLUMN_ROLES`, or a text such as
+            ``image=file,grade=score``, which is converted to a mapping.
         embryo_pattern: Regular expression that finds the embryo in an image's path below the
             folder: its group ``embryo``, else its first group, else the whole match. It takes
             precedence over what the reader knows about embryos.
-        not_gradable: Images that are marked as not gradable yet (``ND``, code 3 of Kromp et al.):
-            ``drop`` them, or assign them to the class ``DD``. Images whose grade is unknown
-            (``NA``, ``?``, empty) are always dropped.
+        not_gradable: ``drop`` images that are not gradable yet (``ND``, code 3 of Kromp et al.), or
+            assign them to the class ``DD``. Unknown grades (``NA``, ``?``) are always dropped.
 
     Raises:
         UserError: If a value is invalid.
@@ -52,10 +50,8 @@ class ReaderOptions:
                 f"among {', '.join(COLUMN_ROLES)}, such as image=file,grade=score"
             )
         if self.not_gradable not in get_args(NotGradable):
-            raise UserError(
-                f"not_gradable is {self.not_gradable!r}: expected "
-                f"{' or '.join(get_args(NotGradable))}"
-            )
+            known = " or ".join(get_args(NotGradable))
+            raise UserError(f"not_gradable is {self.not_gradable!r}: expected {known}")
         try:
             re.compile(self.embryo_pattern or "")
         except re.error as error:

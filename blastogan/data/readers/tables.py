@@ -6,13 +6,13 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from blastogan.errors import UserError
 
 MAX_BYTES = 200_000_000
-"""Largest size of a table."""
 
 _SEPARATORS = ",;\t|"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -25,15 +25,9 @@ SEPARATOR_HINT = "Columns are separated by a comma, semicolon, tab or |"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table.
+    """One row of a table: stripped cells by the lower-case name of their column."""
 
-    Attributes:
-        where: Table and line, for messages.
-        cells: Stripped cells by the lower-case name of their column.
-        fault: Fault of the row; empty if valid.
-    """
-
-    where: str
+    where: str  # table and line, for messages
     cells: Mapping[str, str]
     fault: str = ""
 
@@ -43,7 +37,6 @@ class Table:
     """A table with a header.
 
     Attributes:
-        path: The file.
         columns: Lower-case names of the columns.
         rows: The rows with content.
         notes: Assumptions made in reading it.
@@ -76,8 +69,8 @@ def read_table(
     Args:
         path: The file.
         header: Names of the columns, if the file has no header.
-        own_names: Whether to keep bytes that are not UTF-8 as Python does in file names
-            (surrogateescape), instead of reading the table as Latin-1.
+        own_names: Whether to keep bytes that are not UTF-8 by surrogateescape, as Python does in
+            file names, instead of reading the table as Latin-1.
 
     Raises:
         UserError: If the table cannot be read, is empty, or has a column twice.
@@ -91,11 +84,9 @@ def read_table(
         lines = lines[1:]
     while columns and not columns[-1]:
         columns.pop()
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    twice = ", ".join(sorted({name for name in columns if name and columns.count(name) > 1}))
     if twice:
-        raise UserError(
-            f"{path} has the column {', '.join(twice)} more than once: rename or remove one"
-        )
+        raise UserError(f"{path} has the column {twice} more than once: rename or remove one")
     if not columns or not lines:
         raise UserError(f"{path} is empty: expected a header and a row for each image")
     rows = tuple(_row(path, columns, number, cells) for number, cells in lines)
@@ -119,11 +110,9 @@ def header_of(path: Path) -> list[str]:
     # a table is recognised by its header even if later lines cannot be decoded
     lines = [line for line in start.splitlines(keepends=True) if line.strip()]
     for content in (whole, b"".join(lines[:2]), b"".join(lines[:1])):
-        try:
+        with suppress(UserError):
             _, cells = next(_lines(path, _decoded(path, content)[0]), (0, []))
-        except UserError:
-            continue
-        return [cell.lower() for cell in cells]
+            return [cell.lower() for cell in cells]
     return []
 
 
@@ -132,10 +121,9 @@ def _text(path: Path, *, own_names: bool = False) -> tuple[str, list[str]]:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is a folder or a pipe: replace it by a table")
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(
-                f"{path} has {path.stat().st_size / 1e6:.0f} MB, expected at most "
-                f"{MAX_BYTES / 1e6:.0f}: remove columns, or split the set"
-            )
+            size, most = (f"{number / 1e6:.0f}" for number in (path.stat().st_size, MAX_BYTES))
+            remedy = "remove columns, or split the set"
+            raise UserError(f"{path} has {size} MB, expected at most {most}: {remedy}")
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from error
@@ -161,12 +149,8 @@ def _decoded(path: Path, content: bytes) -> tuple[str, list[str]]:
 
 def _first_line(text: str) -> str:
     """The first line with content."""
-    content = re.search(r"\S", text)
-    if content is None:
-        return ""
-    begin = max(text.rfind("\n", 0, content.start()), text.rfind("\r", 0, content.start())) + 1
-    end = re.compile(r"[\r\n]|$").search(text, content.start())
-    return text[begin : end.start() if end else None]
+    found = re.search(r"(?<![^\r\n])[^\r\n]*?\S[^\r\n]*", text)
+    return found[0] if found else ""
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:

@@ -20,11 +20,8 @@ OTHER_SUFFIXES = frozenset(
 )
 """Suffixes of image formats that are not supported."""
 
-TABLE = "metadata.csv"
-"""A clinic's table."""
-
-MASKS = "masks"
-"""Folder of masks beside a `TABLE`; its images are not listed."""
+TABLE = "metadata.csv"  # a clinic's table
+MASKS = "masks"  # folder beside a `TABLE` whose images are not listed
 
 
 class ImageTree:
@@ -32,11 +29,7 @@ class ImageTree:
 
     Paths are posix, below the root, and sorted.
 
-    Args:
-        root: The folder.
-
     Attributes:
-        images: Paths of all images.
         tables: Paths of all ``.csv`` files.
         links: Paths of the links to folders.
         others: Number of files by each of `OTHER_SUFFIXES`.
@@ -134,9 +127,7 @@ class ImageTree:
     def find_anywhere(self, name: str, among: Sequence[str] = ()) -> str:
         """Like `find`, but the image may lie in any subfolder, and its suffix may be missing.
 
-        Args:
-            name: File name in a table, not trusted.
-            among: Images to choose from; all if empty.
+        If `among` is not empty, only its images are considered.
 
         Raises:
             UserError: Also if several images have that name.
