@@ -66,7 +66,7 @@ def inspect_files(paths: Sequence[Path], num_workers: int = 0) -> Iterator[FileF
         batch_size=None,
         num_workers=min(num_workers, len(paths)),
         # no shared memory, and no draw from the global generator
-        collate_fn=_inspected,
+        collate_fn=_inspected,  # type: ignore[arg-type]
         worker_init_fn=ignore_interrupt,
         generator=torch.Generator(),
     )

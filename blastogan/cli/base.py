@@ -16,7 +16,7 @@ from blastogan.callbacks import RandomState, SplitRecord
 from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
 from blastogan.errors import ProblemList, UserError
 from blastogan.presets import find_config
-from blastogan.runs.checkpoint_files import latest_valid_checkpoint
+from blastogan.runs.checkpoint_files import latest_valid_checkpoint, read_to_resume
 from blastogan.runs.folder import (
     checkpoints_in,
     fresh_folder,
@@ -33,7 +33,6 @@ from blastogan.runs.lock import (
     release,
 )
 from blastogan.runs.loggers import CSVLog, WandbLog
-from blastogan.runs.resume import read_to_resume
 from blastogan.runs.signals import requeued_by_signal
 from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write
 from blastogan.utils.terminal import track

@@ -214,7 +214,8 @@ def _notes(
     from blastogan.evaluation import crop_notes
     from blastogan.metrics.statistics import SetStatistics
 
-    notes = crop_notes(*sets, options.crop is not None)
+    reals, fakes = sets
+    notes = crop_notes(reals, fakes, options.crop is not None)
     if Path(options.real).resolve() == Path(options.fake).resolve():
         notes.append("REAL and FAKE are the same set: the numbers say nothing about a generator")
     for name, each in zip(("REAL", "FAKE"), sets, strict=True):

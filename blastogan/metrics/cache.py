@@ -126,7 +126,7 @@ def _statistics(arrays: dict[str, Any]) -> SetStatistics:
         "labels": (torch.int64, (count, 2)),
         "half": (torch.int64, (count,)),
     }
-    found = {
+    found: dict[str, Any] = {
         name: _tensor(arrays, name, *form) for name, form in optional.items() if name in arrays
     }
     if len(arrays["groups"]) not in (0, count):

@@ -93,7 +93,7 @@ def _among(features: Tensor, units: Tensor) -> Tensor:
 
 
 def _row_sums(first: Tensor, second: Tensor) -> Tensor:
-    parts = first.split(_BLOCK)
+    parts = torch.split(first, _BLOCK)
     return torch.cat([polynomial_kernel(part, second).sum(dim=1) for part in parts])
 
 

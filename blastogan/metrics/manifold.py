@@ -50,10 +50,10 @@ def density_coverage(real: Tensor, fake: Tensor, *, neighbours: int = 5) -> Esti
     Features are float32 ``(N, D)`` and ``(M, D)``, N more than k.
     """
     # the nearest image is the image itself
-    distances_within = (torch.cdist(part, real) for part in real.split(_BLOCK))
+    distances_within = (torch.cdist(part, real) for part in torch.split(real, _BLOCK))
     radii = torch.cat([each.kthvalue(neighbours + 1).values for each in distances_within])
     balls, nearest = [], real.new_full((len(real),), torch.inf)
-    for part in fake.split(_BLOCK):
+    for part in torch.split(fake, _BLOCK):
         distances = torch.cdist(part, real)  # (B, N)
         balls.append((distances < radii).sum(dim=1).double() / neighbours)
         nearest = torch.minimum(nearest, distances.amin(dim=0))

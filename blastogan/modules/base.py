@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -37,7 +36,7 @@ from blastogan.utils.seeding import derive_seed
 _log = logging.getLogger(__name__)
 
 
-class BaseGANModule(GeneratingModule, ABC):
+class BaseGANModule(GeneratingModule):
     """A progressively grown GAN: its options and its training step.
 
     An architecture implements `configure_networks`, and may override `generate_fakes`,
@@ -171,9 +170,10 @@ class BaseGANModule(GeneratingModule, ABC):
 
     # -- what an architecture provides ------------------------------------------------------------
 
-    @abstractmethod
+    # not abstract: a configuration may give options of the model before its class
     def configure_networks(self) -> tuple[ProgressiveNetwork, ProgressiveDiscriminator]:
         """Build the generator, then the discriminator, from the hyper-parameters."""
+        raise NotImplementedError
 
     def generate_fakes(self, labels: Tensor | None, draws: SampleDraws) -> Tensor:
         """Fakes of the generator in training, one per draw, ``(B, C, R, R)``."""

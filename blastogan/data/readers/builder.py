@@ -11,7 +11,6 @@ from blastogan.data.readers.cells import (
     NOT_DEFINED,
     UNKNOWN,
     embryo_name,
-    is_grade,
     parse_grade,
     without_decimals,
 )
