@@ -125,12 +125,7 @@ def decode_images(
         ProblemList: Listing all files that cannot be decoded, unless they may be skipped; nothing
             is cached then.
     """
-    if not is_power_of_two(resolution) or channels not in (1, 3):
-        raise UserError(
-            f"got resolution {resolution} and {channels} channels: expected a resolution that is "
-            "a power of two, and 1 (grey) or 3 (RGB) channels"
-        )
-    request = (resolution, channels, crop)
+    request = _request(resolution, channels, crop)
     with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
         digests = list(pool.map(_digest, paths))
     files = {key: path for key, path in zip(digests, paths, strict=True) if isinstance(key, str)}
@@ -155,6 +150,22 @@ def decode_images(
         )
     if cache and decoded and decoded.digests:
         _write(cache, rows)
+    return _in_order(rows, digests, faults)
+
+
+def _request(resolution: int, channels: int, crop: Crop) -> _Request:
+    if not is_power_of_two(resolution) or channels not in (1, 3):
+        raise UserError(
+            f"got resolution {resolution} and {channels} channels: expected a resolution that is "
+            "a power of two, and 1 (grey) or 3 (RGB) channels"
+        )
+    return resolution, channels, crop
+
+
+def _in_order(
+    rows: _Rows, digests: Sequence[str | UserError], faults: dict[int, str]
+) -> DecodedImages:
+    """Images in the order of the files asked for, of which several may have the same content."""
     unframed = set(rows.not_found)
     row_of: dict[str | UserError, int] = {digest: row for row, digest in enumerate(rows.digests)}
     row_of_path = [row_of.get(digest, -1) for digest in digests]
