@@ -329,7 +329,7 @@ WRONG = {
     "count": (["real", "fake", "--count", "9"], "--count 9"),
     "weights": (["real", "fake", "--weights", "no.pth"], "no file no.pth"),
     "device": (["real", "fake", "--device", "abacus"], "device 'abacus' cannot be used"),
-    "crop": (["real", "fake", "--crop", "embryo"], "add a resolution to the crop"),
+    "crop": (["real", "fake", "--crop", "embryo"], "add a resolution"),
     "margin": (["real", "fake", "--crop-margin", "0.2"], "--crop-margin 0.2"),
     "batch": (["real", "fake", "--batch-size", "0"], "expected 1 or more"),
 }  # fmt: skip

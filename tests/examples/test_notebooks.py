@@ -20,7 +20,7 @@ SMALL = {
     "fid_on_small_sets": "grader_phantoms = 60\ngrader_epochs = 1\nsizes = (30, 60)\ndraws = 2",
     "your_own_images": "num_embryos = 18",
 }
-TOLD = {
+MESSAGES = {
     "your_own_images": (
         "fault layout",
         "note no-groups",
@@ -51,7 +51,7 @@ def test_a_notebook_runs_and_is_kept_with_its_pictures(name, tmp_path):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     for shown in (kept, outputs):
         text = "".join(output.get("text", "") for output in shown)
-        assert [words for words in TOLD.get(name, ()) if words not in text] == []
+        assert [words for words in MESSAGES.get(name, ()) if words not in text] == []
 
 
 def test_the_example_trains(tmp_path):

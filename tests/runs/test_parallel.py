@@ -198,7 +198,7 @@ def wait_for(path, process, seconds=120):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--trainer.accumulate_grad_batches", 2], "use --model.init_args.micro_batch instead"),
+        (["--trainer.accumulate_grad_batches", 2], "use --model.init_args.micro_batch"),
         (["--trainer.gradient_clip_val", 1.0], "use --model.init_args.generator_clip"),
     ],
 )

@@ -212,7 +212,7 @@ class TestResume:
             (["fit", "--resume"], "no configuration given"),
             (["fit", "--resume", "--run_dir", "papers"], "no configuration given"),
             (["fit", "--resume=false", "--run_dir", "runs/tiny"], "no configuration given"),
-            (["test", "--config", "tiny.yaml", "--resume"], "--resume is of fit"),
+            (["test", "--config", "tiny.yaml", "--resume"], "--resume works with fit"),
         ],
     )
     def test_wrong_use_changes_nothing(self, args, message, trained, capfd):
