@@ -7,8 +7,9 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from blastogan.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from blastogan.callbacks import FadeIn, FidelityCallback, ProgressiveGrowing, SampleGrid
@@ -36,18 +37,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BlastocystDataModule": "data",
-    "FadeIn": "callbacks",
-    "FidelityCallback": "callbacks",
-    "FidelityEvaluator": "evaluation",
-    "Grade": "grades",
-    "GrowthSchedule": "growth",
-    "PhantomDataset": "phantoms",
-    "ProGANModule": "modules",
-    "ProgressiveGrowing": "callbacks",
-    "SampleGrid": "callbacks",
-    "StyleGANModule": "modules",
+    "BlastocystDataModule": ".data",
+    "FadeIn": ".callbacks",
+    "FidelityCallback": ".callbacks",
+    "FidelityEvaluator": ".evaluation",
+    "Grade": ".grades",
+    "GrowthSchedule": ".growth",
+    "PhantomDataset": ".phantoms",
+    "ProGANModule": ".modules",
+    "ProgressiveGrowing": ".callbacks",
+    "SampleGrid": ".callbacks",
+    "StyleGANModule": ".modules",
 }
+
+_get, __dir__ = lazy_names(__name__, _HOMES)
 
 
 def __getattr__(name: str) -> Any:
@@ -55,10 +58,4 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("blastogan")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'blastogan' has no attribute {name!r}")
-    return getattr(import_module(f"blastogan.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return _get(name)

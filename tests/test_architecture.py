@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -170,3 +171,11 @@ def test_public_names_are_there_and_sorted():
         assert getattr(blastogan, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         _ = blastogan.absent
+
+
+@pytest.mark.parametrize("room", ["audit", "callbacks", "data", "metrics", "modules", "phantoms"])
+def test_each_room_has_the_names_that_it_lists(room):
+    package = importlib.import_module(f"blastogan.{room}")
+    assert package.__all__
+    assert all(hasattr(package, name) for name in package.__all__)
+    assert set(package.__all__) <= set(dir(package))

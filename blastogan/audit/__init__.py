@@ -7,8 +7,9 @@ Names are imported on first use, as an audit of labels alone needs no torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from blastogan.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from blastogan.audit.collect import audit_images
@@ -16,14 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Audit", "Finding", "audit_images"]
 
-_HOMES = {"Audit": "contents", "Finding": "contents", "audit_images": "collect"}
+_HOMES = {
+    "Audit": ".contents",
+    "Finding": ".contents",
+    "audit_images": ".collect",
+}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -66,6 +66,11 @@ class RunConfig(SaveConfigCallback):
 class RunCLI(LightningCLI):
     """Lightning's command line in run folders that are new or resumed, never overwritten."""
 
+    # Lightning calls, in this order: add_arguments_to_parser, parse_arguments, _parse_ckpt_path,
+    # before_instantiate_classes, instantiate_classes with instantiate_trainer in it, before_fit,
+    # the trainer, after_fit; _with_config comes before all of these, and parse, _resume,
+    # callbacks_in, _run_folder and report_end within them.
+
     offered: tuple[str, ...] = ("fit", "validate", "test", "predict")
     """Names of the subcommands."""
     run_name = "run"
@@ -173,7 +178,7 @@ class RunCLI(LightningCLI):
         for path in damaged:
             _log.warning("%s is damaged; used instead: %s", path, newest)
         self.last_damaged = bool(damaged)
-        _log.info("going on from %s", newest)
+        _log.info("resuming from %s", newest)
         config.ckpt_path = str(newest.path)
 
     def _parse_ckpt_path(self) -> None:
@@ -235,7 +240,7 @@ class RunCLI(LightningCLI):
         return folder
 
     def _refuse_to_rewind(self, folder: Path) -> None:
-        """Refuse to resume from a checkpoint if its run has gone on since."""
+        """Refuse to resume from a checkpoint if its run has continued since."""
         last = folder / "checkpoints" / "last.ckpt"
         if not last.exists():
             return
@@ -243,8 +248,8 @@ class RunCLI(LightningCLI):
         newest, damaged = latest_valid_checkpoint(checkpoints_in(last.parent))
         if newest is not None and newest.images_shown > shown:
             raise UserError(
-                f"the checkpoint is at {shown / 1000:g} kimg, but its run has gone on to "
-                f"{newest.images_shown / 1000:g} kimg, which would be lost: go on with "
+                f"the checkpoint is at {shown / 1000:g} kimg, but its run has continued to "
+                f"{newest.images_shown / 1000:g} kimg, which would be lost: resume from "
                 f"{newest.path}, or add --run_dir NEW to branch off into a folder of its own"
             )
         self.last_damaged = last in damaged
@@ -308,7 +313,7 @@ def _user_error(error: BaseException | None) -> UserError | None:
 
 
 def _stopped(folder: Path, error: OSError | RuntimeError) -> str:
-    """Message of a run that cannot go on: why, what is left of it, and what to do."""
+    """Message of a run that cannot continue: why, what is left of it, and what to do."""
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         cause = f"{where}{error.strerror or error}"
@@ -318,4 +323,4 @@ def _stopped(folder: Path, error: OSError | RuntimeError) -> str:
         remedy = "set fewer --data.num_workers"
     newest, _ = latest_valid_checkpoint(checkpoints_in(folder / "checkpoints"))
     left = f"its latest valid checkpoint is {newest}" if newest else "it has no checkpoint yet"
-    return f"{cause}. The run in {folder} stopped; {left}. To go on, {remedy} and add --resume"
+    return f"{cause}. The run in {folder} stopped; {left}. To resume, {remedy} and add --resume"

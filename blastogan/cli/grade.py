@@ -82,7 +82,7 @@ class GradeCLI(RunCLI):
         epochs, done = self.trainer.max_epochs, self.checkpoint.get("epoch", -1) + 1
         if epochs is not None and 0 <= epochs <= done:
             _log.info(
-                "this run has trained its %d epochs, nothing is left: to go on, add "
+                "this run has trained its %d epochs, nothing is left: to continue, add "
                 "--trainer.max_epochs with more",
                 done,
             )
@@ -106,7 +106,7 @@ class GradeCLI(RunCLI):
 
 
 class _Interrupted(Callback):
-    """On Ctrl-C, log how to go on; training since the last epoch is lost."""
+    """On Ctrl-C, log how to resume; training since the last epoch is lost."""
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -114,7 +114,7 @@ class _Interrupted(Callback):
         last = checkpoint_folder(trainer) / "last.ckpt"
         in_fit = trainer.state.fn == TrainerFn.FITTING
         if in_fit and isinstance(exception, KeyboardInterrupt) and last.exists():
-            _log.warning("stopped; to go on from the last epoch, add --ckpt_path %s", last)
+            _log.warning("stopped; to resume from the last epoch, add --ckpt_path %s", last)
 
 
 def kept_checkpoints(folder: Path, best: bool) -> list[Callback]:

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 def phantom(args: Sequence[str]) -> int:
-    """Draw phantoms into a folder, or go on with it."""
+    """Draw phantoms into a folder, or continue a set there."""
     options = vars(_parser().parse_args(args))
     folder, workers = Path(options.pop("out")), worker_count(options.pop("workers"))
 
@@ -26,7 +26,7 @@ def phantom(args: Sequence[str]) -> int:
     try:
         written = write_phantoms(folder, phantoms, workers, track)
     except KeyboardInterrupt:
-        _log.warning("stopped; to go on with %s, give the same command again", folder)
+        _log.warning("stopped; to continue %s, give the same command again", folder)
         raise
     message = "%d phantoms in %s" if written.drawn else "all %d phantoms are in %s already"
     _log.info(message, len(phantoms), folder)
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="blastogan phantom",
         description="Draw phantoms, procedural blastocysts, as PNGs in class folders with a "
         "metadata.csv and a truth.csv. They are drawings, not images of embryos. The same command "
-        "on the same folder goes on where it was stopped.",
+        "on the same folder continues where it was stopped.",
     )
     add = parser.add_argument
     add("out", metavar="OUT", help="folder: new, empty, or begun with the same settings")

@@ -7,8 +7,9 @@ Names are loaded when they are first used: readers need neither torch nor Lightn
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from blastogan.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from blastogan.data.datamodule import BlastocystDataModule
@@ -38,23 +39,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "datamodule": ("BlastocystDataModule",),
-    "grade_datamodule": ("GradeDataModule",),
-    "images.framing": ("Crop",),
-    "readers": ("read_graded_images", "scan_graded_images"),
-    "readers.options": ("ReaderOptions",),
-    "records": ("GradedTable", "ImageRecord"),
-    "split_file": ("read_split_file", "write_split_file"),
-    "splits": ("SplitPlan", "find_leaks", "split_by_embryo", "split_records"),
+    "BlastocystDataModule": ".datamodule",
+    "Crop": ".images.framing",
+    "GradeDataModule": ".grade_datamodule",
+    "GradedTable": ".records",
+    "ImageRecord": ".records",
+    "ReaderOptions": ".readers.options",
+    "SplitPlan": ".splits",
+    "find_leaks": ".splits",
+    "read_graded_images": ".readers",
+    "read_split_file": ".split_file",
+    "scan_graded_images": ".readers",
+    "split_by_embryo": ".splits",
+    "split_records": ".splits",
+    "write_split_file": ".split_file",
 }
 
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blastogan.data.batches import Track, map_in_processes, no_track
-from blastogan.data.images.decoding import content_digest, load_framed, pyramid
+from blastogan.data.images.decoding import check_shape, content_digest, load_framed, pyramid
 from blastogan.data.images.framing import Crop
 from blastogan.errors import ProblemList, UserError
 from blastogan.growth import is_power_of_two
-from blastogan.utils.files import atomic_write
+from blastogan.utils.files import atomic_write, check_archive
 from blastogan.utils.workers import available_cores
 
 _log = logging.getLogger(__name__)
@@ -154,11 +153,9 @@ def decode_images(
 
 
 def _request(resolution: int, channels: int, crop: Crop) -> _Request:
-    if not is_power_of_two(resolution) or channels not in (1, 3):
-        raise UserError(
-            f"got resolution {resolution} and {channels} channels: expected a resolution that is "
-            "a power of two, and 1 (grey) or 3 (RGB) channels"
-        )
+    check_shape(resolution, channels)
+    if not is_power_of_two(resolution):
+        raise UserError(f"got resolution {resolution}: expected a power of two")
     return resolution, channels, crop
 
 
@@ -239,9 +236,7 @@ def _read(path: Path) -> _Rows | None:
     if not path.exists():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():
-                raise ValueError(f"{damaged} is damaged")
+        check_archive(path)
         # privately: writing to the tensors changes no file
         found = torch.load(path, mmap=True, weights_only=True)
         if f"images-{found.pop('key')}" != path.stem:

@@ -249,7 +249,7 @@ class BlastocystDataModule(LightningDataModule):
         if different and stage == "fit":
             raise UserError(
                 "the checkpoint was trained on other data: " + "; ".join(different) + ". Give the "
-                "same --data.root, other settings of the data and --seed_everything to go on with "
+                "same --data.root, other settings of the data and --seed_everything to continue "
                 "it, or the split.csv of the run as --data.split_file."
             )
         if different and stage != "predict":

@@ -110,7 +110,7 @@ def _check_settings(root: Path, wanted: Mapping[str, Any]) -> None:
     if different:
         raise UserError(
             f"{root} holds phantoms of other settings: {', '.join(different)}. Choose another "
-            "folder, or give the same settings to go on with this one"
+            "folder, or give the same settings to continue this one"
         )
     if before > count:
         raise UserError(

@@ -173,7 +173,7 @@ class BaseGANModule(GeneratingModule):
     # not abstract: a configuration may give options of the model before its class
     def configure_networks(self) -> tuple[ProgressiveNetwork, ProgressiveDiscriminator]:
         """Build the generator, then the discriminator, from the hyper-parameters."""
-        raise NotImplementedError
+        raise UserError(f"{type(self).__name__} has no networks: set class_path: ProGANModule")
 
     def generate_fakes(self, labels: Tensor | None, draws: SampleDraws) -> Tensor:
         """Fakes of the generator in training, one per draw, ``(B, C, R, R)``."""

@@ -7,8 +7,9 @@ They need neither the data rooms nor Lightning. Names are loaded when they are f
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from blastogan.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from blastogan.phantoms.dataset import PhantomDataset
@@ -20,19 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["PhantomDataset", "PhantomPlan", "View", "phantom_truth", "render_phantom"]
 
 _HOMES = {
-    "PhantomDataset": "dataset",
-    "PhantomPlan": "plan",
-    "View": "view",
-    "phantom_truth": "truth",
-    "render_phantom": "rendering",
+    "PhantomDataset": ".dataset",
+    "PhantomPlan": ".plan",
+    "View": ".view",
+    "phantom_truth": ".truth",
+    "render_phantom": ".rendering",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

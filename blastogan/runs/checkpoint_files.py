@@ -11,6 +11,7 @@ import torch
 
 from blastogan.errors import UserError
 from blastogan.runs.folder import checkpoints_in
+from blastogan.utils.files import check_archive
 
 NETWORK_SETTINGS = (
     "resolution",
@@ -60,7 +61,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     check_place(path)
     try:
-        _check_sums(path)
+        if zipfile.is_zipfile(path):
+            check_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (PermissionError, MemoryError) as error:
         raise UserError(f"cannot read the checkpoint {path}: {error}") from error
@@ -73,14 +75,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "blastogan" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of blastogan")
     return checkpoint
-
-
-def _check_sums(path: Path) -> None:
-    """Verify checksums, which torch does not: a flipped bit would go unnoticed."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(damaged)
 
 
 def latest_valid_checkpoint(paths: Iterable[Path]) -> tuple[Checkpoint | None, dict[Path, str]]:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -102,6 +103,17 @@ def write_json(content: Mapping[str, Any], path: str | Path) -> None:
     """Write plain values as JSON, atomically."""
     with atomic_write(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def check_archive(path: Path) -> None:
+    """Verify the checksums of a ZIP archive, which torch does not: a flipped bit goes unnoticed.
+
+    Raises:
+        BadZipFile: If it is damaged or is not an archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
 
 
 def unused_file(path: Path) -> Path:

@@ -123,7 +123,7 @@ def test_a_run_is_branched_off_but_not_rewound(trained, capfd):
     early = trained / "runs/tiny/checkpoints/phase-00-hold-0008.ckpt"
     before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
     assert blastogan("fit", "--ckpt_path", early) == 2
-    message = "at 0.064 kimg, but its run has gone on to 0.192 kimg"
+    message = "at 0.064 kimg, but its run has continued to 0.192 kimg"
     assert message in capfd.readouterr().err
     assert blastogan("fit", "--ckpt_path", early, "--run_dir", "branch") == 0
     assert_same_run("branch/checkpoints/last.ckpt", "runs/tiny/checkpoints/last.ckpt")

@@ -420,7 +420,7 @@ def test_a_cache_dir_that_is_a_file_or_below_one_is_refused(paths, cache):
 
 @pytest.mark.parametrize(("resolution", "channels"), [(12, 1), (0, 1), (16, 2)])
 def test_levels_that_cannot_be_are_refused(paths, resolution, channels):
-    with pytest.raises(UserError, match="power of two"):
+    with pytest.raises(UserError, match="resolution"):
         decode_images(paths, resolution, channels)
 
 

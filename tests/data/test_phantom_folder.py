@@ -323,7 +323,7 @@ class TestCommand:
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 130, output
-        assert "to go on with set, give the same command again" in output
+        assert "to continue set, give the same command again" in output
         assert "Traceback" not in output
         files = contents("set")
         time.sleep(0.5)

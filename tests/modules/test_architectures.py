@@ -11,6 +11,7 @@ from helpers.steps import run_steps
 from jsonargparse import ArgumentError, ArgumentParser
 
 from blastogan import ProGANModule, StyleGANModule
+from blastogan.errors import UserError
 from blastogan.modules import ARCHITECTURES, BaseGANModule
 from blastogan.modules.step.draws import SampleDraws
 
@@ -75,3 +76,8 @@ def test_a_regularizer_of_the_generator_is_minimised_and_logged(make_module):
         for each in (module, plain)
     ]
     assert brightness[0] < brightness[1]
+
+
+def test_the_base_class_alone_asks_for_an_architecture():
+    with pytest.raises(UserError, match="class_path"):
+        BaseGANModule()

@@ -75,7 +75,7 @@ def test_a_fit_in_a_folder_in_use_is_refused(trained, holder, capfd, caplog):
         assert f"held is in use by another process (pid {holder.pid}" in capfd.readouterr().err
     assert sorted(trained.rglob("*")) == before
     # which checkpoint is the newest, the other process may still change
-    assert "going on from" not in caplog.text
+    assert "resuming from" not in caplog.text
     # others may look at it
     assert blastogan("validate", "--ckpt_path", last) == 0
 

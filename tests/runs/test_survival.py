@@ -187,7 +187,7 @@ class TestResume:
             Path(name, "config.yaml").write_text("an older one\n")
         before = files("runs")
         assert blastogan(*RESUME) == 0
-        assert "going on from runs/tiny-10/checkpoints/last.ckpt, at 0.192 kimg" in caplog.text
+        assert "resuming from runs/tiny-10/checkpoints/last.ckpt, at 0.192 kimg" in caplog.text
         assert files("runs") == before
 
     def test_a_folder_is_enough_and_a_yaml_may_ask(self, trained, caplog):
@@ -197,7 +197,7 @@ class TestResume:
         for args in (["--resume"], ["--config", "tiny.yaml", "--config", "more.yaml"]):
             caplog.clear()
             assert blastogan("fit", *args, *folder) == 0
-            assert "going on from runs/tiny/checkpoints/last.ckpt" in caplog.text
+            assert "resuming from runs/tiny/checkpoints/last.ckpt" in caplog.text
         assert before.items() <= files("runs").items()
         # asking is no setting of the run, and one that has ended is not trained by another
         assert "resume" not in Path("runs/tiny/config.yaml").read_text()
@@ -232,7 +232,7 @@ class TestResume:
         assert blastogan(*grader, 1) == 0
         assert blastogan(*grader, 2) == 0
         last = Path("runs/grader/checkpoints/last.ckpt")
-        assert "going on from runs/grader/checkpoints/last.ckpt, at 0.032 kimg" in caplog.text
+        assert "resuming from runs/grader/checkpoints/last.ckpt, at 0.032 kimg" in caplog.text
         assert weights(last)["blastogan"]["images_shown"] == 64
         assert not Path("runs/grader-2").exists()
         damage(last, "halved")
@@ -255,7 +255,7 @@ def test_a_killed_command_resumes(here):
     assert shown > 0
     code, output = run(*args, *kill_at(shown + 40), "--run_dir", "runs/long")
     assert code == -signal.SIGKILL
-    assert f"going on from runs/long/checkpoints/last.ckpt, at {shown / 1000:g} kimg" in output
+    assert f"resuming from runs/long/checkpoints/last.ckpt, at {shown / 1000:g} kimg" in output
     assert read_checkpoint(last)["blastogan"]["images_shown"] == shown + 32
 
 

@@ -37,7 +37,7 @@ class TestFullDisk:
         command = *FIT, "--resume", "--run_dir", "full"
         code, output = run(*command, largest_file=sum(sizes) // 2)
         assert code == 1, output
-        found = "full/checkpoints/last.ckpt, at 0.064 kimg. To go on, make room and add --resume"
+        found = "full/checkpoints/last.ckpt, at 0.064 kimg. To resume, make room and add --resume"
         assert output.count("blastogan: ") == 1
         assert f"blastogan: full/checkpoints/last.ckpt: {os.strerror(errno.EFBIG)}. " in output
         assert f"its latest valid checkpoint is {found}" in output
