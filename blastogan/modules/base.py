@@ -173,7 +173,10 @@ class BaseGANModule(GeneratingModule):
     # not abstract: a configuration may give options of the model before its class
     def configure_networks(self) -> tuple[ProgressiveNetwork, ProgressiveDiscriminator]:
         """Build the generator, then the discriminator, from the hyper-parameters."""
-        raise UserError(f"{type(self).__name__} has no networks: set class_path: ProGANModule")
+        raise UserError(
+            f"{type(self).__name__} has no networks: choose an architecture, for instance by the "
+            "class_path ProGANModule"
+        )
 
     def generate_fakes(self, labels: Tensor | None, draws: SampleDraws) -> Tensor:
         """Fakes of the generator in training, one per draw, ``(B, C, R, R)``."""
@@ -362,10 +365,6 @@ class BaseGANModule(GeneratingModule):
         """Weight of R1 at a resolution in pixels and a global batch size."""
         rule = r1_gamma_rule(resolution, batch_size)
         return rule if self.r1_gamma is None else self.r1_gamma
-
-    def augment_probability(self) -> float:
-        """Probability of each operation of the augmentation, 0 to 1; waits for the device."""
-        return 0.0 if self.augmentation is None else float(self.augmentation.p)
 
     # -- draws, augmentation and scores -----------------------------------------------------------
 
