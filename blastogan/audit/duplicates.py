@@ -35,6 +35,7 @@ _FLAT = 0.5
 _HASHED_SIDE = 4 * HASH_SIZE
 _BLOCK = 2**18
 _CHUNK = 2048
+_PIECE = 2**22  # pixels
 
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint64]
@@ -66,7 +67,11 @@ class DuplicateGroup:
 def hash_plane(plane: Image.Image) -> bytes:
     """Hash of the size and the values of one channel of an image, of mode L."""
     digest = hashlib.blake2b(repr(plane.size).encode(), digest_size=16)
-    digest.update(plane.tobytes())
+    # in pieces, as access to the values copies them twice
+    rows = max(1, _PIECE // plane.width)
+    for top in range(0, plane.height, rows):
+        piece = plane.crop((0, top, plane.width, min(top + rows, plane.height)))
+        digest.update(piece.tobytes())
     return digest.digest()
 
 

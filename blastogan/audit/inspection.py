@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from blastogan.audit.duplicates import Fingerprint, hash_plane, image_fingerprint
-from blastogan.data.images.decoding import decode, opened
+from blastogan.data.images.decoding import loaded, opened
 from blastogan.errors import UserError
 from blastogan.utils.workers import ignore_interrupt
 
@@ -42,13 +42,12 @@ def inspect_file(path: Path) -> FileFacts:
     """Decode one image as training does; raises a `UserError` if that fails."""
     with opened(path) as header:
         mode = header.mode
-    image = decode(path, channels=1 if mode in _GREY or mode.startswith("I;16") else 3)
-    # one at a time, so that all are never held at once
-    planes = [hash_plane(image.getchannel(band)) for band in image.getbands()]
+    with loaded(path) as found:
+        bands = "L" if mode in _GREY or mode.startswith("I;16") else "RGB"
+        planes = [hash_plane(found.plane(band)) for band in bands]
+        grey = found.plane("L")
     all_grey = mode == "RGB" and len(set(planes)) == 1
-    grey, size = image.convert("L"), image.size
-    del image
-    return FileFacts(size, mode, all_grey, _levels(grey), image_fingerprint(planes, grey))
+    return FileFacts(grey.size, mode, all_grey, _levels(grey), image_fingerprint(planes, grey))
 
 
 def _levels(grey: Image.Image) -> tuple[int, int]:

@@ -114,13 +114,16 @@ def test_flat_images_are_compared_only_by_their_digest(phantoms, monkeypatch):
     assert groups(flat[0], phantoms[0], flat[1], phantoms[1], copy) == [(1, 4)]
 
 
-def test_hash_plane_depends_on_every_value_and_the_size():
+def test_hash_plane_depends_on_every_value_and_the_size_but_not_on_pieces(monkeypatch):
     plane = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10))
     other = plane.copy()
     other.putpixel((9, 5), 0)
     assert len({hash_plane(each) for each in (plane, other, plane.copy())}) == 2
     blank = [Image.new("L", size) for size in ((6, 10), (10, 6), (60, 1))]
     assert len({hash_plane(each) for each in blank}) == 3
+    before = hash_plane(plane)
+    monkeypatch.setattr(duplicates, "_PIECE", 25)
+    assert hash_plane(plane) == before
 
 
 def test_a_narrow_image_is_shortened_before_it_is_widened(monkeypatch):

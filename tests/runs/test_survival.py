@@ -138,7 +138,7 @@ class TestDamagedRuns:
         assert f"latest valid checkpoint is {newest}" in capfd.readouterr().err
         early = last.with_name("phase-00-hold-0008.ckpt")
         assert blastogan("fit", "--ckpt_path", early) == 2
-        assert "gone on to 0.16 kimg" in capfd.readouterr().err
+        assert "continued to 0.16 kimg" in capfd.readouterr().err
         assert files(".") == before
         assert blastogan("fit", "--ckpt_path", last.with_name("last-1.ckpt")) == 0
         assert_same_run(last, intact)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -83,38 +84,57 @@ def _embryo(image: Image.Image) -> Circle | None:
 
 def decode(path: Path, channels: int) -> Image.Image:
     """Image of mode L or RGB: upright, at its own size; bounds and errors of `load_image`."""
+    with loaded(path) as found:
+        if channels == 3 and found.image.mode == "RGB" and found.orientation == 1:
+            return found.image
+        if channels == 1 or found.is_grey:
+            planes = [found.plane("L")] * channels
+        else:
+            planes = [found.plane(band) for band in "RGB"]
+        # never two copies of a large image in colour, for which Pillow holds 4 bytes a pixel
+        found.image.close()
+    return planes[0] if channels == 1 else Image.merge("RGB", planes)
+
+
+class Loaded(NamedTuple):
+    """A decoded image of mode L, LA, RGB, RGBA or I;16, and its EXIF orientation."""
+
+    image: Image.Image
+    orientation: int
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether it has one channel, apart from transparency."""
+        return not self.image.mode.startswith("RGB")
+
+    def plane(self, band: str) -> Image.Image:
+        """Upright plane of mode L: ``L`` is the grey of any image, ``R``, ``G``, ``B`` a colour."""
+        if self.image.mode.startswith("I;16"):
+            plane = _to_8_bits(self.image)
+        elif band == "L" and self.image.mode != "LA":
+            plane = self.image.convert("L")
+        else:
+            plane = self.image.getchannel(band)
+        plane.getexif()[ExifTags.Base.Orientation] = self.orientation
+        ImageOps.exif_transpose(plane, in_place=True)
+        return plane
+
+
+@contextmanager
+def loaded(path: Path) -> Iterator[Loaded]:
+    """Decode an image; its planes can then be had one by one, to keep the memory low.
+
+    Raises:
+        UserError: See `load_image`.
+    """
     with opened(path) as image:
         image.load()
         # Pillow has turned a TIFF itself, and removed the tag
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         # transparency would end up in the colours
         image.info.clear()
-        if channels == 3 and image.mode == "RGB" and orientation == 1:
-            return image
-        # never two copies of a large image in colour, for which Pillow holds 4 bytes a pixel
-        planes = [_grey(image)] if channels == 1 else _colours(image)
-        image.close()
-    for plane in planes:
-        plane.getexif()[ExifTags.Base.Orientation] = orientation
-        ImageOps.exif_transpose(plane, in_place=True)
-    return planes[0] if channels == 1 else Image.merge("RGB", planes)
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return _to_8_bits(image)
-    if image.mode == "LA":
-        return image.getchannel("L")
-    return (image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB")).convert("L")
-
-
-def _colours(image: Image.Image) -> list[Image.Image]:
-    """Red, green and blue of a decoded image, each as L."""
-    if image.mode in ("L", "LA") or image.mode.startswith("I;16"):
-        grey = _grey(image)
-        return [grey, grey.copy(), grey.copy()]
-    colour = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
-    return [colour.getchannel(band) for band in "RGB"]
+        plain = image.mode in ("L", "LA", "RGB", "RGBA") or image.mode.startswith("I;16")
+        yield Loaded(image if plain else image.convert("RGB"), orientation)
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
