@@ -19,6 +19,9 @@ LETTERS = "ABCD"
 CLASSES = ("AA", "AB", "AC", "BA", "BB", "BC", "CA", "CB", "CC", "DD")
 """The ten classes: ICM letter, then TE letter."""
 
+UNKNOWN_LABEL = -1
+"""Label of an unknown letter."""
+
 LABEL_SIZES = (len(LETTERS), len(LETTERS))
 """Number of ICM and of TE letters: label sizes of a network conditioned on the grade."""
 
@@ -27,17 +30,18 @@ _PATTERN = re.compile(r"([1-6])?([A-D])([+-])?([A-D])([+-])?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Grade:
-    """Grade of one blastocyst.
+    """Grade of one blastocyst, of which a letter or both may be unknown.
 
     Attributes:
-        icm: ICM letter, ``A`` to ``D``.
-        te: TE letter, ``A`` to ``D``.
+        icm: ICM letter, ``A`` to ``D``; empty if unknown.
+        te: TE letter, ``A`` to ``D``; empty if unknown.
         expansion: Expansion 1 to 6; ``None`` if unknown.
         icm_modifier: ``+``, ``-`` or nothing; does not change the class.
         te_modifier: Likewise for the TE.
 
     Raises:
-        UserError: If the two letters are not one of the ten classes.
+        UserError: If the two letters are known but not one of the ten classes, or a letter is none
+            of the four.
     """
 
     icm: str
@@ -47,7 +51,8 @@ class Grade:
     te_modifier: str = ""
 
     def __post_init__(self) -> None:
-        if self.name not in CLASSES:
+        known = self.name in CLASSES if self.known else {self.icm, self.te} <= {"", *LETTERS}
+        if not known:
             raise UserError(f"unknown grade {self.name!r}: expected one of {', '.join(CLASSES)}")
 
     @classmethod
@@ -75,26 +80,36 @@ class Grade:
     @classmethod
     def from_labels(cls, icm: int, te: int) -> Grade:
         """Grade of a pair of letter indices; the inverse of `labels`."""
-        return cls(LETTERS[icm], LETTERS[te])
+        return cls(*("" if n == UNKNOWN_LABEL else LETTERS[n] for n in (icm, te)))
+
+    @property
+    def known(self) -> bool:
+        """Whether both letters are known, so that the grade is one of the ten classes."""
+        return bool(self.icm and self.te)
 
     @property
     def name(self) -> str:
-        """The class, such as ``AB``."""
-        return self.icm + self.te
+        """The class, such as ``AB``; an unknown letter is an ``x``, see `classes_of`."""
+        return (self.icm or "x") + (self.te or "x")
 
     @property
     def index(self) -> int:
-        """Position of the class in `CLASSES`, 0 to 9."""
-        return CLASSES.index(self.name)
+        """Position of the class in `CLASSES`, 0 to 9; -1 unless both letters are known."""
+        return CLASSES.index(self.name) if self.known else -1
 
     @property
     def labels(self) -> tuple[int, int]:
-        """Indices of the ICM and the TE letter, 0 (A) to 3 (D): the label of networks."""
-        return LETTERS.index(self.icm), LETTERS.index(self.te)
+        """Indices of the ICM and the TE letter, 0 (A) to 3 (D), or -1: the label of networks."""
+        icm, te = (LETTERS.index(each) if each else UNKNOWN_LABEL for each in (self.icm, self.te))
+        return icm, te
 
     def __str__(self) -> str:
         digit = "" if self.expansion is None else str(self.expansion)
-        return f"{digit}{self.icm}{self.icm_modifier}{self.te}{self.te_modifier}"
+        return f"{digit}{self.icm or 'x'}{self.icm_modifier}{self.te or 'x'}{self.te_modifier}"
+
+
+UNGRADED = Grade("", "")
+"""Grade of an image without one."""
 
 
 def classes_of(text: str) -> tuple[str, ...]:

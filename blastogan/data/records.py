@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from blastogan.grades import CLASSES, Grade
+from blastogan.grades import CLASSES, UNGRADED, Grade
 
 PARTS = ("train", "val", "test")
 """Parts of a split."""
@@ -14,11 +15,11 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One graded image.
+    """One image.
 
     Attributes:
         path: The image file.
-        grade: Its grade.
+        grade: Its grade, of which a letter or both may be unknown.
         embryo: Name of the group that a split must never separate: the embryo, or the patient
             or video if a data set records nothing finer.
         part: ``train``, ``val`` or ``test`` of a published split; else empty.
@@ -32,13 +33,13 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class GradedTable:
-    """All graded images of one folder.
+    """The images of one folder, with their grades as far as they are known.
 
     Attributes:
         root: The folder.
         format: Name of the reader.
         records: The images, sorted by path.
-        dropped: Name and reason of every image without a usable grade.
+        dropped: Name and reason of every image that is left out.
         problems: Rows and files that cannot be used, each with its place and what to do.
         notes: Assumptions of the reader, a sentence each.
         unlisted: Paths below `root` of images to which nothing assigns a grade.
@@ -59,10 +60,15 @@ class GradedTable:
         found = Counter(record.grade.name for record in self.records)
         return {name: found[name] for name in CLASSES}
 
+    def incomplete(self) -> dict[str, int]:
+        """Number of images by what is known of an incomplete grade, see `incomplete_grades`."""
+        return incomplete_grades(self.records)
+
     def summary(self) -> str:
         """One paragraph: images, embryos, images of each class, and dropped ones by reason."""
         embryos = f" of {len({record.embryo for record in self.records})} embryos"
-        classes = ", ".join(f"{name} {count}" for name, count in self.counts().items())
+        every = {**{name: n for name, n in self.counts().items() if n}, **self.incomplete()}
+        classes = ", ".join(f"{name} {count}" for name, count in every.items()) or "none"
         reasons = Counter(why for _, why in self.dropped)
         dropped = ", ".join(f"{why} {count}" for why, count in sorted(reasons.items()))
         return (
@@ -71,3 +77,11 @@ class GradedTable:
             f" Images by class: {classes}."
             f" Dropped: {len(self.dropped)}{f' ({dropped})' if dropped else ''}."
         )
+
+
+def incomplete_grades(records: Iterable[ImageRecord]) -> dict[str, int]:
+    """Number of images by what is known of an incomplete grade: ``Ax``, ``xB``, ``ungraded``."""
+    grades = (record.grade for record in records)
+    found = Counter(grade.name for grade in grades if not grade.known)
+    ungraded = found.pop(UNGRADED.name, 0)
+    return dict(sorted(found.items())) | ({"ungraded": ungraded} if ungraded else {})

@@ -12,13 +12,14 @@ from blastogan.data.readers.cells import (
     UNKNOWN,
     embryo_name,
     parse_grade,
+    parse_letters,
     without_decimals,
 )
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tree import ImageTree, normal
 from blastogan.data.records import GradedTable, ImageRecord
 from blastogan.errors import UserError
-from blastogan.grades import Grade
+from blastogan.grades import UNGRADED, Grade
 
 
 class _Entry(NamedTuple):
@@ -64,7 +65,7 @@ class TableBuilder:
         """
         text = grade.strip().upper()
         if text in UNKNOWN:
-            self.drop(name or where, f"grade {text or 'empty'}")
+            self._add_incomplete(where, name, UNGRADED, f"grade {text or 'empty'}", embryo, part)
         elif text == NOT_DEFINED:
             self.add_not_gradable(where, name, embryo, part)
         else:
@@ -86,10 +87,16 @@ class TableBuilder:
         """Like `add`, for separate columns; the expansion may be unknown, or written ``4.0``."""
         letters = [icm.strip().upper(), te.strip().upper()]
         digit = without_decimals(expansion.strip().upper())
-        if any(letter in UNKNOWN for letter in letters):
-            self.drop(name or where, f"grade {' and '.join(each or 'empty' for each in letters)}")
-        elif NOT_DEFINED in letters:
+        if NOT_DEFINED in letters:
             self.add_not_gradable(where, name, embryo, part)
+        elif any(letter in UNKNOWN for letter in letters):
+            why = f"grade {' and '.join(each or 'empty' for each in letters)}"
+            known = ["" if letter in UNKNOWN else letter for letter in letters]
+            grade = parse_letters(*known)
+            if grade is None:
+                self.reject(where, name, f"unknown {why}")
+            else:
+                self._add_incomplete(where, name, grade, why, embryo, part)
         elif digit in UNKNOWN or digit == NOT_DEFINED:
             self.add(where, name, "".join(letters), embryo, part)
         elif not re.fullmatch(r"[1-6]", digit):
@@ -105,6 +112,15 @@ class TableBuilder:
             self._add(where, name, parse_grade(f"{digit}DD"), embryo, part)
         else:
             self.drop(name or where, "grade ND")
+
+    def _add_incomplete(
+        self, where: str, name: str, grade: Grade, why: str, embryo: str, part: str
+    ) -> None:
+        """Add an image whose grade is not known in full, or drop it if so asked."""
+        if self._options.ungraded == "use":
+            self._add(where, name, grade, embryo, part)
+        else:
+            self.drop(name or where, why)
 
     def locate(self, where: str, name: str, among: Sequence[str] = ()) -> str | None:
         """Like `ImageTree.find_anywhere`, but records a fault and returns ``None``."""

@@ -30,6 +30,18 @@ def parse_grade(text: str) -> Grade | None:
         return None
 
 
+def parse_letters(icm: str, te: str) -> Grade | None:
+    """Grade of two letters, empty if unknown, with ``+`` or ``-``; ``None`` if these are none."""
+    letters = [each.rstrip("+-") for each in (icm, te)]
+    modifiers = [each[len(letter) :] for each, letter in zip((icm, te), letters, strict=True)]
+    if not all(each in ("", "+", "-") for each in modifiers):
+        return None
+    try:
+        return Grade(letters[0], letters[1], None, *modifiers)
+    except UserError:
+        return None
+
+
 @lru_cache(maxsize=1024)
 def part_of(text: str) -> str | None:
     """``train``, ``val`` or ``test``; empty for none, ``None`` for an unknown name.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_choice
 
 NotGradable = Literal["drop", "DD"]
+UngradedRule = Literal["use", "drop"]
 
 COLUMN_ROLES = ("image", "grade", "icm", "te", "expansion", "embryo", "part")
 """What a column of a table can hold."""
@@ -28,7 +29,9 @@ class ReaderOptions:
             folder: its group ``embryo``, else its first group, else the whole match. It takes
             precedence over what the reader knows about embryos.
         not_gradable: ``drop`` images that are not gradable yet (``ND``, code 3 of Kromp et al.), or
-            assign them to the class ``DD``. Unknown grades (``NA``, ``?``) are always dropped.
+            assign them to the class ``DD``.
+        ungraded: ``use`` or ``drop`` images of which a letter of the grade or all of it is unknown
+            (``NA``, ``?``, nothing), and images that no table lists.
 
     Raises:
         UserError: If a value is invalid.
@@ -39,6 +42,7 @@ class ReaderOptions:
     columns: Mapping[str, str] | str = field(default_factory=dict)
     embryo_pattern: str | None = None
     not_gradable: NotGradable = "drop"
+    ungraded: UngradedRule = "use"
 
     def __post_init__(self) -> None:
         if isinstance(self.columns, str):
@@ -49,9 +53,8 @@ class ReaderOptions:
                 f"columns has the unknown role {', '.join(map(repr, unknown))}: expected roles "
                 f"among {', '.join(COLUMN_ROLES)}, such as image=file,grade=score"
             )
-        if self.not_gradable not in get_args(NotGradable):
-            known = " or ".join(get_args(NotGradable))
-            raise UserError(f"not_gradable is {self.not_gradable!r}: expected {known}")
+        check_choice("not_gradable", self.not_gradable, NotGradable)
+        check_choice("ungraded", self.ungraded, UngradedRule)
         try:
             re.compile(self.embryo_pattern or "")
         except re.error as error:
