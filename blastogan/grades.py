@@ -7,9 +7,10 @@ Gardner and Schoolcraft (1999) grade a blastocyst by its expansion (1 to 6), its
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from blastogan.errors import UserError
 
@@ -18,6 +19,9 @@ LETTERS = "ABCD"
 
 CLASSES = ("AA", "AB", "AC", "BA", "BB", "BC", "CA", "CB", "CC", "DD")
 """The ten classes: ICM letter, then TE letter."""
+
+Grading = Literal["complete", "partial", "none"]
+"""What is known of the grades of a set: every letter, some letters, or nothing."""
 
 UNKNOWN_LABEL = -1
 """Label of an unknown letter."""
@@ -80,7 +84,8 @@ class Grade:
     @classmethod
     def from_labels(cls, icm: int, te: int) -> Grade:
         """Grade of a pair of letter indices; the inverse of `labels`."""
-        return cls(*("" if n == UNKNOWN_LABEL else LETTERS[n] for n in (icm, te)))
+        first, second = ("" if n == UNKNOWN_LABEL else LETTERS[n] for n in (icm, te))
+        return cls(first, second)
 
     @property
     def known(self) -> bool:
@@ -110,6 +115,14 @@ class Grade:
 
 UNGRADED = Grade("", "")
 """Grade of an image without one."""
+
+
+def grading_of(grades: Iterable[Grade]) -> Grading:
+    """What is known of some grades; ``none`` if there are none."""
+    every = set(grades)
+    if every and all(grade.known for grade in every):
+        return "complete"
+    return "partial" if any(grade.icm or grade.te for grade in every) else "none"
 
 
 def classes_of(text: str) -> tuple[str, ...]:

@@ -18,27 +18,38 @@ LossName = Literal["wgan", "logistic", "hinge"]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """Losses to minimise: of D, from logits ``(B,)`` of reals and of fakes; of G, from fakes'."""
+    """Losses to minimise: of D, from logits ``(B,)`` of reals and of fakes; of G, from fakes'.
 
-    discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    Both may be given the weight ``(B,)`` of each sample, and are means over all samples.
+    """
+
+    discriminator: Callable[..., Tensor]
+    generator: Callable[..., Tensor]
+
+
+def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    return (losses if weight is None else losses * weight).mean()
 
 
 wgan = AdversarialLoss(
-    discriminator=lambda real, fake: fake.mean() - real.mean(),
-    generator=lambda fake: -fake.mean(),
+    discriminator=lambda real, fake, w=None: _mean(fake, w) - _mean(real, w),
+    generator=lambda fake, w=None: -_mean(fake, w),
 )
 """Wasserstein loss (Arjovsky et al. 2017, equation 2)."""
 
 logistic = AdversarialLoss(
-    discriminator=lambda real, fake: F.softplus(fake).mean() + F.softplus(-real).mean(),
-    generator=lambda fake: F.softplus(-fake).mean(),
+    discriminator=lambda real, fake, w=None: (
+        _mean(F.softplus(fake), w) + _mean(F.softplus(-real), w)
+    ),
+    generator=lambda fake, w=None: _mean(F.softplus(-fake), w),
 )
 """Non-saturating logistic loss (Goodfellow et al. 2014, section 3)."""
 
 hinge = AdversarialLoss(
-    discriminator=lambda real, fake: F.relu(1.0 + fake).mean() + F.relu(1.0 - real).mean(),
-    generator=lambda fake: -fake.mean(),
+    discriminator=lambda real, fake, w=None: (
+        _mean(F.relu(1.0 + fake), w) + _mean(F.relu(1.0 - real), w)
+    ),
+    generator=lambda fake, w=None: -_mean(fake, w),
 )
 """Hinge loss (Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17)."""
 

@@ -19,6 +19,9 @@ from blastogan.modules.step.ranks import gathered, rank_and_size
 from blastogan.runs.loggers import send_picture
 from blastogan.utils.sheets import image_sheet, save_picture
 
+UNGRADED_COLUMNS = 8
+"""Columns of sheets of a set without grades."""
+
 
 class SampleGrid(Callback):
     """Save a sheet of samples at every tick: one row per latent, one column per trained class.
@@ -54,7 +57,8 @@ class SampleGrid(Callback):
         ticks = trainer.current_epoch + 1
         if ticks % self.every_n_ticks and ticks != trainer.max_epochs:
             return
-        classes = trained_classes(trainer)
+        # without grades, the columns differ only by their latents
+        classes = trained_classes(trainer) or list(CLASSES[:UNGRADED_COLUMNS])
         labels = torch.tensor([Grade.parse(name).labels for name in classes] * self.rows)
         latents = [row for row in range(self.rows) for _ in classes]
         if not module.conditional:
@@ -103,13 +107,21 @@ def trained_classes(trainer: Trainer) -> list[str]:
 
 
 def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
-    """Training images, one column per class; black tiles if a class has too few."""
-    names = [data.records[n].grade.name for n in data.split["train"]]
-    classes = [name for name in CLASSES if name in names]
+    """Training images, one column per class; black tiles if a class has too few.
+
+    Images whose class is not known share the last column, or several if there is no other.
+    """
+    grades = [data.records[n].grade for n in data.split["train"]]
+    names = [grade.name if grade.known else "ungraded" for grade in grades]
+    classes = [name for name in (*CLASSES, "ungraded") if name in names]
+    if classes == ["ungraded"]:
+        names = [str(n % UNGRADED_COLUMNS) for n in range(len(names))]
+        classes = list(dict.fromkeys(names))
     size = data.schedule.final_resolution
     tiles = torch.zeros(rows, len(classes), data.img_channels, size, size, dtype=torch.uint8)
     for column, name in enumerate(classes):
         found = [n for n, each in enumerate(names) if each == name][:rows]
         tiles[: len(found), column] = data.images("train", found)
     caption = f"Training images: {data.source}, {size}x{size}"
-    return image_sheet(tiles.flatten(0, 1), len(classes), caption=caption, titles=classes)
+    titles = [] if classes[0].isdecimal() else classes
+    return image_sheet(tiles.flatten(0, 1), len(classes), caption=caption, titles=titles)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,12 @@ from blastogan.cli.base import RunCLI, RunConfig
 from blastogan.cli.parser import RunParser
 from blastogan.cli.recipe import follow_recipe
 from blastogan.data import BlastocystDataModule
+from blastogan.data.readers import ReaderOptions, scan_graded_images
 from blastogan.errors import UserError
+from blastogan.grades import grading_of
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import ARCHITECTURES, BaseGANModule, GrowingDDPStrategy
+from blastogan.modules.step.grades import describe_options, options_for_grades
 from blastogan.modules.step.optimizers import DEFAULT
 from blastogan.modules.transfer import (
     TransferOptions,
@@ -174,7 +178,9 @@ class BlastoganCLI(RunCLI):
             model = self._get(self.config, "model")
             name = model.class_path.rpartition(".")[2]
             check_checkpoint(self.checkpoint, name, model.init_args.as_dict())
-        elif self.subcommand != "fit":
+        elif self.subcommand == "fit":
+            self._fit_to_grades()
+        else:
             _log.warning("no --ckpt_path: these are the metrics of an untrained network")
         if self.subcommand == "fit":
             options = TransferOptions(**self._get(self.config, "transfer").as_dict())
@@ -182,6 +188,26 @@ class BlastoganCLI(RunCLI):
                 check_initialized_from(options, self.checkpoint)
             elif options.checkpoint is not None:
                 self.source = read_source(options.checkpoint)
+
+    def _fit_to_grades(self) -> None:
+        """Set the options of the model that ungraded images require, for the run's configuration.
+
+        Faults of the data are reported when they are read for training.
+        """
+        data = self._get(self.config, "data")
+        if data.root is None:
+            return
+        names = [field.name for field in fields(ReaderOptions)]
+        given = {name: data[name] for name in names if data.get(name) is not None}
+        try:
+            records = scan_graded_images(data.root, ReaderOptions(**given)).records
+        except UserError:
+            return
+        settings = self._get(self.config, "model").init_args
+        changed = options_for_grades(settings, grading_of(record.grade for record in records))
+        if changed:
+            _log.info("%s", describe_options(changed))
+            settings.update(changed)
 
     def _check_trainer(self) -> None:
         trainer = self._get(self.config, "trainer")

@@ -136,7 +136,7 @@ def _facts(config: Namespace) -> dict[str, Any]:
         batch = batch.get(final, batch[max(batch)])
     model = config.model.init_args
     return {
-        "num_images": sum(counts),
+        "num_images": len(data.split["train"]),
         "resolution": final,
         "batch_size": batch,
         "img_channels": data.img_channels,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from blastogan.data.records import ImageRecord
 from blastogan.errors import UserError, check_choice
-from blastogan.grades import CLASSES, LETTERS, Grade
+from blastogan.grades import CLASSES, LETTERS, UNKNOWN_LABEL, Grade
 
 Balance = Literal["none", "sqrt", "uniform"]
 RareRule = Literal["keep", "merge", "drop"]
@@ -50,6 +50,20 @@ def class_distribution(counts: Mapping[str, int], balance: Balance) -> dict[str,
     return {name: weight / total for name, weight in weights.items()}
 
 
+def shares_of_strata(counts: Mapping[int, int], balance: Balance) -> dict[int, float]:
+    """Probability of each class in training, by index, where -1 are images of unknown class.
+
+    The share of the latter is as in the data; the rest is divided by `class_distribution`.
+    """
+    total, unknown = sum(counts.values()), counts.get(UNKNOWN_LABEL, 0)
+    graded = {str(n): count for n, count in sorted(counts.items()) if n != UNKNOWN_LABEL}
+    shares = class_distribution(graded, balance) if any(graded.values()) else {}
+    if not unknown:
+        return {int(n): share for n, share in shares.items()}
+    known = (total - unknown) / total
+    return {UNKNOWN_LABEL: unknown / total} | {int(n): known * q for n, q in shares.items()}
+
+
 def systematic_counts(count: int, shares: Sequence[float], offset: float) -> list[int]:
     """Divide `count` among classes by shares of sum 1, each rounded down or up at random.
 
@@ -64,7 +78,7 @@ def systematic_counts(count: int, shares: Sequence[float], offset: float) -> lis
 def apply_rare_class_rule(
     records: Sequence[ImageRecord], least: int, rule: RareRule
 ) -> tuple[tuple[ImageRecord, ...], list[str]]:
-    """Keep, merge or drop the classes that have fewer than `least` images.
+    """Keep, merge or drop the classes that have fewer than `least` images; others stay.
 
     A class is merged into the nearest class that is not rare, in steps of the ICM and the TE
     letter; of several, into the one with most images. Images keep their expansion, and the ``+``
@@ -97,9 +111,10 @@ def apply_rare_class_rule(
         kept = tuple(record for record in records if record.grade.name not in rare)
         return kept, [f"dropped, fewer than {least} images: {listed}"]
     targets = {name: _nearest(name, common, counts) for name in rare}
-    targets |= {name: name for name in common}
     merged = tuple(
         replace(record, grade=_regraded(record.grade, targets[record.grade.name]))
+        if record.grade.name in targets
+        else record
         for record in records
     )
     moves = ", ".join(f"{name} {count} into {targets[name]}" for name, count in rare.items())

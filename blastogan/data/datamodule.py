@@ -20,6 +20,7 @@ from blastogan.data.balance import (
     apply_rare_class_rule,
     check_balance,
     class_distribution,
+    shares_of_strata,
 )
 from blastogan.data.batches import (
     ImagesInOrder,
@@ -31,8 +32,8 @@ from blastogan.data.batches import (
 from blastogan.data.cache import DecodedImages
 from blastogan.data.images.framing import Crop, CropKind
 from blastogan.data.provenance import split_fingerprint, state_differences
-from blastogan.data.readers.options import NotGradable, ReaderOptions
-from blastogan.data.records import ImageRecord
+from blastogan.data.readers.options import NotGradable, ReaderOptions, UngradedRule
+from blastogan.data.records import ImageRecord, incomplete_grades
 from blastogan.data.sources import FaultRule, FolderSource, PhantomSource, Source
 from blastogan.data.splits import (
     LeakRule,
@@ -45,7 +46,7 @@ from blastogan.data.splits import (
 from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
 from blastogan.data.transforms import Augment, Transform, check_augment, plan_augmentation
 from blastogan.errors import UserError
-from blastogan.grades import CLASSES, Grade, parse_grade_counts
+from blastogan.grades import CLASSES, Grade, Grading, grading_of, parse_grade_counts
 from blastogan.growth import GrowthSchedule
 from blastogan.phantoms.plan import PhantomStyle
 from blastogan.phantoms.view import Framing
@@ -55,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 
 class BlastocystDataModule(LightningDataModule):
-    """Ten-class images, split by embryo, at the resolution and batch size of a schedule.
+    """Images of ten classes or of unknown grade, split by embryo, at the stage of a schedule.
 
     Without a folder the images are phantoms, procedural drawings. Images are decoded and resized
     once, then held in memory as uint8 at each resolution, and pinned on their way to a GPU.
@@ -70,6 +71,8 @@ class BlastocystDataModule(LightningDataModule):
         embryo_pattern: Regular expression that finds the embryo in an image's path by its group
             ``embryo``, else its first group; for sets that do not name embryos otherwise.
         not_gradable: ``drop`` images that could not be graded yet, or take them as ``DD``.
+        ungraded: ``use`` images of which a letter of the grade or all of it is unknown, or ``drop``
+            them.
         faults: ``refuse`` a set with broken images or rows, or ``skip`` these.
         split: ``by-embryo`` for a new split, ``published`` for the split of the data set.
         split_file: Split to use instead, such as the ``split.csv`` of a run.
@@ -122,6 +125,7 @@ class BlastocystDataModule(LightningDataModule):
         columns: dict[str, str] | str | None = None,
         embryo_pattern: str | None = None,
         not_gradable: NotGradable = "drop",
+        ungraded: UngradedRule = "use",
         faults: FaultRule = "refuse",
         split: SplitKind = "by-embryo",
         split_file: str | None = None,
@@ -152,7 +156,9 @@ class BlastocystDataModule(LightningDataModule):
             raise UserError("num_workers must be 0 or more and eval_batch_size 1 or more")
         check_augment(augment)
         check_balance(balance, rare_classes)
-        reading = ReaderOptions(format, table, columns or {}, embryo_pattern, not_gradable)
+        reading = ReaderOptions(
+            format, table, columns or {}, embryo_pattern, not_gradable, ungraded
+        )
         self.crop = Crop(crop, crop_margin)
         self._source: Source = (
             PhantomSource(num_phantoms, seed, phantom_framing, phantom_counts, phantom_style)
@@ -262,12 +268,18 @@ class BlastocystDataModule(LightningDataModule):
     def _describe(self) -> None:
         for part, positions in self.split.items():
             embryos = len({self.records[n].embryo for n in positions})
-            counts = self.class_counts(part)
+            every = incomplete_grades(self.records[n] for n in positions)
+            counts = self.class_counts(part) | every
             classes = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
             images = f"{len(positions)} {self.source}"
             if self._source.grouped:
                 images += f" of {embryos} embryos"
             _log.info("%s: %s (%s)", part, images, classes or "no image")
+
+    @property
+    def grading(self) -> Grading:
+        """What is known of the grades of the training images; after `setup`."""
+        return grading_of(self.records[n].grade for n in self.split["train"])
 
     def class_counts(self, part: str = "train") -> dict[str, int]:
         """Images of each of the ten classes in a part of the split; after `setup`."""
@@ -275,19 +287,20 @@ class BlastocystDataModule(LightningDataModule):
         return {name: found[name] for name in CLASSES}
 
     def labels(self, part: str) -> Tensor:
-        """Labels int64 ``(N, 2)`` of a part of the split; after `setup`."""
+        """Labels int64 ``(N, 2)`` of a part of the split, -1 if unknown; after `setup`."""
         labels = [self.records[n].grade.labels for n in self.split[part]]
         return torch.tensor(labels, dtype=torch.int64).view(-1, 2)
 
     def class_distribution(self) -> dict[str, float]:
-        """Share of each of the ten classes in training, by `balance`; after `setup`."""
+        """Share of each of the ten classes in training, by `balance`, among graded images."""
         return class_distribution(self.class_counts("train"), self.balance)
 
     def sampling_weights(self) -> Tensor:
         """Relative frequency of each training image, 1 on average, float64 ``(N,)``."""
-        counts, shares = self.class_counts("train"), self.class_distribution()
-        names = [self.records[n].grade.name for n in self.split["train"]]
-        weights = [shares[name] * len(names) / counts[name] for name in names]
+        counts = Counter(self.records[n].grade.index for n in self.split["train"])
+        shares = shares_of_strata(counts, self.balance)
+        classes = [self.records[n].grade.index for n in self.split["train"]]
+        weights = [shares[name] * len(classes) / counts[name] for name in classes]
         return torch.tensor(weights, dtype=torch.float64)
 
     def images(

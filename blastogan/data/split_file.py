@@ -9,6 +9,7 @@ from pathlib import Path
 from blastogan.data.readers.tables import header_of, read_table
 from blastogan.data.records import PARTS, ImageRecord
 from blastogan.errors import ProblemList, UserError
+from blastogan.grades import UNGRADED, Grade
 from blastogan.utils.files import atomic_write
 
 COLUMNS = ("image", "embryo", "grade", "part")
@@ -33,7 +34,7 @@ def write_split_file(
     """
     names = image_names(records, root)
     rows = [
-        (names[n], records[n].embryo, str(records[n].grade), part)
+        (names[n], records[n].embryo, _written(records[n].grade), part)
         for part in PARTS
         for n in split.get(part, ())
     ]
@@ -44,6 +45,10 @@ def write_split_file(
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(rows)
+
+
+def _written(grade: Grade) -> str:
+    return "" if grade == UNGRADED else str(grade)
 
 
 def read_split_file(path: str | Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from blastogan.data.records import PARTS, ImageRecord
 from blastogan.data.split_file import image_names, read_split_file
 from blastogan.errors import ProblemList, UserError, check_choice
-from blastogan.grades import CLASSES
+from blastogan.grades import CLASSES, UNGRADED
 
 _log = logging.getLogger(__name__)
 
@@ -215,10 +215,10 @@ def split_by_embryo(
 ) -> Split:
     """Split records by embryo, stratified by class as far as possible.
 
-    An embryo belongs to the class of most of its images. Each class keeps an embryo in train, and
-    an embryo stays there if it alone has images of some class. Which embryos are held out depends
-    only on their names and `seed`, not on the order of `records`. A part is empty only if its
-    fraction is 0.
+    An embryo belongs to the class of most of its images, or to those of unknown class. Each class
+    keeps an embryo in train, and an embryo stays there if it alone has images of some class. Which
+    embryos are held out depends only on their names and `seed`, not on the order of `records`. A
+    part is empty only if its fraction is 0.
 
     Args:
         records: Graded images.
@@ -248,14 +248,15 @@ def split_by_embryo(
 
 
 def _shuffled_by_class(embryos: Mapping[str, Counter[str]], seed: int) -> dict[str, list[str]]:
-    """Embryos of each class in random order, small classes first."""
+    """Embryos of each class and of none in random order, small classes first."""
 
     def shuffle_key(embryo: str) -> bytes:
         return hashlib.sha256(f"{seed} {embryo}".encode(errors="surrogatepass")).digest()
 
-    by_class: dict[str, list[str]] = {name: [] for name in CLASSES}
+    by_class: dict[str, list[str]] = {name: [] for name in (*CLASSES, UNGRADED.name)}
     for embryo in sorted(embryos, key=shuffle_key):
-        by_class[max(CLASSES, key=embryos[embryo].__getitem__)].append(embryo)
+        name = max(CLASSES, key=embryos[embryo].__getitem__)
+        by_class[name if embryos[embryo][name] else UNGRADED.name].append(embryo)
     return dict(sorted(by_class.items(), key=lambda item: len(item[1])))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from blastogan.data.balance import Balance, class_distribution, systematic_counts
+from blastogan.data.balance import Balance, shares_of_strata, systematic_counts
 from blastogan.data.transforms import Transform
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
@@ -23,7 +23,10 @@ from blastogan.utils.seeding import derive_seed
 
 
 class ImageBatch(TypedDict):
-    """A batch: image uint8 ``(B, C, R, R)``, labels int64 ``(B, 2)``, index int64 ``(B,)``."""
+    """A batch: image uint8 ``(B, C, R, R)``, labels ``(B, 2)`` and index ``(B,)``, both int64.
+
+    The label of an unknown letter is -1.
+    """
 
     image: Tensor
     labels: Tensor
@@ -54,11 +57,11 @@ class ImageOrder:
     """An endless order of a set, in shuffled passes of the length of the set.
 
     Without balance, every pass shows each image once. With it, the classes of a pass follow
-    `class_distribution`, their counts rounded up or down at random so that the mean over passes
+    `shares_of_strata`, their counts rounded up or down at random so that the mean over passes
     is exact, and the images of a class are shown equally often, to within one.
 
     Args:
-        classes: Class of each image of the set, as an index.
+        classes: Class of each image of the set, as an index; -1 if unknown.
         seed: Seed of the order.
         balance: Class distribution.
         symmetries: Number of symmetries to draw from for each image.
@@ -76,11 +79,10 @@ class ImageOrder:
         self.seed = seed
         self.balance = balance
         self.symmetries = symmetries
-        counts = Counter(classes)
-        shares = class_distribution({str(name): counts[name] for name in sorted(counts)}, balance)
+        shares = shares_of_strata(Counter(classes), balance)
         of = torch.tensor(classes)
         self._shares = list(shares.values())
-        self._members = [(of == name).nonzero().flatten() for name in sorted(counts)]
+        self._members = [(of == name).nonzero().flatten() for name in shares]
         self._pass, self._draws = -1, list[tuple[int, int]]()
 
     def at(self, position: int) -> tuple[int, int]:
@@ -167,7 +169,7 @@ class StreamedImages(Dataset[ImageBatch]):
     Attributes:
         levels: uint8 ``(M, C, r, r)`` by resolution r in pixels; may be mapped from a file.
         rows: int64 ``(N,)``: image n of the set is row ``rows[n]`` of every level.
-        labels: int64 ``(N, 2)``.
+        labels: int64 ``(N, 2)``, -1 if unknown.
         transform: Applied to each image after its symmetry.
     """
 

@@ -46,11 +46,16 @@ class GradeMetrics(nn.Module):
         )
 
     def update(self, logits: tuple[Tensor, Tensor], labels: Tensor, loss: Tensor) -> None:
-        """Add a batch: logits ``(B, 4)`` of each head, labels ``(B, 2)``, mean loss."""
+        """Add a batch: logits ``(B, 4)`` of each head, labels ``(B, 2)``, mean loss.
+
+        Unknown letters, -1, count nowhere.
+        """
         self.loss.update(loss, weight=len(labels))
         for head, scores, truth in zip(self.heads, logits, labels.unbind(1), strict=True):
             assert isinstance(head, MetricCollection)
-            head.update(scores, truth)
+            known = truth >= 0
+            if known.any():
+                head.update(scores[known], truth[known])
 
     def compute(self) -> dict[str, Tensor]:
         """``icm_`` and ``te_`` ``balanced_accuracy`` and ``kappa``, mean ``kappa``, ``loss``.

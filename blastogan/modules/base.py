@@ -20,10 +20,11 @@ from blastogan.modules.step.compiling import CompileMode, NetworkCompiler
 from blastogan.modules.step.draws import SampleDraws
 from blastogan.modules.step.ema import ema_decay, update_ema
 from blastogan.modules.step.freezing import freeze_again, frozen
+from blastogan.modules.step.grades import fit_to_grades
 from blastogan.modules.step.heads import mean_logit, over_heads
-from blastogan.modules.step.latents import balanced_labels, count_grades
+from blastogan.modules.step.latents import balanced_labels, complete_labels, count_grades
 from blastogan.modules.step.optimizers import apply_gradients, build_optimizer
-from blastogan.modules.step.passes import Pass, add_mean, split_passes
+from blastogan.modules.step.passes import Pass, add_mean, score_both, split_passes
 from blastogan.modules.step.ranks import agreed, rank_and_size, sum_over_ranks
 from blastogan.modules.step.resuming import change_optimizers, keep_augmentation
 from blastogan.modules.step.settings import Augment, FakeLabels, Regularizer, check_settings
@@ -32,6 +33,8 @@ from blastogan.networks.layers import without_autocast
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
 from blastogan.utils.allocator import keep_freed_memory
 from blastogan.utils.seeding import derive_seed
+
+Labels = Tensor | None
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +100,8 @@ class BaseGANModule(GeneratingModule):
         augmentation: Augmentation of what D sees; ``None`` for none.
         draw_seed: Seed of the steps; unset, it follows from PyTorch's seed at the first one.
         transfer: The source checkpoint of a run with transferred weights, as plain values.
+        partly_graded: Whether letters of training images may be unknown (label -1); `setup` finds
+            out.
 
     Raises:
         UserError: If an option is out of range, or options contradict each other.
@@ -142,12 +147,7 @@ class BaseGANModule(GeneratingModule):
         check_settings(self.hparams)
         chosen = AugmentationSettings(augment, augment_p, augment_target, augment_kimg, augment_max)
         self._compiler = NetworkCompiler(compile_mode)
-        generator, discriminator = self.configure_networks()
-        self.set_generator(generator, ramp_kimg)
-        self.discriminator = discriminator
-        if channels_last:
-            for network in (self.generator, self.generator_ema, self.discriminator):
-                network.use_channels_last()
+        self.build_networks()
         self.augmentation = AdaptiveAugmentation(chosen) if chosen.active else None
         self.automatic_optimization = False
         self.optimizer_settings = (generator_optimizer, discriminator_optimizer)
@@ -167,8 +167,7 @@ class BaseGANModule(GeneratingModule):
         self.fake_labels: FakeLabels = fake_labels
         self.draw_seed: int | None = None
         self.transfer: dict[str, Any] | None = None
-
-    # -- what an architecture provides ------------------------------------------------------------
+        self.partly_graded = False
 
     # not abstract: a configuration may give options of the model before its class
     def configure_networks(self) -> tuple[ProgressiveNetwork, ProgressiveDiscriminator]:
@@ -177,6 +176,15 @@ class BaseGANModule(GeneratingModule):
             f"{type(self).__name__} has no networks: choose an architecture, for instance by the "
             "class_path ProGANModule"
         )
+
+    def build_networks(self) -> None:
+        """Take new networks, see `configure_networks`, and start at no images shown."""
+        generator, discriminator = self.configure_networks()
+        self.set_generator(generator, self.hparams["ramp_kimg"])
+        self.discriminator = discriminator
+        if self.hparams["channels_last"]:
+            for network in (self.generator, self.generator_ema, self.discriminator):
+                network.use_channels_last()
 
     def generate_fakes(self, labels: Tensor | None, draws: SampleDraws) -> Tensor:
         """Fakes of the generator in training, one per draw, ``(B, C, R, R)``."""
@@ -194,7 +202,10 @@ class BaseGANModule(GeneratingModule):
         """
         return None
 
-    # -- the step ---------------------------------------------------------------------------------
+    def setup(self, stage: str) -> None:
+        """Before training, fit the networks to what is known of the grades."""
+        if stage == "fit":
+            fit_to_grades(self, getattr(self.trainer, "datamodule", None))
 
     def configure_optimizers(self) -> tuple[Optimizer, Optimizer]:
         """Optimisers of the generator and of the discriminator, in this order."""
@@ -302,7 +313,11 @@ class BaseGANModule(GeneratingModule):
         reals, labels = self.prepare_reals(batch["image"]), batch["labels"]
         given = labels if self.conditional else None
         whole = Pass(reals, given, rank_and_size()[0] * len(reals), given)
-        if given is not None and self.fake_labels == "balanced":
+        if given is not None and self.partly_graded:
+            drawn = self._draws("unknown grades", whole).rand()
+            given = complete_labels(labels, self.grade_counts, drawn)
+            whole = whole._replace(labels=given, fake_labels=given, known=labels >= 0)
+        elif given is not None and self.fake_labels == "balanced":
             drawn = self._draws("fake labels", whole).rand()
             whole = whole._replace(fake_labels=balanced_labels(self.grade_counts, drawn))
         return split_passes(whole, self.micro_batch, self.discriminator.stddev_group)
@@ -315,7 +330,7 @@ class BaseGANModule(GeneratingModule):
         self, part: Pass, fakes: Tensor, global_batch: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Terms to log, and the sum to minimise."""
-        labels, weight = part.labels, self.condition_weight
+        labels, known, weight = part.labels, part.known, self.condition_weight
         take_r1 = self.regularizer == "r1" and self.takes_r1(global_batch)
 
         # Images as D sees them.
@@ -326,18 +341,20 @@ class BaseGANModule(GeneratingModule):
         # Scores; on R1's turn one forward pass of the reals serves the loss and the penalty.
         with record_function("discriminator: forward"):
             if take_r1:
-                heads_fake = self._score(seen_fakes, part.fake_labels)
-                heads_real = self._score_in_float32(seen, labels)
+                heads_fake = self._score(seen_fakes, part.fake_labels, known)
+                heads_real = self._score_in_float32(seen, labels, known)
             else:
-                heads_real, heads_fake = self._score_both(seen, seen_fakes, part)
-        logits_real = mean_logit(heads_real, weight)
+                group = self.discriminator.stddev_group
+                heads_real, heads_fake = score_both(self._score, seen, seen_fakes, part, group)
+        logits_real = mean_logit(heads_real, weight, known)
         if self.augmentation is not None:
             self.augmentation.note(logits_real)
 
         # Adversarial loss and drift.
-        loss = over_heads(self.adversarial_loss.discriminator, weight, heads_real, heads_fake)
+        loss_of = self.adversarial_loss.discriminator
+        loss = over_heads(loss_of, weight, heads_real, heads_fake, known=known)
         terms = {"loss_d": loss, "logits_real": logits_real.mean()}
-        terms["logits_fake"] = mean_logit(heads_fake, weight).mean()
+        terms["logits_fake"] = mean_logit(heads_fake, weight, known).mean()
         total = loss + self.drift_weight * drift(logits_real)
 
         # Lazy R1, or the gradient penalty.
@@ -349,7 +366,9 @@ class BaseGANModule(GeneratingModule):
         elif self.regularizer == "gradient_penalty":
             with record_function("discriminator: gradient penalty"):
                 terms["gradient_penalty"] = gradient_penalty(
-                    lambda images: mean_logit(self._score_in_float32(images, labels), weight),
+                    lambda images: mean_logit(
+                        self._score_in_float32(images, labels, known), weight, known
+                    ),
                     seen,
                     seen_fakes,
                     self._draws("gradient penalty", part).rand(1, 1, 1),
@@ -365,8 +384,6 @@ class BaseGANModule(GeneratingModule):
         """Weight of R1 at a resolution in pixels and a global batch size."""
         rule = r1_gamma_rule(resolution, batch_size)
         return rule if self.r1_gamma is None else self.r1_gamma
-
-    # -- draws, augmentation and scores -----------------------------------------------------------
 
     def _draws(self, purpose: str, part: Pass) -> SampleDraws:
         """Random numbers of a pass; each purpose has its own."""
@@ -388,33 +405,21 @@ class BaseGANModule(GeneratingModule):
         return self._compiler(network, *args, **growth, **kwargs)
 
     def score(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Logits ``(B,)`` of images ``(B, C, R, R)`` by D at the current stage, in float32."""
-        given = labels if self.conditional else None
-        return mean_logit(self._score_in_float32(images, given), self.condition_weight)
+        """Logits ``(B,)`` of images ``(B, C, R, R)`` by D at this stage; labels -1 are unknown."""
+        known = labels >= 0 if labels is not None and self.partly_graded else None
+        given = labels.clamp(min=0) if labels is not None and self.conditional else None
+        logits = self._score_in_float32(images, given, known)
+        return mean_logit(logits, self.condition_weight, known)
 
-    def _score(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return self.call_network(self.discriminator, images, labels)
+    def _score(self, images: Tensor, labels: Labels, known: Labels = None) -> Tensor:
+        return self.call_network(self.discriminator, images, labels, known=known)
 
-    def _score_in_float32(self, images: Tensor, labels: Tensor | None) -> Tensor:
+    def _score_in_float32(self, images: Tensor, labels: Labels, known: Labels = None) -> Tensor:
         """Logits that can be differentiated twice: in float32 and not compiled."""
+        growth = {"resolution": self.resolution, "alpha": self.alpha}
         with without_autocast(self.device):
-            logits: Tensor = self.discriminator(
-                images, labels, resolution=self.resolution, alpha=self.alpha
-            )
+            logits: Tensor = self.discriminator(images, labels, known=known, **growth)
         return logits
-
-    def _score_both(self, reals: Tensor, fakes: Tensor, part: Pass) -> tuple[Tensor, Tensor]:
-        """Logits of reals and fakes, in one pass if no stddev group would mix them."""
-        labels, fake_labels = part.labels, part.fake_labels
-        if len(reals) % self.discriminator.stddev_group:
-            return self._score(reals, labels), self._score(fakes, fake_labels)
-        both = None
-        if labels is not None and fake_labels is not None:
-            both = torch.cat([labels, fake_labels])
-        real, fake = self._score(torch.cat([reals, fakes]), both).chunk(2)
-        return real, fake
-
-    # -- checkpoints ------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs, as plain values."""
@@ -439,11 +444,7 @@ class BaseGANModule(GeneratingModule):
 
 
 def as_gan(module: LightningModule) -> BaseGANModule:
-    """The module as a GAN of this library.
-
-    Raises:
-        UserError: If it is none.
-    """
+    """The module as a GAN of this library; raises a `UserError` if it is none."""
     if not isinstance(module, BaseGANModule):
         raise UserError(f"{type(module).__name__} is no GAN of blastogan")
     return module

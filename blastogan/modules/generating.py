@@ -18,6 +18,7 @@ from blastogan.grades import CLASSES, LABEL_SIZES, Grade
 from blastogan.metrics.sets import ImageSetMetrics
 from blastogan.modules.step.latents import (
     PredictionBatch,
+    complete_labels,
     grade_labels,
     labels_between,
     numbered_latents,
@@ -27,6 +28,7 @@ from blastogan.networks.layers import downsample, fade, upsample
 from blastogan.networks.progressive import ProgressiveNetwork
 from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
 from blastogan.utils.pixels import to_float, to_uint8
+from blastogan.utils.seeding import derive_seed
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +93,9 @@ class GeneratingModule(LightningModule):
         if self.ramp_kimg is None:
             return 1.0
         begin, end = (1000 * kimg for kimg in self.ramp_kimg)
-        return min(max((images_shown - begin) / (end - begin), 0.0), 1.0)
+        if images_shown >= end:
+            return 1.0
+        return max((images_shown - begin) / (end - begin), 0.0)
 
     def prepare_reals(self, images: Tensor) -> Tensor:
         """Floats in [-1, 1] of uint8 images ``(B, C, R, R)``, cross-faded as D fades.
@@ -219,6 +223,17 @@ class GeneratingModule(LightningModule):
         ]
         return torch.stack(parts)
 
+    def drawn_labels(self, indices: Sequence[int], labels: Tensor, *, seed: int) -> Tensor:
+        """Labels int64 ``(B, 2)`` whose unknown letters are drawn like those seen in training.
+
+        The draw of a sample follows from its number and the seed.
+        """
+        if not (labels < 0).any():
+            return labels
+        u = [torch.Generator().manual_seed(derive_seed(seed, "unknown", n)) for n in indices]
+        uniform = torch.cat([torch.rand(1, generator=each) for each in u])
+        return complete_labels(labels, self.grade_counts, uniform.to(labels.device))
+
     def class_weights(self) -> dict[str, float]:
         """Number of reals of each class seen in training; equal weights before any training."""
         counts = {name: float(self.grade_counts[Grade.parse(name).labels]) for name in CLASSES}
@@ -243,7 +258,9 @@ class GeneratingModule(LightningModule):
         self._log_metrics(self.test_metrics)
 
     def _update_metrics(self, metrics: ImageSetMetrics, batch: ImageBatch) -> None:
-        fakes = self.sample_enlarged(batch["index"].tolist(), batch["labels"], seed=0)
+        index = batch["index"].tolist()
+        labels = self.drawn_labels(index, batch["labels"], seed=0)
+        fakes = self.sample_enlarged(index, labels, seed=0)
         metrics.update(batch["image"], fakes, batch["index"])
 
     def _log_metrics(self, metrics: ImageSetMetrics) -> None:

@@ -19,7 +19,7 @@ from torchmetrics import MeanMetric
 
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
-from blastogan.grades import LETTERS
+from blastogan.grades import LETTERS, UNKNOWN_LABEL
 from blastogan.metrics.grading import HEADS, GradeMetrics
 from blastogan.networks.grader import MIN_RESOLUTION, GraderNetwork
 from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
@@ -207,7 +207,12 @@ class GradeClassifier(LightningModule):
 
     def _loss(self, logits: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
         # not divided by the sum of weights, which is 0 for a batch of letters not in training
-        loss = partial(F.cross_entropy, reduction="sum", label_smoothing=self.label_smoothing)
+        loss = partial(
+            F.cross_entropy,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+            ignore_index=UNKNOWN_LABEL,
+        )
         heads = zip(logits, labels.unbind(1), self.letter_weights, strict=True)
         terms = [loss(scores.float(), truth, weight) for scores, truth, weight in heads]
         return torch.stack(terms).sum() / len(labels)
@@ -273,7 +278,7 @@ def balanced_weights(labels: Tensor, shown: Tensor | None = None) -> Tensor:
     """Weight of each letter, inverse to its frequency; the mean over the images shown is 1.
 
     Args:
-        labels: int64 ``(N, 2)``.
+        labels: int64 ``(N, 2)``, -1 if unknown.
         shown: Relative frequency at which each image is shown; ``None`` for equal frequencies.
 
     Returns:
@@ -281,7 +286,10 @@ def balanced_weights(labels: Tensor, shown: Tensor | None = None) -> Tensor:
     """
     weights = torch.ones(len(labels)) if shown is None else shown.float()
     counts = torch.stack(
-        [each.bincount(weights, minlength=len(LETTERS)) for each in labels.unbind(1)]
+        [
+            each[each >= 0].bincount(weights[each >= 0], minlength=len(LETTERS))
+            for each in labels.unbind(1)
+        ]
     )
     present = counts > 0
     relative = counts / (weights.sum() / present.sum(dim=1, keepdim=True))

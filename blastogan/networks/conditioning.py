@@ -36,14 +36,26 @@ class LabelEmbedding(nn.Module):
         """An embedding, or ``None`` for no parts."""
         return cls(sizes, dim, factorised=factorised) if sizes else None
 
-    def forward(self, labels: Tensor) -> Tensor:
-        """Embed labels ``(B, parts)``, or soft ones ``(B, combinations)``, as ``(B, dim)``."""
+    def forward(self, labels: Tensor, known: Tensor | None = None) -> Tensor:
+        """Embed labels.
+
+        Args:
+            labels: int64 ``(B, parts)``, or soft ``(B, combinations)``.
+            known: bool ``(B, parts)``, which parts are known; ``None`` for all. The others add
+                nothing; without factorisation, a label with an unknown part is zero.
+
+        Returns:
+            ``(B, dim)``.
+        """
         if labels.is_floating_point():
             embedded = self._mixed(labels)
         elif self.factorised:
             embedded = [part(labels[:, i]) for i, part in enumerate(self.parts)]
         else:
             embedded = [self.parts[0](flat_labels(labels, self.label_sizes))]
+        if known is not None:
+            columns = known if self.factorised else known.all(dim=1, keepdim=True)
+            embedded = [each * columns[:, i, None] for i, each in enumerate(embedded)]
         total: Tensor = torch.stack(embedded).sum(dim=0) * self.scale
         return total
 

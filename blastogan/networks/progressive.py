@@ -246,6 +246,7 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         images: Tensor,
         labels: Tensor | None = None,
         *,
+        known: Tensor | None = None,
         resolution: int | None = None,
         alpha: float = 1.0,
     ) -> Tensor:
@@ -255,6 +256,7 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
             images: ``(B, img_channels, resolution, resolution)``, values in [-1, 1].
             labels: int64 ``(B, parts)`` or soft, see
                 `blastogan.networks.conditioning.soft_labels`; ``None`` if unconditional.
+            known: bool ``(B, parts)``, parts of the labels that are scored; ``None`` for all.
             resolution: Resolution in pixels; ``None`` for the highest.
             alpha: Weight of the newest resolution, 0 to 1; at 0 only the halved images count.
 
@@ -278,13 +280,13 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
                 features = fade(old, features, alpha)
         features = self.head(features)
         with without_autocast(features.device):
-            return self._logits(features.to(full_precision(features)), labels)
+            return self._logits(features.to(full_precision(features)), labels, known)
 
-    def _logits(self, features: Tensor, labels: Tensor | None) -> Tensor:
+    def _logits(self, features: Tensor, labels: Tensor | None, known: Tensor | None) -> Tensor:
         logits: Tensor = self.score(features).squeeze(1)
         if self.embedding is not None:
             scale = 1.0 / math.sqrt(features.shape[1])
-            logits = logits + (self.embedding(labels) * features).sum(dim=1) * scale
+            logits = logits + (self.embedding(labels, known) * features).sum(dim=1) * scale
         if self.score_unconditional is not None:
             return torch.cat([self.score_unconditional(features), logits[:, None]], dim=1)
         return logits

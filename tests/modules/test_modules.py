@@ -11,7 +11,7 @@ from blastogan.modules import load_module
 from blastogan.modules.step.draws import SampleDraws
 from blastogan.modules.step.latents import grade_labels
 from blastogan.modules.step.optimizers import build_optimizer
-from blastogan.modules.step.passes import Pass
+from blastogan.modules.step.passes import Pass, score_both
 
 BOTH = pytest.mark.parametrize("name", list(MODULES))
 
@@ -254,6 +254,12 @@ def test_scoring_both_at_once_mixes_no_statistics(batch, make_module):
     module = make_module()
     labels = torch.zeros(batch, 2, dtype=torch.int64)
     reals, fakes = torch.randn(2, batch, 1, 16, 16)
-    real, fake = module._score_both(reals, fakes, Pass(reals, labels, 0, labels))
+    real, fake = score_both(
+        module._score,
+        reals,
+        fakes,
+        Pass(reals, labels, 0, labels),
+        module.discriminator.stddev_group,
+    )
     torch.testing.assert_close(real, module._score(reals, labels))
     torch.testing.assert_close(fake, module._score(fakes, labels))

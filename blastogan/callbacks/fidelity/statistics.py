@@ -99,7 +99,7 @@ class RunStatistics:
         self._check_count(count, "fakes")
         batches: Iterable[Batch] = evaluation_fakes(
             as_gan(self.trainer.lightning_module),
-            sample_labels(count, self.data.class_counts("train"), self.evaluator.seed),
+            sample_labels(count, self._class_weights(), self.evaluator.seed),
             seed=self.evaluator.seed,
             batch_size=self.batch_size,
             rank=self.trainer.global_rank,
@@ -110,6 +110,11 @@ class RunStatistics:
             steps = math.ceil(count / self.trainer.world_size / self.batch_size)
             batches = track(batches, steps, description)
         return self._merge(self.evaluator.gather(batches))
+
+    def _class_weights(self) -> dict[str, int]:
+        """Images of each class in training, or equal weights if no class is known."""
+        counts = self.data.class_counts("train")
+        return counts if any(counts.values()) else dict.fromkeys(counts, 1)
 
     @property
     def measures_kid(self) -> bool:

@@ -115,7 +115,8 @@ def _reals(module: BaseGANModule, images: Tensor, batch_size: int) -> Tensor:
 
 def _fakes(module: BaseGANModule, labels: Tensor, batch_size: int, seed: int) -> Tensor:
     parts = torch.split(torch.arange(len(labels)), batch_size)
-    images = [module.sample(part.tolist(), labels[part], seed=seed).cpu() for part in parts]
+    drawn = module.drawn_labels(range(len(labels)), labels, seed=seed)
+    images = [module.sample(part.tolist(), drawn[part], seed=seed).cpu() for part in parts]
     return to_float(torch.cat(images))
 
 

@@ -9,9 +9,19 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
-from blastogan.grades import LABEL_SIZES, LETTERS, Grade, classes_of, distribution_within
+from blastogan.grades import (
+    CLASSES,
+    LABEL_SIZES,
+    LETTERS,
+    Grade,
+    classes_of,
+    distribution_within,
+)
 from blastogan.networks.conditioning import flat_labels, soft_labels
 from blastogan.utils.seeding import derive_seed
+
+_RARE = 1e-6
+"""Images that every class counts as having: all are equal where none has been seen."""
 
 
 class PredictionBatch(TypedDict):
@@ -93,11 +103,35 @@ def labels_between(start: str | Grade, end: str | Grade, steps: int) -> Tensor:
 
 
 def count_grades(labels: Tensor) -> Tensor:
-    """Number of each pair of letters, int64 ``(4, 4)``, in labels ``(B, 2)``."""
-    flat = flat_labels(labels, LABEL_SIZES)
+    """Number of each pair of known letters, int64 ``(4, 4)``, in labels ``(B, 2)``."""
+    flat = flat_labels(labels.clamp(min=0), LABEL_SIZES)
     counts = torch.zeros(LABEL_SIZES, dtype=torch.int64, device=labels.device)
-    counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
+    counts.view(-1).index_add_(0, flat, (labels >= 0).all(dim=1).long())
     return counts
+
+
+def complete_labels(labels: Tensor, counts: Tensor, uniform: Tensor) -> Tensor:
+    """Draw the unknown letters of labels from the classes that have the known ones.
+
+    Nothing waits for the device.
+
+    Args:
+        labels: int64 ``(B, 2)``, -1 for an unknown letter.
+        counts: ``(4, 4)``, images by ICM and TE letter: the distribution of the draw; equal for
+            all classes where there are none.
+        uniform: Uniform on [0, 1), ``(B,)``.
+
+    Returns:
+        int64 ``(B, 2)`` without unknown letters; known ones are unchanged.
+    """
+    classes = torch.tensor([Grade.parse(name).labels for name in CLASSES], device=labels.device)
+    weights = counts[classes[:, 0], classes[:, 1]].double() + _RARE
+    fits = (labels[:, None] == classes) | (labels[:, None] < 0)
+    edges = (weights * fits.all(dim=2)).cumsum(dim=1)
+    drawn = uniform.double()[:, None] * edges[:, -1:]
+    # to the right, past classes of weight 0
+    place = torch.searchsorted(edges, drawn, right=True)[:, 0].clamp(max=len(classes) - 1)
+    return torch.where(labels < 0, classes[place], labels)
 
 
 def balanced_labels(counts: Tensor, uniform: Tensor) -> Tensor:

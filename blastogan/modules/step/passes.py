@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
@@ -18,27 +19,57 @@ class Pass(NamedTuple):
         labels: int64 ``(B, 2)``; ``None`` for unconditional networks.
         first: Position of the first image in the global batch.
         fake_labels: Labels of the fakes; same shape and type as `labels`.
+        known: bool ``(B, 2)``, known letters of the reals, and those by which D compares each real
+            with its fake; ``None`` for all.
     """
 
     reals: Tensor
     labels: Tensor | None
     first: int
     fake_labels: Tensor | None
+    known: Tensor | None = None
 
 
 def split_passes(whole: Pass, limit: int | None, group: int) -> list[Pass]:
     """Split a rank's part of a batch into equal passes; see `size_of_passes`."""
-    reals, labels, first, fake_labels = whole
-    size = size_of_passes(len(reals), limit, group)
+    size = size_of_passes(len(whole.reals), limit, group)
+
+    def part(whole: Tensor | None, start: int) -> Any:
+        return None if whole is None else whole[start : start + size]
+
     return [
         Pass(
-            reals[start : start + size],
-            None if labels is None else labels[start : start + size],
-            first + start,
-            None if fake_labels is None else fake_labels[start : start + size],
+            part(whole.reals, start),
+            part(whole.labels, start),
+            whole.first + start,
+            part(whole.fake_labels, start),
+            part(whole.known, start),
         )
-        for start in range(0, len(reals), size)
+        for start in range(0, len(whole.reals), size)
     ]
+
+
+def score_both(
+    score: Callable[..., Tensor], reals: Tensor, fakes: Tensor, part: Pass, group: int
+) -> tuple[Tensor, Tensor]:
+    """Logits of reals and fakes, in one pass if no group of the minibatch stddev would mix them.
+
+    Args:
+        score: Scores images, given their labels and which of these are known.
+        reals: ``(B, C, R, R)``, as D sees them.
+        fakes: Likewise.
+        part: Their labels.
+        group: Images per group of the minibatch standard deviation.
+    """
+    labels, fake_labels, known = part.labels, part.fake_labels, part.known
+    if len(reals) % group:
+        return score(reals, labels, known), score(fakes, fake_labels, known)
+    both = None
+    if labels is not None and fake_labels is not None:
+        both = torch.cat([labels, fake_labels])
+    twice = None if known is None else known.repeat(2, 1)
+    real, fake = score(torch.cat([reals, fakes]), both, twice).chunk(2)
+    return real, fake
 
 
 def size_of_passes(count: int, limit: int | None, group: int) -> int:

@@ -73,9 +73,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 def _check_ramp(settings: Mapping[str, Any]) -> None:
     ramp = list(settings["ramp_kimg"])
-    if len(ramp) != 2 or not 0 <= ramp[0] < ramp[1]:
+    if len(ramp) != 2 or not (0 <= ramp[0] < ramp[1] or ramp == [0, 0]):
         raise UserError(
-            f"ramp_kimg is {ramp}: expected two numbers, at least 0 and ascending, such as [10, 30]"
+            f"ramp_kimg is {ramp}: expected two numbers, at least 0 and ascending, such as "
+            "[10, 30], or [0, 0] for both scores from the start"
         )
     if not settings["conditional"]:
         raise UserError("ramp_kimg needs conditional true: set one of them to null or true")
