@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from blastogan.data.datamodule import BlastocystDataModule
 from blastogan.data.transforms import Augment
 from blastogan.errors import UserError
+from blastogan.grades import UNGRADED
 from blastogan.growth import GrowthSchedule, check_resolution
+
+_log = logging.getLogger(__name__)
 
 ENDLESS = 1_000_000
 """Epochs in the schedule; the trainer ends training earlier."""
@@ -53,3 +57,17 @@ class GradeDataModule(BlastocystDataModule):
             augment=augment,
             **settings,
         )
+
+    def _read(self, decoded: bool) -> None:
+        """Read and split all images as for a GAN, then leave out those without any grade."""
+        super()._read(decoded)
+        graded = {
+            part: [n for n in positions if self.records[n].grade != UNGRADED]
+            for part, positions in self.split.items()
+        }
+        left_out = sum(len(self.split[part]) - len(graded[part]) for part in graded)
+        if not graded["train"]:
+            raise UserError("no training image has a grade to learn from: grade some images")
+        if left_out:
+            _log.info("%d images without a grade are left out", left_out)
+        self.split = graded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -196,10 +197,9 @@ def test_a_partly_graded_set_trains_one_model_on_all_of_it(folder, schedule, mak
 def test_grades_of_held_out_images_alone_are_refused(folder, schedule, make_trainer):
     root = folder("AA", "NA")
     rows = [f"e{n:02}.png,{'test' if n % 2 == 0 else 'train'}" for n in range(40)]
-    split = root + "-split.csv"
-    with open(split, "w") as file:
-        file.write("\n".join(["image,part", *rows]))
-    data = BlastocystDataModule(schedule, root=root, split_file=split)
+    split = Path(root).with_name("split.csv")
+    split.write_text("\n".join(["image,part", *rows]))
+    data = BlastocystDataModule(schedule, root=root, split_file=str(split))
     with pytest.raises(UserError, match="held-out"):
         make_trainer().fit(ProGANModule(16, 8, **MODULES["progan"][1]), data)
 
