@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,12 +13,14 @@ from blastogan.audit.contents import ALL_GREY, Audit
 from blastogan.audit.copies import find_image_leaks, label_duplicates
 from blastogan.audit.findings import find_faults, find_notes
 from blastogan.data.readers import READERS, ReaderOptions, open_tree, scan_graded_images
-from blastogan.data.records import GradedTable, ImageRecord
-from blastogan.data.splits import SplitKind
+from blastogan.data.records import PARTS, GradedTable, ImageRecord
+from blastogan.data.splits import SplitPlan, split_records
 from blastogan.errors import UserError
 
 if TYPE_CHECKING:
     from blastogan.audit.inspection import FileFacts
+
+splits_log = logging.getLogger("blastogan.data.splits")
 
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """Progress hook: wraps the items of a loop, given their number and a description."""
@@ -29,7 +32,7 @@ def audit_images(
     *,
     pixels: bool = True,
     parts: Mapping[str, str] | None = None,
-    split: SplitKind = "published",
+    plan: SplitPlan | None = None,
     num_workers: int = 0,
     resolution: int | None = None,
     track: Track | None = None,
@@ -42,9 +45,9 @@ def audit_images(
         root: The folder.
         options: Options for reading, or the name of a format.
         pixels: Whether to open the files; otherwise only labels are audited.
-        parts: Split to check instead of a published one: each part by posix path below `root`.
-        split: Split that training will use without `parts`: with ``by-embryo``, leaks of a
-            published split are only notes.
+        parts: Split to check instead of `plan`: each part by posix path below `root`.
+        plan: How training will split the set; ``None`` for its defaults. Leaks of a published
+            split that it will not use are only notes.
         num_workers: Processes that decode; 0 decodes in this one.
         resolution: Side in pixels that training will use, by default 64.
         track: Progress hook.
@@ -56,14 +59,17 @@ def audit_images(
     options = ReaderOptions(format=options) if isinstance(options, str) else options
     tree = open_tree(root)
     table, refusal = _read(root, options)
-    listed = _by_name(root, table.records, parts)
+    listed = _by_name(root, table.records)
     # a table may list files with other suffixes
     every = list(dict.fromkeys([*tree.images, *listed]))
     good, unreadable = _inspect(root, every, num_workers, track) if pixels else ({}, {})
-    graded = {name: record for name, record in listed.items() if name not in unreadable}
+    published = {name: record for name, record in listed.items() if name not in unreadable}
+    plan = plan or SplitPlan()
+    graded, no_split = _in_parts(published, parts, plan, root)
     # of a set without known grades, all files are compared
     compared = {name: each.fingerprint for name, each in good.items() if refusal or name in graded}
     duplicates = label_duplicates(compared, graded)
+    uses_own = parts is None and plan.kind == "published"
     audit = Audit(
         table=table,
         refusal=refusal,
@@ -74,26 +80,49 @@ def audit_images(
         unreadable=tuple(unreadable.items()),
         **_pixel_facts({name: good[name] for name in graded if name in good}),
         others=dict(sorted(tree.others.items())),
-        split_given=parts is not None,
-        split_used=parts is not None or split == "published",
+        split="given" if parts is not None else plan.kind,
+        no_split=no_split,
+        published={} if uses_own else _published(published.values()),
         unknown_names=tuple(sorted(set(parts or ()) - set(listed))),
         duplicates=duplicates,
         leaks=tuple(find_image_leaks(graded, duplicates)),
+        published_leaks=() if uses_own else tuple(find_image_leaks(published, ())),
         resolution=resolution or 64,
     )
     return replace(audit, findings=(*find_faults(audit), *find_notes(audit)))
 
 
-def _by_name(
-    root: Path, records: Sequence[ImageRecord], parts: Mapping[str, str] | None
-) -> dict[str, ImageRecord]:
-    """Records by posix path below the root, in the parts of the given split."""
+def _by_name(root: Path, records: Sequence[ImageRecord]) -> dict[str, ImageRecord]:
+    """Records by posix path below the root."""
     # `relative_to` takes a second for a hundred thousand paths
     start = len((root / "_").as_posix()) - 1
-    named = {record.path.as_posix()[start:]: record for record in records}
-    if parts is None:
-        return named
-    return {name: replace(record, part=parts.get(name, "")) for name, record in named.items()}
+    return {record.path.as_posix()[start:]: record for record in records}
+
+
+def _in_parts(
+    named: Mapping[str, ImageRecord], parts: Mapping[str, str] | None, plan: SplitPlan, root: Path
+) -> tuple[dict[str, ImageRecord], str]:
+    """Records in the parts of the split that training will use, or why there is no such split."""
+    if parts is None and named:
+        names, records = list(named), list(named.values())
+        level = splits_log.level
+        # what it warns of is a finding here
+        splits_log.setLevel(logging.ERROR)
+        try:
+            split = split_records(records, plan, root)
+        except UserError as error:
+            return {name: replace(record, part="") for name, record in named.items()}, str(error)
+        finally:
+            splits_log.setLevel(level)
+        parts = {names[n]: part for part, positions in split.items() for n in positions}
+    parts = parts or {}
+    return {name: replace(each, part=parts.get(name, "")) for name, each in named.items()}, ""
+
+
+def _published(records: Iterable[ImageRecord]) -> dict[str, int]:
+    """Images of each part of the set's own split; empty without one."""
+    found = Counter(record.part for record in records if record.part)
+    return {part: found[part] for part in PARTS} if len(found) > 1 else {}
 
 
 def _read(root: Path, options: ReaderOptions) -> tuple[GradedTable, str]:

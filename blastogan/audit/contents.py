@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from blastogan.audit.copies import Duplicates, ImageLeak
+from blastogan.data.parts import Part, parts_of
 from blastogan.data.records import PARTS, GradedTable, ImageRecord
 from blastogan.grades import CLASSES, LETTERS
 
@@ -58,9 +59,11 @@ class Audit:
         smallest: Shortest side of a sound image in pixels; 0 without any.
         levels: Darkest and lightest grey of every sound image by name, see `FileFacts`.
         others: Number of files by suffix of an unsupported image format.
-        split_given: Whether a split was given, which replaces a published one.
-        split_used: Whether training will use the split, so that its leaks are faults.
+        split: Split that training will use, in which the records are: a file is ``given``.
+        no_split: Why the set cannot be split so; else empty.
+        published: Images of each part of the set's own split, if training will not use it.
         unknown_names: Names in the given split that are not graded images of the set.
+        published_leaks: Leaks of the set's own split, if training will not use it.
         resolution: Side in pixels that training will use.
     """
 
@@ -76,11 +79,13 @@ class Audit:
     smallest: int
     levels: Mapping[str, tuple[int, int]]
     others: Mapping[str, int]
-    split_given: bool
-    split_used: bool
+    split: Literal["by-embryo", "published", "given"]
+    no_split: str
+    published: Mapping[str, int]
     unknown_names: tuple[str, ...]
     duplicates: tuple[Duplicates, ...]
     leaks: tuple[ImageLeak, ...]
+    published_leaks: tuple[ImageLeak, ...]
     resolution: int
     findings: tuple[Finding, ...] = ()
 
@@ -127,10 +132,13 @@ class Audit:
         return _counts((*"123456", "unknown"), found)
 
     @cached_property
-    def parts(self) -> dict[str, int]:
-        """Number of images of each part of the split; empty without one."""
-        found = Counter(record.part for record in self.records if record.part)
-        return {part: found[part] for part in PARTS} if found else {}
+    def parts(self) -> list[Part]:
+        """The parts of the split that training will use; empty without a split."""
+        split = {
+            part: [n for n, record in enumerate(self.records) if record.part == part]
+            for part in PARTS
+        }
+        return parts_of(self.records, split, self.table.grouped) if any(split.values()) else []
 
     def __repr__(self) -> str:
         counts = f"{len(self.records)} images, {len(self.faults)} faults"
@@ -153,12 +161,15 @@ class Audit:
             "labels_only": not self.pixels,
             "sizes": dict(self.sizes),
             "modes": dict(self.modes),
-            "parts": self.parts,
+            "split": self.split,
+            "parts": [asdict(part) for part in self.parts],
+            "published": dict(self.published),
             "dropped": [{"image": name, "why": why} for name, why in self.table.dropped],
             "unlisted": list(self.table.unlisted),
             "unreadable": [{"file": name, "why": why} for name, why in self.unreadable],
             "duplicates": [group.to_dict() for group in self.duplicates],
             "leaks": [leak.to_dict() for leak in self.leaks],
+            "published_leaks": [leak.to_dict() for leak in self.published_leaks],
             "findings": [finding.to_dict() for finding in self.findings],
             "sound": self.sound,
         }

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from blastogan.audit.contents import ALL_GREY, Audit, Finding, Level
-from blastogan.audit.copies import Duplicates
+from blastogan.audit.copies import Duplicates, ImageLeak
 
 FEW_IMAGES = 10  # classes with fewer are reported
 IMBALANCE = 10  # least ratio of the largest class to the smallest that is reported
@@ -42,8 +42,9 @@ def find_faults(audit: Audit) -> Iterator[Finding]:
         () if audit.refusal else audit.unknown_names,
     )
     yield from _unreadable(audit)
-    if audit.split_used:
-        yield from _leaks(audit)
+    if audit.no_split and audit.records:
+        yield Finding("no-split", "fault", audit.no_split)
+    yield from _leaks(audit, "fault", audit.split, audit.leaks)
     yield from _duplicates(audit)
 
 
@@ -60,8 +61,7 @@ def _unreadable(audit: Audit) -> Iterator[Finding]:
     yield from _listed("unreadable-unused", "note", what, "training does not open them", unused)
 
 
-def _leaks(audit: Audit) -> Iterator[Finding]:
-    split = "given" if audit.split_given else "published"
+def _leaks(audit: Audit, level: Level, split: str, found: Sequence[ImageLeak]) -> Iterator[Finding]:
     for kind, what, remedy in (
         (
             "embryo",
@@ -71,7 +71,7 @@ def _leaks(audit: Audit) -> Iterator[Finding]:
         ),
         ("duplicates", "groups of copies", "remove the copies from one of the parts"),
     ):
-        leaks = [leak for leak in audit.leaks if leak.kind == kind]
+        leaks = [leak for leak in found if leak.kind == kind]
         leaking = {name for leak in leaks for name in leak.images}
         held_out = sum(
             name in leaking and record.part in ("val", "test")
@@ -79,7 +79,7 @@ def _leaks(audit: Audit) -> Iterator[Finding]:
         )
         yield from _listed(
             f"leak-{kind}",
-            "fault" if audit.split_used else "note",
+            level,
             f"{what} in several parts of the {split} split",
             f"metrics on the {held_out} of their images in val or test are too good; {remedy}",
             [str(leak) for leak in leaks],
@@ -129,16 +129,34 @@ def find_notes(audit: Audit) -> Iterator[Finding]:
     if audit.records:
         yield from _groups(audit)
         yield from _balance(audit)
-        if audit.split_given or audit.parts:
-            pairs = zip(audit.names, audit.records, strict=True)
-            without = [name for name, record in pairs if not record.part]
-            what = "images in no part of the split"
-            yield from _listed("no-part", "note", what, "they are not used with it", without)
-        if not audit.split_used:
-            yield from _leaks(audit)
+        yield from _parts(audit)
     if audit.records and audit.pixels:
         yield from _pixels(audit)
     yield from _left_out(audit)
+
+
+def _parts(audit: Audit) -> Iterator[Finding]:
+    if audit.parts:
+        pairs = zip(audit.names, audit.records, strict=True)
+        without = [name for name, record in pairs if not record.part]
+        what = "images in no part of the split"
+        yield from _listed("no-part", "note", what, "they are not used with it", without)
+    yield from _listed(
+        "weak-parts",
+        "note",
+        "held-out parts too small to measure anything",
+        "the best checkpoint is not chosen by them; cross-validate with --data.folds and "
+        "--data.fold, or hold out more",
+        [part.weakness for part in audit.parts if part.weakness],
+    )
+    if audit.published:
+        counts = ", ".join(f"{name} {count:,}" for name, count in audit.published.items())
+        message = (
+            f"the set has a split of its own ({counts}), by its folders, names or table: training "
+            "uses it only with --data.split published"
+        )
+        yield Finding("published-split", "note", message)
+        yield from _leaks(audit, "note", "published", audit.published_leaks)
 
 
 def _groups(audit: Audit) -> Iterator[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -52,15 +51,13 @@ def _classes(audit: Audit, width: int) -> Iterator[str]:
     columns: list[tuple[str, Mapping[str, int]]] = [("images", audit.classes)]
     if audit.table.grouped:
         columns.append(("embryos", audit.embryos_by_class))
-    for part in audit.parts:
-        of_part = Counter(record.grade.name for record in audit.records if record.part == part)
-        columns.append((part, of_part))
+    columns += [(part.name, part.classes) for part in audit.parts]
     sign = "\u2588" if "utf" in (sys.stdout.encoding or "").lower() else "#"
     most = max(audit.classes.values())
     room = max(min(width - 9 - 10 * len(columns), _BAR), 1)
     yield "class" + "".join(f"{title:>10}" for title, _ in columns)
     for name, count in audit.classes.items():
-        numbers = "".join(f"{counts[name]:>10,}" for _, counts in columns)
+        numbers = "".join(f"{counts.get(name, 0):>10,}" for _, counts in columns)
         # a class with an image always has a visible bar
         bar = sign * max(round(room * count / most), count > 0)
         yield f"{name:<5}{numbers}   {bar}".rstrip()
@@ -78,6 +75,8 @@ def _summary(audit: Audit) -> list[str]:
     ]
     if not audit.pixels:
         lines[3:] = [("pixels", "no image was opened (--labels-only)")]
+    how = {"given": "from the file", "published": "the set's own"}.get(audit.split, "by embryo")
+    lines += [(part.name, f"{str(part).partition(': ')[2]}, {how}") for part in audit.parts]
     return [f"{name:<9}  {text}" for name, text in lines]
 
 
@@ -112,7 +111,10 @@ def _verdict(audit: Audit) -> str:
     notes = len(audit.findings) - len(audit.faults)
     noted = f"; {counted(notes, 'note')}" if notes else ""
     if audit.sound:
-        return f"sound{' as far as labels show' if not audit.pixels else ''}{noted}"
+        seen = " as far as labels show" if not audit.pixels else ""
+        weak = any(part.weakness for part in audit.parts)
+        but = ", but its held-out parts are too small to measure anything" if weak else ""
+        return f"sound{seen}{but}{noted}"
     return f"{counted(len(audit.faults), 'fault')} that would spoil training{noted}"
 
 

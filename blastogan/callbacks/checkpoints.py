@@ -50,8 +50,9 @@ class GrowthCheckpoint(Checkpoint):
     Files go to ``checkpoints/`` of the run folder; ``last-1.ckpt`` is the predecessor of
     ``last.ckpt``, and so on. The best checkpoint has the lowest KID against the validation images
     if `FidelityCallback` measures it; else the lowest KID against the training images; else, at the
-    highest resolution so far, the lowest sliced Wasserstein distance (SWD) of a validation. While
-    grades are ramped in, a higher condition weight wins, because no metric checks the grades.
+    highest resolution so far, the lowest sliced Wasserstein distance (SWD) of a validation, or none
+    if the validation part is too small. While grades are ramped in, a higher condition weight wins,
+    because no metric checks the grades.
 
     Args:
         schedule: Growth schedule of the run.
@@ -166,6 +167,9 @@ class GrowthCheckpoint(Checkpoint):
         name = next((each for each in METRICS[:-1] if each in metrics), METRICS[-1])
         value = swd if name == METRICS[-1] else metrics[name]
         if not (self.keep_best and trainer.is_global_zero and value is not None):
+            return False
+        data = getattr(trainer, "datamodule", None)
+        if name == METRICS[-1] and "val" in getattr(data, "weak_parts", {}):
             return False
         # KID is always measured at the final resolution
         resolution = self.schedule.state_after(images_shown).resolution if name == "swd" else 0

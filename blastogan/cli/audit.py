@@ -14,7 +14,7 @@ from blastogan.data.images.framing import Crop
 from blastogan.data.readers import READERS, ReaderOptions
 from blastogan.data.readers.options import COLUMN_ROLES, NotGradable
 from blastogan.data.split_file import read_split_file
-from blastogan.data.splits import SplitKind
+from blastogan.data.splits import SplitKind, SplitPlan
 from blastogan.errors import UserError
 from blastogan.utils.files import atomic_write, write_json
 from blastogan.utils.terminal import add_crop, check_outputs, positive, track
@@ -42,7 +42,14 @@ def audit(args: Sequence[str]) -> int:
         reader_options,
         pixels=not options.labels_only,
         parts=read_split_file(options.split_file) if options.split_file else None,
-        split=options.split,
+        plan=SplitPlan(
+            options.split,
+            val_fraction=options.val_fraction,
+            test_fraction=options.test_fraction,
+            seed=options.seed,
+            folds=options.folds,
+            fold=options.fold,
+        ),
         num_workers=0 if options.labels_only else worker_count(options.workers),
         resolution=options.resolution,
         track=track,
@@ -89,11 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--split",
         choices=get_args(SplitKind),
-        default="published",
-        help="split that training will use: with published (default), leaks of a published split "
-        "are faults; with by-embryo (training's default), they are notes",
+        default="by-embryo",
+        help="split that training will use: a new one by embryo (default), or the set's own",
     )
-    text = "split to check instead of a published one, such as the split.csv of a run"
+    share = "share of the embryos in {}, as --data.{}_fraction in training (default: 0.1)"
+    add("--val-fraction", type=float, default=0.1, metavar="X", help=share.format("val", "val"))
+    add("--test-fraction", type=float, default=0.1, metavar="X", help=share.format("test", "test"))
+    add("--seed", type=int, default=0, help="--seed_everything of training (default: 0)")
+    add("--folds", type=int, metavar="K", help="cross-validation by embryo, as --data.folds")
+    add("--fold", type=int, default=0, metavar="N", help="fold that is the test part, from 0")
+    text = "split to check instead, such as the split.csv of a run"
     add("--split-file", metavar="FILE", help=text)
     text = "side in pixels that training will use: smaller images are reported (default: 64)"
     add("--resolution", type=positive, metavar="R", help=text)

@@ -74,7 +74,10 @@ class GradeCLI(RunCLI):
         if self.subcommand == "fit":
             # fail on bad data before anything is written
             self.datamodule.setup("fit")
-        best = bool(self.datamodule.split.get("val"))
+        weak = "val" in self.datamodule.weak_parts
+        best = bool(self.datamodule.split.get("val")) and not weak
+        if weak and self.subcommand == "fit":
+            _log.warning("no best.ckpt is kept: val is too small to choose by; use last.ckpt")
         return [_Interrupted(), *kept_checkpoints(folder / "checkpoints", best)]
 
     def report_end(self, folder: Path) -> None:

@@ -31,9 +31,10 @@ from blastogan.data.batches import (
 )
 from blastogan.data.cache import DecodedImages
 from blastogan.data.images.framing import Crop, CropKind
+from blastogan.data.parts import parts_of
 from blastogan.data.provenance import split_fingerprint, state_differences
 from blastogan.data.readers.options import NotGradable, ReaderOptions, UngradedRule
-from blastogan.data.records import ImageRecord, incomplete_grades
+from blastogan.data.records import ImageRecord, class_counts
 from blastogan.data.sources import FaultRule, FolderSource, PhantomSource, Source
 from blastogan.data.splits import (
     LeakRule,
@@ -46,7 +47,7 @@ from blastogan.data.splits import (
 from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
 from blastogan.data.transforms import Augment, Transform, check_augment, plan_augmentation
 from blastogan.errors import UserError
-from blastogan.grades import CLASSES, Grade, Grading, grading_of, parse_grade_counts
+from blastogan.grades import Grade, Grading, grading_of, parse_grade_counts
 from blastogan.growth import GrowthSchedule
 from blastogan.phantoms.plan import PhantomStyle
 from blastogan.phantoms.view import Framing
@@ -79,6 +80,8 @@ class BlastocystDataModule(LightningDataModule):
         leaks: ``report`` or ``drop`` training images whose embryo or exact copy is held out.
         val_fraction: Share of the embryos held out for validation.
         test_fraction: Share of the embryos held out for test.
+        folds: Number of folds of a cross-validation by embryo, instead of `test_fraction`.
+        fold: Fold that is the test part, from 0.
         min_class_images: Classes with fewer images are rare.
         rare_classes: ``keep`` rare classes with a warning, ``merge`` each into the nearest class
             that is not rare, or ``drop`` their images.
@@ -113,6 +116,8 @@ class BlastocystDataModule(LightningDataModule):
     """All images with grade and embryo; after `setup`."""
     split: Split
     """Positions in `records` by ``train``, ``val`` and ``test``; after `setup`."""
+    weak_parts: dict[str, str]
+    """Why metrics on a held-out part say nothing, for parts that are too small; after `setup`."""
     track: Track
     """Shows the progress of decoding; by default nothing."""
 
@@ -132,6 +137,8 @@ class BlastocystDataModule(LightningDataModule):
         leaks: LeakRule = "report",
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
+        folds: int | None = None,
+        fold: int = 0,
         min_class_images: int = 10,
         rare_classes: RareRule = "keep",
         balance: Balance = "none",
@@ -166,7 +173,9 @@ class BlastocystDataModule(LightningDataModule):
             else FolderSource(Path(root), reading, self.crop, faults, cache_dir)
         )
         self.schedule = schedule
-        self.plan = SplitPlan(split, split_file, leaks, val_fraction, test_fraction, seed)
+        self.plan = SplitPlan(
+            split, split_file, leaks, val_fraction, test_fraction, seed, folds, fold
+        )
         self.min_class_images = min_class_images
         self.rare_classes = rare_classes
         self.balance = balance
@@ -180,6 +189,7 @@ class BlastocystDataModule(LightningDataModule):
         self.predict_seed = predict_seed
         self.track = no_track
         self.split = {}
+        self.weak_parts = {}
         self._decoded: DecodedImages | None = None
         self._augmentation: tuple[int, Transform | None] | None = None
 
@@ -266,15 +276,16 @@ class BlastocystDataModule(LightningDataModule):
             )
 
     def _describe(self) -> None:
-        for part, positions in self.split.items():
-            embryos = len({self.records[n].embryo for n in positions})
-            every = incomplete_grades(self.records[n] for n in positions)
-            counts = self.class_counts(part) | every
-            classes = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-            images = f"{len(positions)} {self.source}"
-            if self._source.grouped:
-                images += f" of {embryos} embryos"
-            _log.info("%s: %s (%s)", part, images, classes or "no image")
+        parts = parts_of(self.records, self.split, self._source.grouped)
+        for part in parts:
+            _log.info("%s", part)
+        self.weak_parts = {part.name: part.weakness for part in parts if part.weakness}
+        for weakness in self.weak_parts.values():
+            _log.warning(
+                "metrics on held-out images say nothing: %s. Hold out more (--data.val_fraction, "
+                "--data.test_fraction), or cross-validate (--data.folds 5 --data.fold 0 to 4)",
+                weakness,
+            )
 
     @property
     def grading(self) -> Grading:
@@ -283,8 +294,7 @@ class BlastocystDataModule(LightningDataModule):
 
     def class_counts(self, part: str = "train") -> dict[str, int]:
         """Images of each of the ten classes in a part of the split; after `setup`."""
-        found = Counter(self.records[n].grade.name for n in self.split[part])
-        return {name: found[name] for name in CLASSES}
+        return class_counts(self.records[n] for n in self.split[part])
 
     def labels(self, part: str) -> Tensor:
         """Labels int64 ``(N, 2)`` of a part of the split, -1 if unknown; after `setup`."""

@@ -57,8 +57,7 @@ class GradedTable:
 
     def counts(self) -> dict[str, int]:
         """Number of images of each of the ten classes."""
-        found = Counter(record.grade.name for record in self.records)
-        return {name: found[name] for name in CLASSES}
+        return class_counts(self.records)
 
     def incomplete(self) -> dict[str, int]:
         """Number of images by what is known of an incomplete grade, see `incomplete_grades`."""
@@ -77,6 +76,12 @@ class GradedTable:
             f" Images by class: {classes}."
             f" Dropped: {len(self.dropped)}{f' ({dropped})' if dropped else ''}."
         )
+
+
+def class_counts(records: Iterable[ImageRecord]) -> dict[str, int]:
+    """Number of images of each of the ten classes."""
+    found = Counter(record.grade.name for record in records)
+    return {name: found[name] for name in CLASSES}
 
 
 def incomplete_grades(records: Iterable[ImageRecord]) -> dict[str, int]:

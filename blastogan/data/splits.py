@@ -36,6 +36,9 @@ class SplitPlan:
             its training images.
         test_fraction: Share of the embryos in test; not used with a published split.
         seed: Selects the embryos that are held out.
+        folds: Number of folds of a cross-validation by embryo, each of which is the test part
+            once; ``None`` for a single split by `test_fraction`.
+        fold: Fold that is the test part, from 0.
 
     Raises:
         UserError: If a value is invalid.
@@ -47,10 +50,25 @@ class SplitPlan:
     val_fraction: float = 0.1
     test_fraction: float = 0.1
     seed: int = 0
+    folds: int | None = None
+    fold: int = 0
 
     def __post_init__(self) -> None:
         check_choice("split", self.kind, SplitKind)
         check_choice("leaks", self.leaks, LeakRule)
+        if self.folds is None:
+            if self.fold:
+                raise UserError(f"fold is {self.fold}, but folds is not set: add folds, such as 5")
+            return
+        if self.folds < 2 or not 0 <= self.fold < self.folds:
+            raise UserError(
+                f"folds is {self.folds} and fold {self.fold}: expected 2 or more folds, and a fold "
+                "from 0 to one less"
+            )
+        if self.file is not None or self.kind != "by-embryo":
+            raise UserError(
+                "folds are a split of their own: leave out the split file, and split by embryo"
+            )
 
 
 class Leak(NamedTuple):
@@ -85,6 +103,8 @@ def split_records(
         split = _split_by_file(records, plan.file, root, None if lenient else known)
     elif plan.kind == "published":
         split = _published_split(records, plan)
+    elif plan.folds is not None:
+        return split_by_folds(records, plan.folds, plan.fold, plan.val_fraction, plan.seed)
     else:
         return split_by_embryo(records, plan.val_fraction, plan.test_fraction, plan.seed)
     leaks = find_leaks(records, split)
@@ -235,16 +255,60 @@ def split_by_embryo(
             f"got val_fraction {val_fraction} and test_fraction {test_fraction}: "
             "expected numbers from 0 with a sum below 1, such as 0.1 and 0.1"
         )
-    embryos: dict[str, Counter[str]] = {}
-    for record in records:
-        embryos.setdefault(record.embryo, Counter())[record.grade.name] += 1
-    if not embryos:
-        raise UserError("got no records to split: expected graded images")
+    embryos = _classes_by_embryo(records)
     parts = _hold_out(_shuffled_by_class(embryos, seed), _pinned(embryos), fractions)
     split: Split = {part: [] for part in PARTS}
     for index, record in enumerate(records):
         split[parts.get(record.embryo, "train")].append(index)
     return split
+
+
+def split_by_folds(
+    records: Sequence[ImageRecord], folds: int, fold: int, val_fraction: float, seed: int
+) -> Split:
+    """Split records for cross-validation: each fold of the embryos is the test part once.
+
+    Folds are stratified by class as far as possible. An embryo that alone has images of some class
+    is in no fold, and always in train. From the other folds, val is held out as in
+    `split_by_embryo`.
+
+    Args:
+        records: Images.
+        folds: Number of folds.
+        fold: The fold that is the test part, from 0.
+        val_fraction: Share of the other embryos in val.
+        seed: Divides the embryos.
+
+    Raises:
+        UserError: If there are too few embryos.
+    """
+    embryos = _classes_by_embryo(records)
+    pinned = _pinned(embryos)
+    ordered = [name for each in _shuffled_by_class(embryos, seed).values() for name in each]
+    free = [name for name in ordered if name not in pinned]
+    if len(free) < folds:
+        raise UserError(
+            f"too few embryos for {folds} folds: {len(free)} of {len(embryos)}, besides those that "
+            "alone have images of some class: use fewer folds, or add images of more embryos"
+        )
+    tested = set(free[fold::folds])
+    rest = [n for n, record in enumerate(records) if record.embryo not in tested]
+    inner = split_by_embryo([records[n] for n in rest], val_fraction, 0, seed)
+    return {
+        "train": [rest[n] for n in inner["train"]],
+        "val": [rest[n] for n in inner["val"]],
+        "test": [n for n, record in enumerate(records) if record.embryo in tested],
+    }
+
+
+def _classes_by_embryo(records: Sequence[ImageRecord]) -> dict[str, Counter[str]]:
+    """Number of images of each class, by embryo."""
+    embryos: dict[str, Counter[str]] = {}
+    for record in records:
+        embryos.setdefault(record.embryo, Counter())[record.grade.name] += 1
+    if not embryos:
+        raise UserError("got no records to split: expected images")
+    return embryos
 
 
 def _shuffled_by_class(embryos: Mapping[str, Counter[str]], seed: int) -> dict[str, list[str]]:

@@ -20,13 +20,15 @@ from blastogan.audit.collect import audit_images
 from blastogan.audit.figure import _caption, draw_audit
 from blastogan.audit.inspection import inspect_file
 from blastogan.cli.audit import audit
+from blastogan.data.splits import SplitPlan
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES
 
 KEYS = {
     "root", "format", "files", "images", "embryos", "grouped", "classes", "embryos_by_class",
     "icm", "te", "expansion", "labels_only", "sizes", "modes", "parts", "dropped", "unlisted",
-    "unreadable", "duplicates", "leaks", "findings", "sound",
+    "unreadable", "duplicates", "leaks", "findings", "sound", "split", "published",
+    "published_leaks",
 }  # fmt: skip
 
 
@@ -83,10 +85,13 @@ def test_a_sound_set_is_reported_in_full(make_set, capfd):
     assert found["expansion"] == {
         **dict.fromkeys("1256", 0), "3": 8, "4": 8, "unknown": 8,
     }  # fmt: skip
-    assert (found["sizes"], found["modes"], found["parts"]) == ({"64x64": 24}, {"L": 24}, {})
+    assert (found["sizes"], found["modes"]) == ({"64x64": 24}, {"L": 24})
+    assert (found["split"], found["published"]) == ("by-embryo", {})
+    assert [part["embryos"] for part in found["parts"]] == [10, 1, 1]
     assert "24 sound graded images of 12 embryos; 24 image files" in shown
-    assert shown.splitlines()[-1].startswith("sound;")
-    assert {finding["kind"] for finding in found["findings"]} == {"rare", "no-images"}
+    assert shown.splitlines()[-1].startswith("sound, but its held-out parts are too small")
+    kinds_found = {finding["kind"] for finding in found["findings"]}
+    assert kinds_found == {"rare", "no-images", "weak-parts"}
 
 
 def spoil(images, rows):
@@ -102,7 +107,7 @@ def spoil(images, rows):
 
 
 def test_planted_faults_are_reported_and_exit_with_1(make_set, capfd):
-    code, shown, found = run(capfd, make_set(spoil, parts=True))
+    code, shown, found = run(capfd, make_set(spoil, parts=True), "--split", "published")
     assert code == 1
     assert not found["sound"]
     assert (found["files"], found["images"]) == (25, 20)
@@ -143,17 +148,19 @@ def test_an_embryo_in_two_parts_of_the_published_split_is_a_leak(make_set):
     def change(images, rows):
         rows["19.png"][0] = "e1"
 
-    found = audit_images(make_set(change, parts=True), pixels=False)
+    published = SplitPlan("published", val_fraction=0)
+    found = audit_images(make_set(change, parts=True), pixels=False, plan=published)
     assert kinds(found) == {"leak-embryo": 1}
     assert "the 1 of their images" in found.faults[0].message
     (leak,) = found.leaks
     assert (leak.embryo, leak.parts) == ("e1", ("train", "test"))
     assert leak.images == ("02.png", "03.png", "19.png")
-    assert found.parts == {"train": 18, "val": 0, "test": 6}
-    unused = audit_images("set", pixels=False, split="by-embryo")
+    assert [part.images for part in found.parts] == [18, 0, 6]
+    unused = audit_images("set", pixels=False)
     assert unused.sound
-    assert unused.leaks == found.leaks
-    assert kinds(unused, "note")["leak-embryo"] == 1
+    assert (unused.leaks, unused.published_leaks) == ((), found.leaks)
+    assert unused.published == {"train": 18, "val": 0, "test": 6}
+    assert kinds(unused, "note")["leak-embryo"] == kinds(unused, "note")["published-split"] == 1
 
 
 def test_copies_within_a_leaking_embryo_are_not_a_leak_of_their_own(make_set):
@@ -162,7 +169,7 @@ def test_copies_within_a_leaking_embryo_are_not_a_leak_of_their_own(make_set):
         rows["19.png"] = [*rows["02.png"][:2], "test"]
         images["20.png"] = images["05.png"]
 
-    leaks = audit_images(make_set(change, parts=True)).leaks
+    leaks = audit_images(make_set(change, parts=True), plan=SplitPlan("published")).leaks
     assert [(leak.kind, leak.images) for leak in leaks] == [
         ("embryo", ("02.png", "03.png", "19.png")),
         ("duplicates", ("05.png", "20.png")),
@@ -189,7 +196,7 @@ def test_a_given_split_replaces_the_published_one(make_set, capfd):
     Path("own.csv").write_text("image,part\n00.png,train\n01.png,val\n02.png,train\nnone.png,val\n")
     code, shown, found = run(capfd, root, "--labels-only", "--split-file", "own.csv")
     assert code == 1
-    assert found["parts"] == {"train": 2, "val": 1, "test": 0}
+    assert [part["images"] for part in found["parts"]] == [2, 1, 0]
     faults = [each for each in found["findings"] if each["level"] == "fault"]
     assert [(each["kind"], each["examples"]) for each in faults] == [
         ("split-names", ["none.png"]),
@@ -210,7 +217,7 @@ def test_copies_within_an_embryo_are_a_note(make_set):
 
 
 def test_without_known_embryos_any_copy_is_a_fault(tmp_path, pictures):
-    for name, picture in {"AA/1": 0, "AA/2": 1, "DD/3": 2}.items():
+    for name, picture in {"AA/1": 0, "AA/2": 1, "AA/5": 3, "DD/3": 2}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         pictures[picture].save(tmp_path / f"{name}.png")
     found = audit_images(tmp_path)
@@ -218,8 +225,11 @@ def test_without_known_embryos_any_copy_is_a_fault(tmp_path, pictures):
     assert "no-groups" in kinds(found, "note")
     pictures[0].save(tmp_path / "AA/4.jpg", quality=80)
     found = audit_images(tmp_path)
-    assert kinds(found) == {"duplicates-embryos": 1}
-    assert "--embryo-pattern" in found.faults[0].message
+    assert kinds(found)["duplicates-embryos"] == 1
+    assert (
+        "--embryo-pattern"
+        in {each.kind: each.message for each in found.faults}["duplicates-embryos"]
+    )
 
 
 def test_a_set_without_a_layout_is_one_fault_and_its_files_are_opened(make_set, capfd):

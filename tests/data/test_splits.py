@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from blastogan.data.parts import parts_of
 from blastogan.data.records import ImageRecord
-from blastogan.data.splits import split_by_embryo
+from blastogan.data.splits import SplitPlan, find_leaks, split_by_embryo, split_records
 from blastogan.errors import UserError
 from blastogan.grades import Grade
 
@@ -122,3 +123,82 @@ def test_fractions_out_of_range(fractions):
 def test_nothing_to_split():
     with pytest.raises(UserError, match="no records"):
         split_by_embryo([], 0.1, 0.1, seed=0)
+
+
+def graded(*embryos):
+    """Three images of each embryo, given as ``name:grade``; ``x`` marks unknown letters."""
+    records = []
+    for text in embryos:
+        name, _, grade = text.partition(":")
+        letters = ["" if letter == "x" else letter for letter in grade]
+        records += [ImageRecord(Path(f"{name}-{n}.png"), Grade(*letters), name) for n in range(3)]
+    return records
+
+
+MANY = graded(*(f"e{n}:{('AA', 'AB', 'BB', 'xx')[n % 4]}" for n in range(40)), "one:DD")
+
+
+def test_each_embryo_is_in_one_fold_and_each_fold_has_all_classes():
+    tested = Counter()
+    for fold in range(5):
+        split = split_records(MANY, SplitPlan(folds=5, fold=fold))
+        assert find_leaks(MANY, split) == []
+        assert sorted(n for part in split.values() for n in part) == list(range(len(MANY)))
+        test = [MANY[n] for n in split["test"]]
+        assert {record.grade.name for record in test} == {"AA", "AB", "BB", "xx"}
+        assert len(test) == 24
+        assert split["val"]
+        tested.update(record.embryo for record in test)
+    # the only embryo of a class stays in train
+    assert tested == {f"e{n}": 3 for n in range(40)}
+
+
+def test_folds_depend_on_names_and_seed_not_on_the_order():
+    def test_part(records, seed):
+        split = split_records(records, SplitPlan(folds=5, fold=2, seed=seed))
+        return {records[n].path for n in split["test"]}
+
+    assert test_part(MANY, 0) == test_part(MANY[::-1], 0)
+    assert test_part(MANY, 0) != test_part(MANY, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"folds": 1}, "folds"),
+        ({"folds": 5, "fold": 5}, "fold"),
+        ({"fold": 1}, "folds"),
+        ({"folds": 5, "kind": "published"}, "folds"),
+        ({"folds": 5, "file": "split.csv"}, "folds"),
+    ],
+)
+def test_impossible_folds_are_refused(settings, said):
+    with pytest.raises(UserError, match=said):
+        SplitPlan(**settings)
+
+
+def test_more_folds_than_embryos_are_refused():
+    with pytest.raises(UserError, match="too few embryos"):
+        split_records(graded("a:AA", "b:AA", "c:AA"), SplitPlan(folds=4))
+
+
+def test_ungraded_embryos_are_held_out_like_a_class():
+    split = split_by_embryo(MANY, 0.2, 0.2, 0)
+    for part in ("val", "test"):
+        names = Counter(MANY[n].grade.name for n in split[part])
+        assert names == {"AA": 6, "AB": 6, "BB": 6, "xx": 6}
+
+
+def test_parts_too_small_to_measure_anything_are_named():
+    records = graded(*(f"e{n}:AA" for n in range(8)), *(f"f{n}:BB" for n in range(3)), "g:Ax")
+    split = {"train": [], "val": list(range(15)), "test": list(range(21, 36))}
+    train, val, test = parts_of(records, split)
+    assert not train.weakness
+    assert "val: 15 images of 5 embryos (AA 15)" in val.weakness
+    assert not test.weakness
+    assert str(test) == "test: 15 images of 5 embryos (AA 3, BB 9, Ax 3)"
+    (few,) = parts_of(records, {"test": [0, 1, 24, 25]})
+    assert few.weakness
+    # without grades, classes are not asked for
+    plain = graded(*(f"e{n}:xx" for n in range(5)))
+    assert not parts_of(plain, {"val": range(15)})[0].weakness

@@ -127,13 +127,12 @@ class FidelityCallback(Callback):
         if not evaluator.metrics:
             return
         self._statistics = RunStatistics(trainer, evaluator, self.batch_size, self.cache)
-        held_out = len(self._statistics.data.split.get("val", ()))
-        if stage == "fit" and self._statistics.measures_kid and held_out < MIN_HELD_OUT:
+        statistics = self._statistics
+        if stage == "fit" and statistics.measures_kid and not statistics.measures_held_out:
             _log.warning(
-                "%d validation images are too few for KID against them, which needs %d: the best "
-                "checkpoint is chosen by KID against the training images, which favours copies of "
-                "them. Hold out more images (--data.val_fraction)",
-                held_out,
+                "the validation images are too few for KID against them, which needs %d, of 5 "
+                "embryos and 2 classes: the best checkpoint is chosen by KID against the training "
+                "images, which favours copies of them. Hold out more images (--data.val_fraction)",
                 MIN_HELD_OUT,
             )
 

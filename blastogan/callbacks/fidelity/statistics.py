@@ -123,8 +123,9 @@ class RunStatistics:
 
     @property
     def measures_held_out(self) -> bool:
-        """Whether KID is measured and there are enough validation images."""
-        return self.measures_kid and len(self.data.split.get("val", ())) >= MIN_HELD_OUT
+        """Whether KID is measured and there are enough validation images, of enough embryos."""
+        enough = len(self.data.split.get("val", ())) >= MIN_HELD_OUT
+        return self.measures_kid and enough and "val" not in self.data.weak_parts
 
     def held_out_kid(self, fake: SetStatistics) -> dict[str, float]:
         """`unbiased_kid` of samples against validation images, and its error, if measurable."""
