@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = [
     "--data.num_phantoms=60",
+    "--data.phantom_counts=balanced",
     "--data.resolution=32",
     "--data.epoch_kimg=0.032",
     "--data.batch_size=16",

@@ -127,8 +127,8 @@ class FidelityCallback(Callback):
         if not evaluator.metrics:
             return
         self._statistics = RunStatistics(trainer, evaluator, self.batch_size, self.cache)
-        statistics = self._statistics
-        if stage == "fit" and statistics.measures_kid and not statistics.measures_held_out:
+        held_out = "val" in self._statistics.data.split and self._statistics.measures_held_out
+        if stage == "fit" and self._statistics.measures_kid and not held_out:
             _log.warning(
                 "the validation images are too few for KID against them, which needs %d, of 5 "
                 "embryos and 2 classes: the best checkpoint is chosen by KID against the training "
