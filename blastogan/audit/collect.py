@@ -20,7 +20,7 @@ from blastogan.errors import UserError
 if TYPE_CHECKING:
     from blastogan.audit.inspection import FileFacts
 
-splits_log = logging.getLogger("blastogan.data.splits")
+splits_log = logging.getLogger(split_records.__module__)
 
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """Progress hook: wraps the items of a loop, given their number and a description."""

@@ -21,6 +21,7 @@ from blastogan.errors import UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
 from blastogan.runs.checkpoint_files import read_to_resume
 from blastogan.runs.checkpoint_io import checkpoint_folder, write_checkpoints_atomically
+from blastogan.utils.files import unused_file, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +95,16 @@ class GradeCLI(RunCLI):
         """Write checkpoints atomically."""
         super().before_fit()
         write_checkpoints_atomically(self.trainer)
+
+    def after_test(self) -> None:
+        """Write the metrics into the folder of the run."""
+        values = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        content = {"checkpoint": self._get(self.config_init, "ckpt_path"), "values": values}
+        content |= self.datamodule.plan.position()
+        folder = Path(self.trainer.default_root_dir)
+        path = unused_file(folder / f"grade-test-{self.model.images_shown / 1000:g}.json")
+        write_json(content, path)
+        _log.info("written: %s", path)
 
     def after_fit(self) -> None:
         """Log where the grader is and how to use it."""

@@ -252,6 +252,7 @@ class FidelityCallback(Callback):
                 values |= {f"gap_{name}": getattr(report.gap, name) for name in names}
             kimg = module.images_shown / 1000
             content = {"kimg": kimg, "resolution": module.resolution, "seed": self.seed}
+            content |= statistics.data.plan.position()
             name = f"fidelity-test-{kimg:g}.json"
             path = unused_file(Path(trainer.default_root_dir) / name)
             write_json(content | report.to_json(), path)
