@@ -280,11 +280,11 @@ class BlastocystDataModule(LightningDataModule):
         for part in parts:
             _log.info("%s", part)
         self.weak_parts = {part.name: part.weakness for part in parts if part.weakness}
-        for weakness in self.weak_parts.values():
+        if self.weak_parts:
             _log.warning(
                 "metrics on held-out images say nothing: %s. Hold out more (--data.val_fraction, "
                 "--data.test_fraction), or cross-validate (--data.folds 5 --data.fold 0 to 4)",
-                weakness,
+                "; ".join(self.weak_parts.values()),
             )
 
     @property
