@@ -207,7 +207,8 @@ class BlastoganCLI(RunCLI):
         changed = options_for_grades(settings, grading_of(record.grade for record in records))
         if changed:
             _log.info("%s", describe_options(changed))
-            settings.update(changed)
+            for name, value in changed.items():
+                settings[name] = value
 
     def _check_trainer(self) -> None:
         trainer = self._get(self.config, "trainer")
