@@ -34,10 +34,23 @@ from blastogan.runs.lock import (
 )
 from blastogan.runs.loggers import CSVLog, WandbLog
 from blastogan.runs.signals import requeued_by_signal
-from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write
+from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write, user_path
 from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
+
+PATHS = (
+    "run_dir",
+    "trainer.default_root_dir",
+    "ckpt_path",
+    "data.root",
+    "data.table",
+    "data.split_file",
+    "data.cache_dir",
+    "fidelity.weights",
+    "transfer.checkpoint",
+)
+"""Options that are paths; see `blastogan.utils.files.user_path`."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -105,7 +118,7 @@ class RunCLI(LightningCLI):
 
     def _with_config(self, args: list[str]) -> list[str]:
         """The arguments with the configuration of the run that they name, if they have none."""
-        configs = [find_config(name) for name in self.given.config]
+        configs = [find_config(user_path(name)) for name in self.given.config]
         if not configs and not self.given.help and (path := self.config_of_run()):
             configs = [path]
             args = [args[0], f"--config={path}", *args[1:]]
@@ -147,8 +160,10 @@ class RunCLI(LightningCLI):
             raise UserError("--resume works with fit only: here, give --ckpt_path")
 
     def parse(self, parser: LightningArgumentParser, args: list[str]) -> Namespace:
-        """The configuration that the arguments come to."""
-        return parser.parse_args(args)
+        """The configuration that the arguments come to, its paths resolved."""
+        config = parser.parse_args(args)
+        _resolve_paths(config[config.subcommand])
+        return config
 
     def _resume(self, config: Any) -> None:
         """Find the run and its checkpoint for ``--resume``; without a run, a new one starts."""
@@ -269,6 +284,15 @@ class RunCLI(LightningCLI):
 
     def report_end(self, folder: Path) -> None:
         """Log it if there is nothing left to train."""
+
+
+def _resolve_paths(config: Namespace) -> None:
+    """Resolve the paths of a configuration in place; refuse URLs."""
+    for option in PATHS:
+        if isinstance(value := config.get(option), str):
+            if "://" in value:
+                raise UserError(f"{option} is {value}: expected a path on this computer, not a URL")
+            config[option] = user_path(value)
 
 
 def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) -> int:

@@ -150,15 +150,15 @@ class BlastoganCLI(RunCLI):
             self.run_name = Path(self.given.config[-1]).stem
         # the configuration is printed when it is complete
         silent = [arg for arg in args if not arg.startswith("--print_config")]
-        config = parser.parse_args(silent)
+        config = super().parse(parser, silent)
         if config.subcommand != "fit":
             if self.given.recipe is not None:
                 raise UserError("--recipe is of fit: elsewhere, give the config.yaml of the run")
         elif config.fit.recipe:
             devices = _device_count(config.fit.trainer) if config.fit.scale_batch else 1
             chosen = follow_recipe(parser, silent, config, self.run_name, devices)
-            return parser.parse_args([*args, *chosen])
-        return config if args == silent else parser.parse_args(args)
+            return super().parse(parser, [*args, *chosen])
+        return config if args == silent else super().parse(parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Refuse settings that contradict the schedule, and checkpoints that do not fit."""
