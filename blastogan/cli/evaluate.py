@@ -62,11 +62,14 @@ def evaluate(args: Sequence[str]) -> int:
     report.notes[:0] = _notes(options, sets, (reals, fakes))
     if not report.values:
         raise UserError("nothing could be measured:\n" + "\n".join(report.notes))
-    _show(report, options)
-    if options.json:
-        given = {"real": options.real, "fake": options.fake, "seed": options.seed}
-        write_json({**report.to_json(), **given, "metrics": evaluator.metrics}, options.json)
-        _log.info("numbers in %s", options.json)
+    try:
+        if options.json:
+            given = {"real": options.real, "fake": options.fake, "seed": options.seed}
+            write_json({**report.to_json(), **given, "metrics": evaluator.metrics}, options.json)
+            _log.info("numbers in %s", options.json)
+    finally:
+        # last, as a console may fail; but also if the file could not be written
+        _show(report, options)
     return 0
 
 

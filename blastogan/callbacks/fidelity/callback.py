@@ -255,9 +255,11 @@ class FidelityCallback(Callback):
             content = {"kimg": kimg, "resolution": module.resolution, "seed": self.seed}
             name = f"fidelity-test-{kimg:g}.json"
             path = unused_file(Path(trainer.default_root_dir) / name)
-            write_json(content | report.to_json(), path)
-            _log.info("written: %s", path)
-            print_held_out(report, statistics.data.source)
+            try:
+                write_json(content | report.to_json(), path)
+                _log.info("written: %s", path)
+            finally:
+                print_held_out(report, statistics.data.source)
         values = trainer.strategy.broadcast(values)
         pl_module.log_dict({name: values[name] for name in TESTED if name in values})
 
