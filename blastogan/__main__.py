@@ -30,8 +30,8 @@ tools:
 
 presets for --config: {presets}
 
-exit codes: 0 done, 1 failure, 2 wrong use, 75 stopped by a scheduler (SIGTERM, SIGUSR1): start the
-same command again with --resume, 130 interrupted
+exit codes: 0 done, 1 failure, 2 wrong use, 75 stopped before the end, by a scheduler (SIGTERM,
+SIGUSR1) or max_time: start the same command again with --resume, 130 interrupted
 """
 
 
@@ -55,9 +55,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         requeued = isinstance(error, Requeue)
         if is_first_process():
-            sys.stderr.write(
-                f"blastogan: {'stopped by a scheduler' if requeued else 'interrupted'}\n"
-            )
+            cause = str(error) or "stopped by a scheduler" if requeued else "interrupted"
+            sys.stderr.write(f"blastogan: {cause}\n")
         return 75 if requeued else 130
 
 

@@ -13,6 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from blastogan.callbacks import RandomState, SplitRecord
+from blastogan.callbacks.stopping import TimeLimit
 from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
 from blastogan.errors import ProblemList, UserError
 from blastogan.presets import find_config
@@ -92,6 +93,8 @@ class RunCLI(LightningCLI):
     """Content of ``--ckpt_path``, ``{}`` without one."""
     resumed: Path | None = None
     """Folder found by ``--resume``; ``None`` for a new one."""
+    time_interval = "step"
+    """Where ``max_time`` may stop a run: after a ``step`` or an ``epoch``."""
     last_damaged = False
     """Whether the checkpoint to resume from replaces ``last.ckpt``."""
 
@@ -212,10 +215,12 @@ class RunCLI(LightningCLI):
         self.datamodule.track = track
         callbacks = [RandomState(), SplitRecord(), *self.callbacks_in(folder)]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
-        loggers = self._loggers(folder, self._get(self.config_init, "trainer").get("logger"))
-        return super().instantiate_trainer(
-            **{"default_root_dir": str(folder), "logger": loggers, **kwargs}
-        )
+        settings = self._get(self.config_init, "trainer")
+        if limit := settings.get("max_time"):
+            callbacks.append(TimeLimit(limit, interval=self.time_interval))
+        own = {"default_root_dir": str(folder), "max_time": None}
+        own["logger"] = self._loggers(folder, settings.get("logger"))
+        return super().instantiate_trainer(**{**own, **kwargs})
 
     def callbacks_in(self, folder: Path) -> list[Callback]:
         """More callbacks for a run in that folder."""

@@ -26,13 +26,15 @@ from blastogan.callbacks import (
     SampleGrid,
     TrainingLog,
 )
+from blastogan.callbacks.checkpoints import owes_evaluation
 from blastogan.callbacks.image_writer import ImageWriter
+from blastogan.callbacks.stopping import stopped_by
 from blastogan.cli import base
 from blastogan.cli.base import RunCLI, RunConfig
 from blastogan.cli.parser import RunParser
 from blastogan.cli.recipe import follow_recipe
 from blastogan.data import BlastocystDataModule
-from blastogan.errors import UserError
+from blastogan.errors import Requeue, UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import ARCHITECTURES, BaseGANModule, GrowingDDPStrategy
 from blastogan.modules.step.optimizers import DEFAULT
@@ -235,7 +237,8 @@ class BlastoganCLI(RunCLI):
     def report_end(self, folder: Path) -> None:
         """Keep the configuration of a run that has ended; refuse to branch off from it."""
         shown = self.checkpoint.get("blastogan", {}).get("images_shown", 0)
-        if shown < self.datamodule.schedule.total_images:
+        schedule = self.datamodule.schedule
+        if shown < schedule.total_images or owes_evaluation(self.checkpoint, schedule):
             return
         message = (
             f"this run has shown all {shown} images of its schedule: nothing is left. To train it "
@@ -250,8 +253,14 @@ class BlastoganCLI(RunCLI):
                 callback.needed = False
 
     def after_fit(self) -> None:
-        """Log where the samples are, and how to generate more."""
+        """Log where the samples are and how to generate more, or that the end is not reached.
+
+        Raises:
+            Requeue: If the trainer was told to stop before the end of the schedule.
+        """
         folder = Path(self.trainer.default_root_dir)
+        if self.model.images_shown < self.datamodule.schedule.total_images:
+            raise Requeue(f"stopped by {stopped_by(self.trainer)}; to continue, add --resume")
         sheets = sorted((folder / "samples").glob("kimg-*.png"))
         if sheets:
             _log.info("samples: %s", sheets[-1])

@@ -14,10 +14,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.trainer.states import TrainerFn
 
+from blastogan.callbacks.stopping import TimeLimit, stopped_by
 from blastogan.cli import base
 from blastogan.cli.base import RunCLI
 from blastogan.data import GradeDataModule
-from blastogan.errors import UserError
+from blastogan.errors import Requeue, UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
 from blastogan.runs.checkpoint_files import read_to_resume
 from blastogan.runs.checkpoint_io import checkpoint_folder, write_checkpoints_atomically
@@ -30,6 +31,7 @@ class GradeCLI(RunCLI):
 
     offered = ("fit", "validate", "test")
     run_name = "grader"
+    time_interval = "epoch"
 
     def __init__(self, args: Sequence[str]) -> None:
         super().__init__(
@@ -93,7 +95,17 @@ class GradeCLI(RunCLI):
         write_checkpoints_atomically(self.trainer)
 
     def after_fit(self) -> None:
-        """Log where the grader is and how to use it."""
+        """Log where the grader is and how to use it, or that not all epochs are trained.
+
+        Raises:
+            Requeue: If the time limit has stopped it.
+        """
+        done, epochs = self.trainer.current_epoch, self.trainer.max_epochs
+        if epochs is not None and done < epochs:
+            cause = f"stopped by {stopped_by(self.trainer)} after {done} of {epochs} epochs"
+            if any(isinstance(c, TimeLimit) and c.is_over for c in self.trainer.callbacks):
+                raise Requeue(f"{cause}; to continue, add --resume")
+            _log.warning("%s; to continue, add --resume", cause)
         folder = checkpoint_folder(self.trainer)
         names = ("best.ckpt", "last.ckpt")
         if best := next((folder / name for name in names if (folder / name).exists()), None):
