@@ -70,6 +70,8 @@ class _Printable(logging.Formatter):
 def _configure_messages() -> None:
     """Show our own messages, and those of the libraries that a user can act on."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    # commands draw with Agg alone; the backend of a notebook may not be installed here
+    os.environ["MPLBACKEND"] = "agg"
     # what libraries print must not fail on a console that lacks a character
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from shlex import quote
 from types import FrameType
 from typing import Any
 
@@ -39,10 +40,15 @@ class TimeLimit(Timer):
         return left is not None and left <= 0
 
 
+def is_out_of_time(trainer: Trainer) -> bool:
+    """Whether a `TimeLimit` of a trainer is over."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(each, TimeLimit) and each.is_over for each in callbacks)
+
+
 def stopped_by(trainer: Trainer) -> str:
     """What made a trainer stop by ``trainer.should_stop``, in words."""
-    timed = any(isinstance(each, TimeLimit) and each.is_over for each in trainer.callbacks)  # type: ignore[attr-defined]
-    return "the time limit (max_time)" if timed else "a callback"
+    return "the time limit (max_time)" if is_out_of_time(trainer) else "a callback"
 
 
 class GracefulInterrupt(Callback):
@@ -132,7 +138,7 @@ class GracefulInterrupt(Callback):
         return any_rank(self.interrupted or self.requeued, as_gan(pl_module).device)
 
     def _stop(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        module, path = as_gan(pl_module), checkpoint_folder(trainer) / "last.ckpt"
+        module, path = as_gan(pl_module), quote(str(checkpoint_folder(trainer) / "last.ckpt"))
         kimg = module.images_shown / 1000
         self._over = True
         again = "the same command with --resume continues"

@@ -14,6 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from blastogan.callbacks import RandomState, SplitRecord
 from blastogan.callbacks.stopping import TimeLimit
+from blastogan.cli.checks import cause_of, check_trainer, one_message
 from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
 from blastogan.errors import ProblemList, UserError
 from blastogan.presets import find_config
@@ -208,6 +209,17 @@ class RunCLI(LightningCLI):
         if path := self._get(self.config, "ckpt_path"):
             self.checkpoint = read_to_resume(path)
 
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; a package that an option needs may be missing."""
+        try:
+            super().instantiate_classes()
+        except (ImportError, ValueError) as error:
+            missing = cause_of(error, ImportError)
+            if missing is None:
+                raise
+            text = str(missing).strip().splitlines()[0]
+            raise UserError(f"an option needs a package that is missing: {text}") from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer in the run's folder, with its callbacks and loggers."""
         folder = self._run_folder()
@@ -220,7 +232,10 @@ class RunCLI(LightningCLI):
             callbacks.append(TimeLimit(limit, interval=self.time_interval))
         own = {"default_root_dir": str(folder), "max_time": None}
         own["logger"] = self._loggers(folder, settings.get("logger"))
-        return super().instantiate_trainer(**{**own, **kwargs})
+        with one_message("these options of the trainer do not work"):
+            trainer = super().instantiate_trainer(**{**own, **kwargs})
+        check_trainer(trainer)
+        return trainer
 
     def callbacks_in(self, folder: Path) -> list[Callback]:
         """More callbacks for a run in that folder."""
@@ -319,7 +334,8 @@ def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) ->
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except ValueError as error:
-        if (found := _user_error(error)) is None:
+        # a parser wraps what a class says about its arguments
+        if (found := cause_of(error, UserError)) is None:
             raise
         raise found from None
     except (OSError, RuntimeError) as error:
@@ -332,13 +348,6 @@ def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) ->
     finally:
         release()
     return 0
-
-
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The `UserError` behind an error: a parser wraps what a class says about its arguments."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _stopped(folder: Path, error: OSError | RuntimeError) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -264,7 +265,8 @@ class BlastoganCLI(RunCLI):
         sheets = sorted((folder / "samples").glob("kimg-*.png"))
         if sheets:
             _log.info("samples: %s", sheets[-1])
-        _log.info("to generate images: blastogan generate %s OUT", folder / "checkpoints/last.ckpt")
+        last = quote(str(folder / "checkpoints/last.ckpt"))
+        _log.info("to generate images: blastogan generate %s OUT", last)
 
 
 def _plain(value: Any) -> Any:

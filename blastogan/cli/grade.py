@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -14,7 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.trainer.states import TrainerFn
 
-from blastogan.callbacks.stopping import TimeLimit, stopped_by
+from blastogan.callbacks.stopping import is_out_of_time, stopped_by
 from blastogan.cli import base
 from blastogan.cli.base import RunCLI
 from blastogan.data import GradeDataModule
@@ -103,7 +104,7 @@ class GradeCLI(RunCLI):
         done, epochs = self.trainer.current_epoch, self.trainer.max_epochs
         if epochs is not None and done < epochs:
             cause = f"stopped by {stopped_by(self.trainer)} after {done} of {epochs} epochs"
-            if any(isinstance(c, TimeLimit) and c.is_over for c in self.trainer.callbacks):
+            if is_out_of_time(self.trainer):
                 raise Requeue(f"{cause}; to continue, add --resume")
             _log.warning("%s; to continue, add --resume", cause)
         folder = checkpoint_folder(self.trainer)
@@ -113,7 +114,7 @@ class GradeCLI(RunCLI):
                 "grader: %s; to test it: blastogan grade test --ckpt_path %s; to compare "
                 "images by its features: blastogan evaluate REAL FAKE --extractor grader "
                 "--weights %s",
-                *[best] * 3,
+                *[quote(str(best))] * 3,
             )
 
 
@@ -126,7 +127,8 @@ class _Interrupted(Callback):
         last = checkpoint_folder(trainer) / "last.ckpt"
         in_fit = trainer.state.fn == TrainerFn.FITTING
         if in_fit and isinstance(exception, KeyboardInterrupt) and last.exists():
-            _log.warning("stopped; to resume from the last epoch, add --ckpt_path %s", last)
+            path = quote(str(last))
+            _log.warning("stopped; to resume from the last epoch, add --ckpt_path %s", path)
 
 
 def kept_checkpoints(folder: Path, best: bool) -> list[Callback]:
