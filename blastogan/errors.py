@@ -56,4 +56,7 @@ class DivergenceError(RuntimeError):
 
 
 class Requeue(KeyboardInterrupt):
-    """A scheduler has stopped the run; the same command with ``--resume`` continues it."""
+    """A run was stopped before its end; the same command with ``--resume`` continues it.
+
+    By a scheduler, unless the message says otherwise.
+    """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from blastogan.errors import printable
 from blastogan.grades import CLASSES
+from blastogan.utils.terminal import report_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,23 +20,19 @@ _EXAMPLES = 4
 _MAX_EXAMPLE = 300
 _SHORT = 14
 _BAR = 40
-_PIPE_WIDTH = 100
 _SHOWN_SIZES = 4
 
 
 def show_audit(audit: Audit, json: str | None = None) -> None:
     """Print contents, findings and verdict; `json` is the file that lists all, if any."""
-    from rich.console import Console
-
-    console = Console()
-    _print(console, _title(audit))
-    if audit.records:
-        width = console.width if console.is_terminal else _PIPE_WIDTH
-        for line in ("", *_classes(audit, width), "", *_summary(audit), ""):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for finding in audit.findings:
-        _show_finding(console, finding, json)
-    _print(console, _verdict(audit))
+    with report_console() as console:
+        _print(console, _title(audit))
+        if audit.records:
+            for line in ("", *_classes(audit, console.width), "", *_summary(audit), ""):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for finding in audit.findings:
+            _show_finding(console, finding, json)
+        _print(console, _verdict(audit))
 
 
 def _title(audit: Audit) -> str:

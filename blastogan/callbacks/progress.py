@@ -89,6 +89,8 @@ class GrowthProgress(ProgressBar):
                 "starting", total=self.schedule.total_images, completed=shown
             )
             self._progress.start()
+        # a resumed epoch has no start
+        self.on_train_epoch_start(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         """Exclude the time between ticks, which goes to validation and saving."""

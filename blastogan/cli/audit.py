@@ -16,7 +16,7 @@ from blastogan.data.readers.options import COLUMN_ROLES, NotGradable
 from blastogan.data.split_file import read_split_file
 from blastogan.data.splits import SplitKind, SplitPlan
 from blastogan.errors import UserError
-from blastogan.utils.files import atomic_write, write_json
+from blastogan.utils.files import atomic_write, user_path, write_json
 from blastogan.utils.terminal import add_crop, check_outputs, positive, track
 from blastogan.utils.workers import worker_count
 
@@ -56,12 +56,13 @@ def audit(args: Sequence[str]) -> int:
     )
     if options.json:
         write_json(found.to_dict(), options.json)
-    show_audit(found, options.json)
     if options.figure:
         from blastogan.audit.figure import draw_audit
 
         with atomic_write(options.figure) as part:
             draw_audit(found, crop).save(part, format="PNG")
+    # last, as a console may fail
+    show_audit(found, options.json)
     for what, path in (("audit", options.json), ("figure", options.figure)):
         if path:
             _log.info("%s written to %s", what, path)
@@ -77,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     formats = ", ".join(reader.format for reader in READERS)
-    add("root", metavar="PATH", help="folder of graded images")
+    add("root", metavar="PATH", type=user_path, help="folder of graded images")
     add("--format", default="auto", help=f"auto (default), {formats}")
-    add("--table", metavar="FILE", help="table of the format csv")
+    add("--table", metavar="FILE", type=user_path, help="table of the format csv")
     add(
         "--columns",
         metavar="ROLE=NAME,...",
@@ -106,13 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--folds", type=int, metavar="K", help="cross-validation by embryo, as --data.folds")
     add("--fold", type=int, default=0, metavar="N", help="fold that is the test part, from 0")
     text = "split to check instead, such as the split.csv of a run"
-    add("--split-file", metavar="FILE", help=text)
+    add("--split-file", metavar="FILE", type=user_path, help=text)
     text = "side in pixels that training will use: smaller images are reported (default: 64)"
     add("--resolution", type=positive, metavar="R", help=text)
     text = "check grades and splits only, without opening images"
     add("--labels-only", action="store_true", help=text)
     add("--workers", type=int, help="processes that decode images (default: one per core, to 8)")
-    add("--json", metavar="FILE", help="write the audit as JSON")
+    add("--json", metavar="FILE", type=user_path, help="write the audit as JSON")
     add_crop(add, "crop of the images in the figure")
-    add("--figure", metavar="FILE.png", help="draw counts of the classes, and images of each")
+    text = "draw counts of the classes, and images of each"
+    add("--figure", metavar="FILE.png", type=user_path, help=text)
     return parser

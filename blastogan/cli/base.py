@@ -13,6 +13,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from blastogan.callbacks import RandomState, SplitRecord
+from blastogan.callbacks.stopping import TimeLimit
+from blastogan.cli.checks import cause_of, check_trainer, one_message
 from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
 from blastogan.errors import ProblemList, UserError
 from blastogan.presets import find_config
@@ -34,10 +36,23 @@ from blastogan.runs.lock import (
 )
 from blastogan.runs.loggers import CSVLog, WandbLog
 from blastogan.runs.signals import requeued_by_signal
-from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write
+from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write, user_path
 from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
+
+PATHS = (
+    "run_dir",
+    "trainer.default_root_dir",
+    "ckpt_path",
+    "data.root",
+    "data.table",
+    "data.split_file",
+    "data.cache_dir",
+    "fidelity.weights",
+    "transfer.checkpoint",
+)
+"""Options that are paths; see `blastogan.utils.files.user_path`."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -79,6 +94,8 @@ class RunCLI(LightningCLI):
     """Content of ``--ckpt_path``, ``{}`` without one."""
     resumed: Path | None = None
     """Folder found by ``--resume``; ``None`` for a new one."""
+    time_interval = "step"
+    """Where ``max_time`` may stop a run: after a ``step`` or an ``epoch``."""
     last_damaged = False
     """Whether the checkpoint to resume from replaces ``last.ckpt``."""
 
@@ -105,7 +122,7 @@ class RunCLI(LightningCLI):
 
     def _with_config(self, args: list[str]) -> list[str]:
         """The arguments with the configuration of the run that they name, if they have none."""
-        configs = [find_config(name) for name in self.given.config]
+        configs = [find_config(user_path(name)) for name in self.given.config]
         if not configs and not self.given.help and (path := self.config_of_run()):
             configs = [path]
             args = [args[0], f"--config={path}", *args[1:]]
@@ -147,8 +164,10 @@ class RunCLI(LightningCLI):
             raise UserError("--resume works with fit only: here, give --ckpt_path")
 
     def parse(self, parser: LightningArgumentParser, args: list[str]) -> Namespace:
-        """The configuration that the arguments come to."""
-        return parser.parse_args(args)
+        """The configuration that the arguments come to, its paths resolved."""
+        config = parser.parse_args(args)
+        _resolve_paths(config[config.subcommand])
+        return config
 
     def _resume(self, config: Any) -> None:
         """Find the run and its checkpoint for ``--resume``; without a run, a new one starts."""
@@ -190,6 +209,17 @@ class RunCLI(LightningCLI):
         if path := self._get(self.config, "ckpt_path"):
             self.checkpoint = read_to_resume(path)
 
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; a package that an option needs may be missing."""
+        try:
+            super().instantiate_classes()
+        except (ImportError, ValueError) as error:
+            missing = cause_of(error, ImportError)
+            if missing is None:
+                raise
+            text = str(missing).strip().splitlines()[0]
+            raise UserError(f"an option needs a package that is missing: {text}") from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer in the run's folder, with its callbacks and loggers."""
         folder = self._run_folder()
@@ -197,10 +227,15 @@ class RunCLI(LightningCLI):
         self.datamodule.track = track
         callbacks = [RandomState(), SplitRecord(), *self.callbacks_in(folder)]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
-        loggers = self._loggers(folder, self._get(self.config_init, "trainer").get("logger"))
-        return super().instantiate_trainer(
-            **{"default_root_dir": str(folder), "logger": loggers, **kwargs}
-        )
+        settings = self._get(self.config_init, "trainer")
+        if limit := settings.get("max_time"):
+            callbacks.append(TimeLimit(limit, interval=self.time_interval))
+        own = {"default_root_dir": str(folder), "max_time": None}
+        own["logger"] = self._loggers(folder, settings.get("logger"))
+        with one_message("these options of the trainer do not work"):
+            trainer = super().instantiate_trainer(**{**own, **kwargs})
+        check_trainer(trainer)
+        return trainer
 
     def callbacks_in(self, folder: Path) -> list[Callback]:
         """More callbacks for a run in that folder."""
@@ -271,6 +306,15 @@ class RunCLI(LightningCLI):
         """Log it if there is nothing left to train."""
 
 
+def _resolve_paths(config: Namespace) -> None:
+    """Resolve the paths of a configuration in place; refuse URLs."""
+    for option in PATHS:
+        if isinstance(value := config.get(option), str):
+            if "://" in value:
+                raise UserError(f"{option} is {value}: expected a path on this computer, not a URL")
+            config[option] = user_path(value)
+
+
 def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) -> int:
     """Run a command line and return its exit code.
 
@@ -290,7 +334,8 @@ def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) ->
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except ValueError as error:
-        if (found := _user_error(error)) is None:
+        # a parser wraps what a class says about its arguments
+        if (found := cause_of(error, UserError)) is None:
             raise
         raise found from None
     except (OSError, RuntimeError) as error:
@@ -303,13 +348,6 @@ def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) ->
     finally:
         release()
     return 0
-
-
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The `UserError` behind an error: a parser wraps what a class says about its arguments."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _stopped(folder: Path, error: OSError | RuntimeError) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from blastogan.errors import ProblemList, UserError
 from blastogan.metrics.specs import TABLE
-from blastogan.utils.files import write_json
+from blastogan.utils.files import user_path, write_json
 from blastogan.utils.terminal import check_outputs, show_tables
 
 _log = logging.getLogger(__name__)
@@ -42,8 +42,10 @@ def folds(args: Sequence[str]) -> int:
         description="Compare the test metrics of the folds of a cross-validation. Train each with "
         "--data.folds K --data.fold 0 to K-1, run its test, then name the run folders.",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder of a tested fold")
-    parser.add_argument("--json", metavar="FILE", help="write the table as JSON")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", type=user_path, help="run folder of a tested fold"
+    )
+    parser.add_argument("--json", metavar="FILE", type=user_path, help="write the table as JSON")
     options = parser.parse_args(args)
     check_outputs({"--json": options.json})
     results = read_results([Path(run) for run in options.runs])

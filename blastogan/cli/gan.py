@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -27,14 +28,16 @@ from blastogan.callbacks import (
     SampleGrid,
     TrainingLog,
 )
+from blastogan.callbacks.checkpoints import owes_evaluation
 from blastogan.callbacks.image_writer import ImageWriter
+from blastogan.callbacks.stopping import stopped_by
 from blastogan.cli import base
 from blastogan.cli.base import RunCLI, RunConfig
 from blastogan.cli.parser import RunParser
 from blastogan.cli.recipe import follow_recipe
 from blastogan.data import BlastocystDataModule
 from blastogan.data.readers import ReaderOptions, scan_graded_images
-from blastogan.errors import UserError
+from blastogan.errors import Requeue, UserError
 from blastogan.grades import grading_of
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import ARCHITECTURES, BaseGANModule, GrowingDDPStrategy
@@ -154,15 +157,15 @@ class BlastoganCLI(RunCLI):
             self.run_name = Path(self.given.config[-1]).stem
         # the configuration is printed when it is complete
         silent = [arg for arg in args if not arg.startswith("--print_config")]
-        config = parser.parse_args(silent)
+        config = super().parse(parser, silent)
         if config.subcommand != "fit":
             if self.given.recipe is not None:
                 raise UserError("--recipe is of fit: elsewhere, give the config.yaml of the run")
         elif config.fit.recipe:
             devices = _device_count(config.fit.trainer) if config.fit.scale_batch else 1
             chosen = follow_recipe(parser, silent, config, self.run_name, devices)
-            return parser.parse_args([*args, *chosen])
-        return config if args == silent else parser.parse_args(args)
+            return super().parse(parser, [*args, *chosen])
+        return config if args == silent else super().parse(parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Refuse settings that contradict the schedule, and checkpoints that do not fit."""
@@ -262,7 +265,8 @@ class BlastoganCLI(RunCLI):
     def report_end(self, folder: Path) -> None:
         """Keep the configuration of a run that has ended; refuse to branch off from it."""
         shown = self.checkpoint.get("blastogan", {}).get("images_shown", 0)
-        if shown < self.datamodule.schedule.total_images:
+        schedule = self.datamodule.schedule
+        if shown < schedule.total_images or owes_evaluation(self.checkpoint, schedule):
             return
         message = (
             f"this run has shown all {shown} images of its schedule: nothing is left. To train it "
@@ -277,12 +281,19 @@ class BlastoganCLI(RunCLI):
                 callback.needed = False
 
     def after_fit(self) -> None:
-        """Log where the samples are, and how to generate more."""
+        """Log where the samples are and how to generate more, or that the end is not reached.
+
+        Raises:
+            Requeue: If the trainer was told to stop before the end of the schedule.
+        """
         folder = Path(self.trainer.default_root_dir)
+        if self.model.images_shown < self.datamodule.schedule.total_images:
+            raise Requeue(f"stopped by {stopped_by(self.trainer)}; to continue, add --resume")
         sheets = sorted((folder / "samples").glob("kimg-*.png"))
         if sheets:
             _log.info("samples: %s", sheets[-1])
-        _log.info("to generate images: blastogan generate %s OUT", folder / "checkpoints/last.ckpt")
+        last = quote(str(folder / "checkpoints/last.ckpt"))
+        _log.info("to generate images: blastogan generate %s OUT", last)
 
 
 def _plain(value: Any) -> Any:

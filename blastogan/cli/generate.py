@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
 from blastogan.runs.folder import fresh_folder
+from blastogan.utils.files import user_path
 from blastogan.utils.terminal import choose_device, positive, track
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         "a metadata.csv; or, with --between, images on the way from one grade to another.",
     )
     add = parser.add_argument
-    add("checkpoint", metavar="CKPT", help="checkpoint of a run")
-    add("out", metavar="OUT", help="folder, new or empty")
+    add("checkpoint", metavar="CKPT", type=user_path, help="checkpoint of a run")
+    add("out", metavar="OUT", type=user_path, help="folder, new or empty")
     add("--count", type=positive, help="number of images; with --between, of latents")
     add(
         "--grades",

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -14,10 +15,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.trainer.states import TrainerFn
 
+from blastogan.callbacks.stopping import is_out_of_time, stopped_by
 from blastogan.cli import base
 from blastogan.cli.base import RunCLI
 from blastogan.data import GradeDataModule
-from blastogan.errors import UserError
+from blastogan.errors import Requeue, UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
 from blastogan.runs.checkpoint_files import read_to_resume
 from blastogan.runs.checkpoint_io import checkpoint_folder, write_checkpoints_atomically
@@ -31,6 +33,7 @@ class GradeCLI(RunCLI):
 
     offered = ("fit", "validate", "test")
     run_name = "grader"
+    time_interval = "epoch"
 
     def __init__(self, args: Sequence[str]) -> None:
         super().__init__(
@@ -107,7 +110,17 @@ class GradeCLI(RunCLI):
         _log.info("written: %s", path)
 
     def after_fit(self) -> None:
-        """Log where the grader is and how to use it."""
+        """Log where the grader is and how to use it, or that not all epochs are trained.
+
+        Raises:
+            Requeue: If the time limit has stopped it.
+        """
+        done, epochs = self.trainer.current_epoch, self.trainer.max_epochs
+        if epochs is not None and done < epochs:
+            cause = f"stopped by {stopped_by(self.trainer)} after {done} of {epochs} epochs"
+            if is_out_of_time(self.trainer):
+                raise Requeue(f"{cause}; to continue, add --resume")
+            _log.warning("%s; to continue, add --resume", cause)
         folder = checkpoint_folder(self.trainer)
         names = ("best.ckpt", "last.ckpt")
         if best := next((folder / name for name in names if (folder / name).exists()), None):
@@ -115,7 +128,7 @@ class GradeCLI(RunCLI):
                 "grader: %s; to test it: blastogan grade test --ckpt_path %s; to compare "
                 "images by its features: blastogan evaluate REAL FAKE --extractor grader "
                 "--weights %s",
-                *[best] * 3,
+                *[quote(str(best))] * 3,
             )
 
 
@@ -128,7 +141,8 @@ class _Interrupted(Callback):
         last = checkpoint_folder(trainer) / "last.ckpt"
         in_fit = trainer.state.fn == TrainerFn.FITTING
         if in_fit and isinstance(exception, KeyboardInterrupt) and last.exists():
-            _log.warning("stopped; to resume from the last epoch, add --ckpt_path %s", last)
+            path = quote(str(last))
+            _log.warning("stopped; to resume from the last epoch, add --ckpt_path %s", path)
 
 
 def kept_checkpoints(folder: Path, best: bool) -> list[Callback]:

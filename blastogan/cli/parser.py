@@ -17,6 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from blastogan.errors import UserError
 from blastogan.presets import FOLDER, find_config
 from blastogan.runs.folder import newest_run, run_of_checkpoint
+from blastogan.utils.files import user_path
 
 RETIRED: dict[str, dict[str, str]] = {
     "data.residence": {},
@@ -90,7 +91,7 @@ class ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
         """Add the settings of a configuration to those before it."""
-        path = find_config(values)
+        path = find_config(user_path(values))
         if not (skip_presets.get() and path.parent == FOLDER):
             text, _ = without_retired(path)
             self.apply_config(parser, cfg, self.dest, text or str(path))
@@ -128,7 +129,9 @@ def read_early(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-h", "--help", action="store_true")
     for name in ("resume", "recipe"):
         parser.add_argument(f"--{name}", nargs="?", const="true")
-    for name in ("ckpt_path", "run_dir", *RETIRED):
+    for name in ("ckpt_path", "run_dir"):
+        parser.add_argument(f"--{name}", type=user_path)
+    for name in RETIRED:
         parser.add_argument(f"--{name}")
     given, _ = parser.parse_known_args(args)
     for name, replaced in RETIRED.items():

@@ -16,6 +16,22 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno
 """Errors of a full disk, a file above its size limit, and an exhausted quota."""
 
 
+def user_path(text: str) -> str:
+    """A path as a user typed it, with ``~`` resolved, and ``..`` where it follows a link.
+
+    Every path of a command line or a configuration passes here once, before it is used, so that
+    libraries that resolve paths in their own way mean the same place.
+    """
+    # unlike `Path.expanduser`, leaves an unknown home and an empty text alone
+    path = os.path.expanduser(text)  # noqa: PTH111
+    if ".." in Path(path).parts:
+        # `link/..` is the folder above the target of the link
+        plain, target = os.path.normpath(path), os.path.realpath(path)
+        path = plain if os.path.realpath(plain) == target else target
+    # a name that begins with ~ would be taken for a home the next time
+    return str(Path(path).absolute()) if str(Path(path)).startswith("~") else path
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Add the file name to disk errors, which a failed write does not have."""

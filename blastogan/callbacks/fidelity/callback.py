@@ -141,17 +141,10 @@ class FidelityCallback(Callback):
         self._statistics = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate a finished stage whose row is missing because of an interruption."""
-        shown = as_gan(pl_module).images_shown
-        table = RunTable(Path(trainer.default_root_dir) / self.TABLE)
+        """Drop rows that a resumed run repeats; `GrowthCheckpoint` repeats a missing evaluation."""
         if trainer.is_global_zero:
-            table.truncate(shown / 1000, inclusive=False)
-        found = any(float(row["kimg"]) == shown / 1000 for row in table.rows())
-        missing = not trainer.strategy.broadcast(found)
-        at_tick = shown > 0 and self.schedule.ends_tick(shown)
-        if self._statistics and missing and at_tick and self._is_due(shown):
-            _log.info("evaluating the stage up to %g kimg: its row is missing", shown / 1000)
-            self._evaluate(trainer, as_gan(pl_module))
+            table = RunTable(Path(trainer.default_root_dir) / self.TABLE)
+            table.truncate(as_gan(pl_module).images_shown / 1000, inclusive=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate at the end of a phase or if `every_kimg` has passed."""
@@ -173,6 +166,8 @@ class FidelityCallback(Callback):
         return [*names, "kid_held_out"] if self._statistics.measures_held_out else names
 
     def _is_due(self, images_shown: int) -> bool:
+        if not self.schedule.ends_tick(images_shown):
+            return False
         if self.schedule.finished_phase(images_shown) is not None:
             return True
         within = images_shown - self.schedule.state_after(images_shown).phase.start
@@ -208,7 +203,7 @@ class FidelityCallback(Callback):
         }
         folder = Path(trainer.default_root_dir)
         table = RunTable(folder / self.TABLE)
-        table.append(row)
+        table.replace(row)
         picture = plot_curves(
             table.rows(),
             PANELS,
@@ -255,9 +250,11 @@ class FidelityCallback(Callback):
             content |= statistics.data.plan.position()
             name = f"fidelity-test-{kimg:g}.json"
             path = unused_file(Path(trainer.default_root_dir) / name)
-            write_json(content | report.to_json(), path)
-            _log.info("written: %s", path)
-            print_held_out(report, statistics.data.source)
+            try:
+                write_json(content | report.to_json(), path)
+                _log.info("written: %s", path)
+            finally:
+                print_held_out(report, statistics.data.source)
         values = trainer.strategy.broadcast(values)
         pl_module.log_dict({name: values[name] for name in TESTED if name in values})
 
