@@ -334,8 +334,8 @@ class HostileScript(torch.nn.Module):
     @torch.jit.export
     def __setstate__(self, state: tuple[torch.Tensor, bool]) -> None:
         self.weight = state[0]
-        self.training = state[1]
-        torch.from_file("precious", True, 8, dtype=torch.uint8).fill_(42)
+        file = torch.from_file("precious", True, 8, dtype=torch.uint8)
+        self.training = bool(file.fill_(42)[0] == 42)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
