@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,11 @@ _ENCODINGS = {
 _load = get_loader("yaml")
 
 
-class RefusedYAML(yaml.YAMLError):
+_NO_BLANK = re.compile(r"\d+:[\d.]+")
+"""A key such as ``8:3.2``, which YAML takes for hours and minutes."""
+
+
+class RefusedYAML(UserError):
     """YAML with a key twice, or with more values or levels than any configuration has."""
 
 
@@ -55,7 +60,8 @@ def check_yaml(text: str) -> None:
     """Refuse keys that stand twice, aliases that multiply, and endless nesting.
 
     Raises:
-        YAMLError: For these, or if the text is not YAML.
+        RefusedYAML: For these.
+        YAMLError: If the text is not YAML.
     """
     opened, sizes, documents = [_Collection(None, None)], dict[str, int](), 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -89,6 +95,10 @@ def _take_key(parent: _Collection, event: Any) -> None:
     if parent.keys is None:
         return
     if parent.key_next and isinstance(event, yaml.ScalarEvent):
+        if event.implicit[0] and _NO_BLANK.fullmatch(event.value):
+            raise RefusedYAML(
+                f"{_line(event)}: {event.value} is one word: put a blank behind the colon"
+            )
         if event.value in parent.keys:
             raise RefusedYAML(
                 f"{_line(event)}: the key {event.value!r} stands there a second "
@@ -133,14 +143,14 @@ def read_yaml(path: Path) -> str:
     try:
         check_yaml(text)
         settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RefusedYAML) as error:
         raise UserError(f"the configuration {path} is not valid: {_in_one_line(error)}") from error
     if not isinstance(settings, dict):
         raise UserError(f"{path} has no settings: expected such as data: {{num_phantoms: 100}}")
     return text
 
 
-def _in_one_line(error: yaml.YAMLError) -> str:
+def _in_one_line(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())

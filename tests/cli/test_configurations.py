@@ -36,6 +36,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(
         (b"data: {root: A}\ndata: {augment: flip}\n", "line 2: the key 'data'"),
         (b"data:\n  root: A\n  root: B\n", "line 3: the key 'root'"),
         (b"schedule: {hold_kimg: {8: 1.0, 8: 2.0}}\n", "the key '8'"),
+        (b"schedule: {hold_kimg: {8:3.2}}\n", "blank"),
         (BOMB.encode(), "aliases"),
         (b"a: &a [*a]\n", "aliases"),
         (b"a: " + b"[" * 100_000, "levels"),
@@ -59,7 +60,7 @@ def test_others_are_refused_by_one_message(content, word, tmp_path):
 def test_aliases_and_merged_keys_that_stay_small_are_read(tmp_path):
     text = "a: &a {x: 1}\nb: *a\nc: {<<: *a, x: 2}\n"
     assert load_yaml(text) == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 2}}
-    with pytest.raises(yaml.YAMLError, match="'x'"):
+    with pytest.raises(UserError, match="'x'"):
         load_yaml("{x: 1, x: 2}")
 
 
