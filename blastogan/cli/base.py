@@ -13,6 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from blastogan.callbacks import RandomState, SplitRecord
+from blastogan.cli.found import check_found, place_of_run
 from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
 from blastogan.errors import ProblemList, UserError
 from blastogan.presets import find_config
@@ -34,6 +35,7 @@ from blastogan.runs.lock import (
 )
 from blastogan.runs.loggers import CSVLog, WandbLog
 from blastogan.runs.signals import requeued_by_signal
+from blastogan.runs.trust import remember
 from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write
 from blastogan.utils.terminal import track
 
@@ -61,6 +63,7 @@ class RunConfig(SaveConfigCallback):
             path = folder / f"config-{number}.yaml"
         with atomic_write(path) as part:
             part.write_text(text, encoding="utf-8")
+        remember(path)
 
 
 class RunCLI(LightningCLI):
@@ -108,7 +111,8 @@ class RunCLI(LightningCLI):
         configs = [find_config(name) for name in self.given.config]
         if not configs and not self.given.help and (path := self.config_of_run()):
             configs = [path]
-            args = [args[0], f"--config={path}", *args[1:]]
+            check_found(path, {arg.partition("=")[0] for arg in args})
+            args = [args[0], f"--config={path}", *place_of_run(path), *args[1:]]
         for path in configs:
             if changes := without_retired(path)[1]:
                 _log.warning("%s has retired options: %s", path, ", ".join(changes))
