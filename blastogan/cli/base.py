@@ -18,6 +18,7 @@ from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_r
 from blastogan.errors import ProblemList, UserError
 from blastogan.presets import find_config
 from blastogan.runs.checkpoint_files import latest_valid_checkpoint, read_to_resume
+from blastogan.runs.checkpoint_io import damaged_states_named
 from blastogan.runs.folder import (
     checkpoints_in,
     fresh_folder,
@@ -284,7 +285,7 @@ def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) ->
         KeyboardInterrupt: If the run was interrupted; `Requeue` if by a scheduler.
     """
     try:
-        with requeued_by_signal():
+        with requeued_by_signal(), damaged_states_named():
             command_line(args)
     except SystemExit as error:
         # Lightning ends an interrupted run with exit code 1, out of the KeyboardInterrupt

@@ -433,8 +433,7 @@ class BaseGANModule(GeneratingModule):
         """
         super().on_load_checkpoint(checkpoint)
         self.draw_seed = checkpoint["blastogan"].get("draw_seed")
-        transfer = checkpoint["blastogan"].get("transfer")
-        self.transfer = freeze_again(self.discriminator, transfer)
+        self.transfer = freeze_again(self.discriminator, checkpoint["blastogan"].get("transfer"))
         keep_augmentation(checkpoint, self.state_dict(), self.hparams)
         check_weights(checkpoint["state_dict"], self.state_dict())
         change_optimizers(checkpoint, self.optimizer_settings)

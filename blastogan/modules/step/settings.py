@@ -9,6 +9,7 @@ from blastogan.errors import UserError
 from blastogan.grades import LABEL_SIZES
 from blastogan.growth import is_number
 from blastogan.losses import LossName
+from blastogan.modules.step.optimizers import check_optimizer
 
 Augment = str | dict[str, float]
 """Name of an augmentation, or amplitudes by operation."""
@@ -85,6 +86,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise UserError(f"{name} is {settings[name]!r}: expected one of {', '.join(allowed)}")
     if wrong := "; ".join(_out_of_range(settings)):
         raise UserError(wrong)
+    for name in ("generator_optimizer", "discriminator_optimizer"):
+        check_optimizer(settings[name])
     if settings["ramp_kimg"] is not None:
         _check_ramp(settings)
     if settings["fake_labels"] == "balanced":
