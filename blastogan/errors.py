@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 
@@ -31,6 +31,17 @@ def check_choice(name: str, value: object, kind: Any) -> None:
     """Raise a `UserError` for a value of an option that is none of a `Literal`."""
     if value not in get_args(kind):
         raise UserError(f"{name} is {value!r}: expected one of {', '.join(get_args(kind))}")
+
+
+def check_ranges(values: Mapping[str, float], low: float, high: float) -> None:
+    """Raise a `UserError` that names every option whose number is out of range, or is none."""
+    wrong = [
+        f"{name} is {value}: expected {low:g} to {high:g}"
+        for name, value in values.items()
+        if not low <= value <= high
+    ]
+    if wrong:
+        raise UserError("; ".join(wrong))
 
 
 class ProblemList(UserError):

@@ -163,6 +163,10 @@ def apportion(count: int, weights: Mapping[str, float]) -> dict[str, int]:
     return {name: share for name, share in shares.items() if share}
 
 
+MAX_COUNT = 10**7
+"""Most images that may be asked for."""
+
+
 def parse_grade_counts(
     text: str, count: int | None, data_weights: Mapping[str, float]
 ) -> dict[str, int]:
@@ -183,6 +187,8 @@ def parse_grade_counts(
     if text in ("balanced", "like-data"):
         if count is None or count < 1:
             raise UserError(f"grades {text!r} need a count of 1 or more images, but got {count}")
+        if count > MAX_COUNT:
+            raise UserError(f"count is {count}: expected at most {MAX_COUNT}")
         weights = dict.fromkeys(CLASSES, 1.0) if text == "balanced" else data_weights
         return apportion(count, weights)
     counts = dict.fromkeys(CLASSES, 0)
@@ -233,11 +239,13 @@ def _named_counts(
     found: dict[tuple[str, ...], int] = {}
     for part in text.split(","):
         name, _, number = part.partition(":")
-        if not number.strip().isdecimal() or int(number) < 1:
+        if not re.fullmatch(r"\s*0*[1-9]\d{0,9}\s*", number):
             expected = ", ".join([*words, "or such as AA:20,CC:5"])
             raise UserError(f"{option} {text!r}: expected {expected.removeprefix('or ')}")
         names = classes_of(name)
         if names in found:
             raise UserError(f"{option} {text!r} name {name.strip()} twice")
         found[names] = int(number)
+    if sum(found.values()) > MAX_COUNT:
+        raise UserError(f"{option} {text!r} sum to more than {MAX_COUNT}")
     return list(found.items())

@@ -15,7 +15,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_ranges
 from blastogan.growth import GrowthSchedule
 from blastogan.modules.base import as_gan
 from blastogan.modules.step.ranks import any_rank, is_finite, ranks_may_agree
@@ -78,6 +78,7 @@ class GrowthCheckpoint(Checkpoint):
             raise UserError(f"every_minutes is {every_minutes}: expected more than 0")
         if keep_last < 1:
             raise UserError(f"keep_last is {keep_last}: expected 1 or more")
+        check_ranges({"keep_last": keep_last}, 1, 1000)
         self.schedule = schedule
         self.every_minutes = every_minutes
         self.keep_phases = keep_phases

@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from blastogan.data import BlastocystDataModule
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_ranges
 from blastogan.grades import CLASSES, Grade
 from blastogan.modules import BaseGANModule
 from blastogan.modules.base import as_gan
@@ -21,6 +21,9 @@ from blastogan.utils.sheets import image_sheet, save_picture
 
 UNGRADED_COLUMNS = 8
 """Columns of sheets of a set without grades."""
+
+MAX_ROWS = 100
+"""Most rows of a sheet."""
 
 
 class SampleGrid(Callback):
@@ -39,6 +42,7 @@ class SampleGrid(Callback):
     def __init__(self, rows: int = 6, every_n_ticks: int = 1, seed: int = 0) -> None:
         if rows < 1 or every_n_ticks < 1:
             raise UserError(f"rows is {rows}, every_n_ticks is {every_n_ticks}: expected 1 or more")
+        check_ranges({"samples.rows": rows}, 1, MAX_ROWS)
         self.rows = rows
         self.every_n_ticks = every_n_ticks
         self.seed = seed

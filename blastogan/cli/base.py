@@ -15,10 +15,12 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from blastogan.callbacks import RandomState, SplitRecord
 from blastogan.callbacks.stopping import TimeLimit
 from blastogan.cli.checks import cause_of, check_trainer, one_message
+from blastogan.cli.found import check_found, place_of_run
 from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
 from blastogan.errors import ProblemList, UserError
 from blastogan.presets import find_config
 from blastogan.runs.checkpoint_files import latest_valid_checkpoint, read_to_resume
+from blastogan.runs.checkpoint_io import damaged_states_named
 from blastogan.runs.folder import (
     checkpoints_in,
     fresh_folder,
@@ -36,6 +38,7 @@ from blastogan.runs.lock import (
 )
 from blastogan.runs.loggers import CSVLog, WandbLog
 from blastogan.runs.signals import requeued_by_signal
+from blastogan.runs.trust import remember
 from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write, user_path
 from blastogan.utils.terminal import track
 
@@ -76,6 +79,7 @@ class RunConfig(SaveConfigCallback):
             path = folder / f"config-{number}.yaml"
         with atomic_write(path) as part:
             part.write_text(text, encoding="utf-8")
+        remember(path)
 
 
 class RunCLI(LightningCLI):
@@ -125,7 +129,8 @@ class RunCLI(LightningCLI):
         configs = [find_config(user_path(name)) for name in self.given.config]
         if not configs and not self.given.help and (path := self.config_of_run()):
             configs = [path]
-            args = [args[0], f"--config={path}", *args[1:]]
+            check_found(path, {arg.partition("=")[0] for arg in args})
+            args = [args[0], f"--config={path}", *place_of_run(path), *args[1:]]
         for path in configs:
             if changes := without_retired(path)[1]:
                 _log.warning("%s has retired options: %s", path, ", ".join(changes))
@@ -324,7 +329,7 @@ def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) ->
         KeyboardInterrupt: If the run was interrupted; `Requeue` if by a scheduler.
     """
     try:
-        with requeued_by_signal():
+        with requeued_by_signal(), damaged_states_named():
             command_line(args)
     except SystemExit as error:
         # Lightning ends an interrupted run with exit code 1, out of the KeyboardInterrupt

@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from pytorch_lightning.cli import LightningArgumentParser
 
+from blastogan.cli.yaml_text import read_yaml
 from blastogan.errors import UserError
 from blastogan.presets import FOLDER, find_config
 from blastogan.runs.folder import newest_run, run_of_checkpoint
@@ -28,6 +29,9 @@ RETIRED: dict[str, dict[str, str]] = {
 }
 """Retired options, ``{}``, or their retired values with what replaces each. In a configuration they
 are dropped or replaced, so that old runs can be resumed; on the command line they are errors."""
+
+NOT_FALSE = ("wandb", "compile_mode")
+"""Options with a value ``off``."""
 
 _UNKNOWN = re.compile(
     r"unrecognized arguments: --(?P<typed>[^\s=]+)"
@@ -98,12 +102,17 @@ class ConfigFile(ActionConfigFile):
 
 
 def without_retired(path: Path) -> tuple[str | None, list[str]]:
-    """Text of a configuration without its retired options, ``None`` if it has none; the changes."""
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None, []  # the parser has a message for it
-    changes = []
+    """Text of a configuration without its retired options, ``None`` if it can be read as it is.
+
+    Returns:
+        The text, and the changes.
+
+    Raises:
+        UserError: See `read_yaml`.
+    """
+    text = read_yaml(path)
+    root = yaml.compose(text)
+    changes, as_it_is = [], not _keep_off(root) and text.encode() == path.read_bytes()
     for group, settings in root.value if isinstance(root, yaml.MappingNode) else ():
         for key, node in list(settings.value) if isinstance(settings, yaml.MappingNode) else ():
             option = f"{group.value}.{key.value}"
@@ -114,7 +123,18 @@ def without_retired(path: Path) -> tuple[str | None, list[str]]:
             elif replaced and str(node.value) in replaced:
                 changes.append(f"{option} {node.value} is now {replaced[node.value]}")
                 node.value = replaced[node.value]
-    return yaml.serialize(root) if changes else None, changes
+    return None if as_it_is and not changes else yaml.serialize(root), changes
+
+
+def _keep_off(root: yaml.Node | None) -> bool:
+    """Make ``off`` the text that some options take, which YAML reads as false; whether any was."""
+    found = False
+    for key, node in root.value if isinstance(root, yaml.MappingNode) else ():
+        is_bool = isinstance(node, yaml.ScalarNode) and node.tag.endswith(":bool")
+        if is_bool and key.value in NOT_FALSE and node.value.lower() == "off":
+            node.tag, node.value, found = "tag:yaml.org,2002:str", "off", True
+        found |= _keep_off(node)
+    return found
 
 
 def read_early(args: Sequence[str]) -> argparse.Namespace:

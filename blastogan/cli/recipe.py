@@ -84,6 +84,7 @@ def follow_recipe(
         UserError: If the data cannot be read.
     """
     # Lightning is loaded by now, but not for `recipe`
+    from blastogan.cli.found import check_found
     from blastogan.cli.parser import run_to_resume, skip_presets
 
     config = whole.fit
@@ -103,6 +104,7 @@ def follow_recipe(
         _log.info("%s", made.describe())
         values = made.values
     else:
+        check_found(own)
         _log.info("a resumed run keeps its settings, from %s: no new recipe", own)
         values = _settings(parser.parse_args(["fit", f"--config={own}"]).fit) | given
     return [*(f"--{name}={in_yaml(value)}" for name, value in values.items()), "--recipe=false"]

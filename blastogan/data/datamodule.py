@@ -46,12 +46,12 @@ from blastogan.data.splits import (
 )
 from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
 from blastogan.data.transforms import Augment, Transform, check_augment, plan_augmentation
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_ranges
 from blastogan.grades import Grade, Grading, grading_of, parse_grade_counts
-from blastogan.growth import GrowthSchedule
+from blastogan.growth import MAX_BATCH, GrowthSchedule
 from blastogan.phantoms.plan import PhantomStyle
 from blastogan.phantoms.view import Framing
-from blastogan.utils.workers import ignore_interrupt, unchanged
+from blastogan.utils.workers import MAX_WORKERS, ignore_interrupt, unchanged
 
 _log = logging.getLogger(__name__)
 
@@ -161,6 +161,8 @@ class BlastocystDataModule(LightningDataModule):
         super().__init__()
         if num_workers < 0 or eval_batch_size < 1:
             raise UserError("num_workers must be 0 or more and eval_batch_size 1 or more")
+        check_ranges({"data.num_workers": num_workers}, 0, MAX_WORKERS)
+        check_ranges({"data.eval_batch_size": eval_batch_size}, 1, MAX_BATCH)
         check_augment(augment)
         check_balance(balance, rare_classes)
         reading = ReaderOptions(

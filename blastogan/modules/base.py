@@ -31,6 +31,7 @@ from blastogan.modules.step.settings import Augment, FakeLabels, Regularizer, ch
 from blastogan.modules.step.strategy import scales_gradients, wrapped_by_ddp
 from blastogan.networks.layers import without_autocast
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
+from blastogan.runs.checkpoint_content import check_weights
 from blastogan.utils.allocator import keep_freed_memory
 from blastogan.utils.seeding import derive_seed
 
@@ -437,9 +438,9 @@ class BaseGANModule(GeneratingModule):
         """
         super().on_load_checkpoint(checkpoint)
         self.draw_seed = checkpoint["blastogan"].get("draw_seed")
-        transfer = checkpoint["blastogan"].get("transfer")
-        self.transfer = freeze_again(self.discriminator, transfer)
+        self.transfer = freeze_again(self.discriminator, checkpoint["blastogan"].get("transfer"))
         keep_augmentation(checkpoint, self.state_dict(), self.hparams)
+        check_weights(checkpoint["state_dict"], self.state_dict())
         change_optimizers(checkpoint, self.optimizer_settings)
 
 

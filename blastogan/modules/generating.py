@@ -23,6 +23,7 @@ from blastogan.modules.step.latents import (
     labels_between,
     numbered_latents,
 )
+from blastogan.modules.step.loading import build_saved
 from blastogan.modules.step.ranks import agreed, gathered
 from blastogan.networks.layers import downsample, fade, upsample
 from blastogan.networks.progressive import ProgressiveNetwork
@@ -311,7 +312,9 @@ class GeneratingModule(LightningModule):
                 self.images_shown / 1000,
                 100 * self.condition_weight,
             )
-        self.resolution = int(state["resolution"])
+        if bool((checkpoint["state_dict"]["grade_counts"] < 0).any()):
+            raise UserError("the checkpoint is damaged: its grade_counts are negative")
+        self.resolution = self.generator.check_growth(state["resolution"], state["alpha"])
         self.alpha = float(state["alpha"])
 
     @classmethod
@@ -329,10 +332,9 @@ class GeneratingModule(LightningModule):
         Raises:
             UserError: If the file is missing, damaged, or of another architecture.
         """
+        if hparams_file is not None:
+            raise UserError("hparams_file is not read: give changed settings by keyword")
         checkpoint = read_checkpoint(checkpoint_path)
         check_checkpoint(checkpoint, cls.__name__, {})
-        module = super().load_from_checkpoint(
-            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
-        )
-        assert isinstance(module, cls)
-        return module.eval()
+        module = build_saved(cls, checkpoint, kwargs, str(checkpoint_path), strict is not False)
+        return module.to(map_location or "cpu").eval()

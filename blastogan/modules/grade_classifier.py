@@ -21,8 +21,10 @@ from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
 from blastogan.grades import LETTERS, UNKNOWN_LABEL
 from blastogan.metrics.grading import HEADS, GradeMetrics
+from blastogan.modules.step.loading import build_saved
 from blastogan.networks.grader import MIN_RESOLUTION, GraderNetwork
-from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
+from blastogan.runs.checkpoint_content import check_weights
+from blastogan.runs.checkpoint_files import check_checkpoint, checked_content, read_checkpoint
 
 ClassWeights = Literal["balanced", "none"]
 
@@ -242,6 +244,7 @@ class GradeClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the images shown; see `check_grader`."""
         check_grader(checkpoint, dict(self.hparams))
+        check_weights(checkpoint["state_dict"], self.state_dict())
         self.images_shown = int(checkpoint["blastogan"]["images_shown"])
 
     @classmethod
@@ -263,15 +266,8 @@ class GradeClassifier(LightningModule):
         """
         checkpoint = _read(checkpoint_path)
         check_grader(checkpoint, {})
-        saved = checkpoint.get("hyper_parameters", {})
-        try:
-            with torch.random.fork_rng(devices=[]):
-                module = cls(**{**saved, **settings})
-            module.load_state_dict(checkpoint["state_dict"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise UserError(f"the checkpoint does not fit a {cls.__name__}: {error}") from error
-        module.on_load_checkpoint(checkpoint)
-        return module.to(map_location).eval()
+        name = str(checkpoint_path) if isinstance(checkpoint_path, (str, Path)) else "this stream"
+        return build_saved(cls, checkpoint, settings, name).to(map_location).eval()
 
 
 def balanced_weights(labels: Tensor, shown: Tensor | None = None) -> Tensor:
@@ -317,10 +313,8 @@ def _read(source: str | Path | IO[bytes]) -> dict[str, Any]:
     if isinstance(source, (str, Path)):
         return read_checkpoint(source)
     try:
-        checkpoint: dict[str, Any] = torch.load(source, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
     # a damaged file can raise nearly any exception
     except Exception as error:
         raise UserError("cannot read the checkpoint: it is damaged or not one") from error
-    if not isinstance(checkpoint, dict):
-        raise UserError("this is not a checkpoint of blastogan")
-    return checkpoint
+    return checked_content(checkpoint, "this stream")

@@ -125,9 +125,12 @@ def check_archive(path: Path) -> None:
     """Verify the checksums of a ZIP archive, which torch does not: a flipped bit goes unnoticed.
 
     Raises:
-        BadZipFile: If it is damaged or is not an archive.
+        BadZipFile: If it is damaged, is not an archive, or holds more than its own size: torch and
+            numpy compress nothing unless asked, and a small file could unpack to any size.
     """
     with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise zipfile.BadZipFile("it is compressed")
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} is damaged")
 

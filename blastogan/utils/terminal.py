@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blastogan.errors import UserError
+from blastogan.grades import MAX_COUNT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,6 +129,8 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    if number > MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text}: expected at most {MAX_COUNT}")
     return number
 
 

@@ -78,10 +78,23 @@ def test_damaged_and_stale_files_are_told(real, tmp_path):
         "count_1": 99,
         "groups": arrays["groups"][:-1],
         "index": arrays["groups"],
+        "shape": arrays["groups"],
+        "extractor": np.array([{}], dtype=object),
+        "count_0": -arrays["count_0"],
     }.items():
         np.savez(path, **{**arrays, name: wrong})
         with pytest.raises(UserError, match="another program's"):
             load_statistics(path)
+    for name, value in (("labels", 9), ("half", 7)):
+        np.savez(path, **{**arrays, name: np.full_like(arrays[name], value)})
+        with pytest.raises(UserError, match=name):
+            load_statistics(path)
+    np.savez(path, **{**arrays, "index": arrays["index"][::-1]})
+    with pytest.raises(UserError, match="ascend"):
+        load_statistics(path)
+    np.savez_compressed(path, **arrays)
+    with pytest.raises(UserError, match="compressed"):
+        load_statistics(path)
     with pytest.raises(UserError, match="no statistics at"):
         load_statistics(tmp_path / "absent.npz")
 

@@ -12,8 +12,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from blastogan.callbacks.checkpoints import save_last
 from blastogan.callbacks.fidelity.statistics import MIN_HELD_OUT, RunStatistics
 from blastogan.callbacks.fidelity.table import print_held_out
-from blastogan.errors import UserError
-from blastogan.growth import GrowthSchedule
+from blastogan.errors import UserError, check_ranges
+from blastogan.grades import MAX_COUNT
+from blastogan.growth import MAX_BATCH, GrowthSchedule
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.held_out import compare_held_out
 from blastogan.metrics.report import FidelityReport
@@ -89,6 +90,10 @@ class FidelityCallback(Callback):
                 "fidelity: num_fakes, num_test_fakes and batch_size must be 2 or more, "
                 f"every_kimg above 0; got {num_fakes}, {num_test_fakes}, {batch_size}, {every_kimg}"
             )
+        counts = {"num_fakes": num_fakes, "num_test_fakes": num_test_fakes}
+        counts |= {"pixel_images": pixel_images, "kid_subset_size": kid_subset_size}
+        check_ranges({f"fidelity.{name}": n for name, n in counts.items()}, 0, MAX_COUNT)
+        check_ranges({"fidelity.batch_size": batch_size}, 1, MAX_BATCH)
         self.schedule = schedule
         self.extractor = extractor
         self.weights = weights

@@ -21,8 +21,8 @@ from blastogan.callbacks.watch.alarms import (
 )
 from blastogan.callbacks.watch.probe import MIN_HELD_OUT, probe_discriminator
 from blastogan.data import BlastocystDataModule
-from blastogan.errors import DivergenceError, UserError
-from blastogan.growth import GrowthSchedule, GrowthState
+from blastogan.errors import DivergenceError, UserError, check_ranges
+from blastogan.growth import MAX_BATCH, GrowthSchedule, GrowthState
 from blastogan.modules import BaseGANModule
 from blastogan.modules.base import as_gan
 from blastogan.modules.step.passes import size_of_passes
@@ -83,6 +83,7 @@ class DivergenceWatch(Callback):
         for name in ("every_n_steps", "every_n_ticks", "num_images"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        check_ranges({"num_images": num_images}, 1, MAX_BATCH)
         for name in ("on_nan", "on_collapse", "on_overfitting"):
             if getattr(self, name) not in get_args(Action):
                 raise UserError(f"{name} is {getattr(self, name)!r}: expected warn or stop")
