@@ -8,12 +8,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-import blastogan
 from blastogan.cli import LIGHTNING, TOOLS, list_tools, load_tool
 from blastogan.errors import DivergenceError, Requeue, UserError, printable
 from blastogan.presets import preset_names
 from blastogan.runs.lock import is_first_process
 from blastogan.utils.allocator import keep_freed_memory
+from blastogan.utils.version import describe_version
 
 USAGE = """\
 usage: blastogan COMMAND [OPTIONS]
@@ -41,7 +41,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.write(USAGE.format(presets=", ".join(preset_names()), **lists))
         return 0 if name else 2
     if name == "--version":
-        sys.stdout.write(f"blastogan {blastogan.__version__}\n")
+        sys.stdout.write(f"{describe_version()}\n")
         return 0
     _configure_messages()
     keep_freed_memory()

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from blastogan.data import BlastocystDataModule
+from blastogan.data.records import embryos_first
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade
 from blastogan.modules import BaseGANModule
@@ -103,13 +104,18 @@ def trained_classes(trainer: Trainer) -> list[str]:
 
 
 def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
-    """Training images, one column per class; black tiles if a class has too few."""
-    names = [data.records[n].grade.name for n in data.split["train"]]
+    """Training images, one column per class, of as many embryos as possible.
+
+    Tiles are black if a class has too few images.
+    """
+    records = [data.records[n] for n in data.split["train"]]
+    names = [record.grade.name for record in records]
+    order = embryos_first(records)
     classes = [name for name in CLASSES if name in names]
     size = data.schedule.final_resolution
     tiles = torch.zeros(rows, len(classes), data.img_channels, size, size, dtype=torch.uint8)
     for column, name in enumerate(classes):
-        found = [n for n, each in enumerate(names) if each == name][:rows]
+        found = [n for n in order if names[n] == name][:rows]
         tiles[: len(found), column] = data.images("train", found)
     caption = f"Training images: {data.source}, {size}x{size}"
     return image_sheet(tiles.flatten(0, 1), len(classes), caption=caption, titles=classes)

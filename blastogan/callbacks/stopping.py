@@ -98,7 +98,11 @@ class GracefulInterrupt(Callback):
         if any_rank(self.requeued, module.device):
             _log.warning("stopped at %.3f kimg; the same command with --resume continues", kimg)
             raise Requeue
-        _log.warning("stopped at %.3f kimg; to resume, add --ckpt_path %s", kimg, path)
+        _log.warning(
+            "stopped at %.3f kimg, saved in %s; the same command with --resume continues",
+            kimg,
+            path,
+        )
         raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

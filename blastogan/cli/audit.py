@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from blastogan.audit.collect import audit_images
 from blastogan.audit.report import show_audit
@@ -19,6 +20,9 @@ from blastogan.errors import UserError
 from blastogan.utils.files import atomic_write, write_json
 from blastogan.utils.terminal import add_crop, check_outputs, positive, track
 from blastogan.utils.workers import worker_count
+
+if TYPE_CHECKING:
+    from blastogan.audit.contents import Audit
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +62,21 @@ def audit(args: Sequence[str]) -> int:
     for what, path in (("audit", options.json), ("figure", options.figure)):
         if path:
             _log.info("%s written to %s", what, path)
+    if found.sound:
+        _log.info("next: %s", _fit_command(options, found))
     return 0 if found.sound else 1
+
+
+def _fit_command(options: argparse.Namespace, found: Audit) -> str:
+    """The command that trains on the set, read as it was audited."""
+    command = ["blastogan", "fit", "--config", "demo", "--data.root", options.root]
+    usual = vars(_parser().parse_args([options.root]))
+    for name in (*vars(ReaderOptions()), "split_file", "crop", "crop_margin"):
+        if (value := getattr(options, name, None)) != usual.get(name):
+            command += [f"--data.{name}", str(value)]
+    if found.parts and found.split_used and not options.split_file:
+        command += ["--data.split", "published"]
+    return shlex.join(command)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -114,7 +114,9 @@ class _Interrupted(Callback):
         last = checkpoint_folder(trainer) / "last.ckpt"
         in_fit = trainer.state.fn == TrainerFn.FITTING
         if in_fit and isinstance(exception, KeyboardInterrupt) and last.exists():
-            _log.warning("stopped; to resume from the last epoch, add --ckpt_path %s", last)
+            _log.warning(
+                "stopped; the last epoch is in %s; the same command with --resume continues", last
+            )
 
 
 def kept_checkpoints(folder: Path, best: bool) -> list[Callback]:

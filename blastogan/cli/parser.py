@@ -17,6 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from blastogan.errors import UserError
 from blastogan.presets import FOLDER, find_config
 from blastogan.runs.folder import newest_run, run_of_checkpoint
+from blastogan.utils.version import describe_version
 
 RETIRED: dict[str, dict[str, str]] = {
     "data.residence": {},
@@ -45,6 +46,7 @@ class RunParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # no list of hundreds of options before each message
         super().__init__(*args, usage="%(prog)s", **kwargs)
+        self.dump_header = [*(self.dump_header or ()), describe_version()]
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
         """Add an argument; a configuration file becomes a `ConfigFile`."""

@@ -23,6 +23,7 @@ from blastogan.grades import LETTERS
 from blastogan.metrics.grading import HEADS, GradeMetrics
 from blastogan.networks.grader import MIN_RESOLUTION, GraderNetwork
 from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
+from blastogan.utils.version import provenance
 
 ClassWeights = Literal["balanced", "none"]
 
@@ -232,6 +233,7 @@ class GradeClassifier(LightningModule):
         checkpoint["blastogan"] = {
             "architecture": type(self).__name__,
             "images_shown": self.images_shown,
+            **provenance(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ def test_a_run_stopped_and_resumed_is_bit_equal(here, caplog):
     Path("stop.yaml").write_text(stop)
     assert fit("--config", "stop.yaml", "--run_dir", "cut") == 130
     last = Path("cut/checkpoints/last.ckpt")
-    assert f"add --ckpt_path {last}" in caplog.text
+    assert f"{last}; the same command with --resume" in caplog.text
     assert weights(last)["blastogan"]["images_shown"] == 64
     resume = ["--ckpt_path", last, "--trainer.callbacks=null"]
     assert fit(*resume) == 0
