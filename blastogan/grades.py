@@ -175,9 +175,9 @@ def parse_grade_counts(
         weights = dict.fromkeys(CLASSES, 1.0) if text == "balanced" else data_weights
         return apportion(count, weights)
     if count is not None and re.fullmatch(r"\s*\w\w\s*(,\s*\w\w\s*)*", text):
-        names = text.split(",")
-        shares = apportion(count, dict.fromkeys(map(str, range(len(names))), 1.0))
-        text = ",".join(f"{names[int(n)]}:{share}" for n, share in shares.items())
+        asked = text.split(",")
+        shares = apportion(count, dict.fromkeys(map(str, range(len(asked))), 1.0))
+        text = ",".join(f"{asked[int(n)]}:{share}" for n, share in shares.items())
     counts = dict.fromkeys(CLASSES, 0)
     for names, number in _named_counts(text, words, "grades"):
         for name, share in apportion(number, distribution_within(names, data_weights)).items():

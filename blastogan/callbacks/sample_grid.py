@@ -110,12 +110,12 @@ def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
     """
     records = [data.records[n] for n in data.split["train"]]
     names = [record.grade.name for record in records]
-    order = embryos_first(records)
     classes = [name for name in CLASSES if name in names]
     size = data.schedule.final_resolution
     tiles = torch.zeros(rows, len(classes), data.img_channels, size, size, dtype=torch.uint8)
     for column, name in enumerate(classes):
-        found = [n for n in order if names[n] == name][:rows]
+        of_class = [n for n, each in enumerate(names) if each == name]
+        found = [of_class[n] for n in embryos_first([records[n] for n in of_class])[:rows]]
         tiles[: len(found), column] = data.images("train", found)
     caption = f"Training images: {data.source}, {size}x{size}"
     return image_sheet(tiles.flatten(0, 1), len(classes), caption=caption, titles=classes)

@@ -13,6 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from blastogan.callbacks import RandomState, SplitRecord
+from blastogan.callbacks.fidelity.table import print_values
 from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
 from blastogan.errors import ProblemList, UserError
 from blastogan.presets import find_config
@@ -38,6 +39,9 @@ from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_wr
 from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
+
+NAMES = {"val": "validation", "test": "test"}
+"""Names of the parts that are evaluated."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -134,6 +138,13 @@ class RunCLI(LightningCLI):
         add("--resume", type=bool, nargs="?", const=True, default=False, help=text)
         text, modes = "Whether to log to Weights & Biases.", Literal["off", "online", "offline"]
         add("--wandb", type=modes, default="off", help=text)
+
+    def _prepare_subcommand_parser(self, *args: Any, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(*args, **kwargs)
+        # `show_results` names what Lightning's table would only number
+        if any(action.dest == "verbose" for action in parser._actions):
+            parser.set_defaults(verbose=False)
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning, which takes any use of `args` for a mistake."""
@@ -269,6 +280,24 @@ class RunCLI(LightningCLI):
 
     def report_end(self, folder: Path) -> None:
         """Log it if there is nothing left to train."""
+
+    def after_validate(self) -> None:
+        """Print the metrics."""
+        self.show_results("val")
+
+    def after_test(self) -> None:
+        """Print the metrics."""
+        self.show_results("test")
+
+    def show_results(self, part: str) -> None:
+        """Print the metrics of a part of the split, and what they compare."""
+        values = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if values and self.trainer.is_global_zero:
+            print_values(values, self.compared(len(self.datamodule.split[part]), NAMES[part]))
+
+    def compared(self, count: int, part: str) -> str:
+        """Title of the metrics of a part of the split."""
+        return f"{count} {part} images"
 
 
 def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) -> int:

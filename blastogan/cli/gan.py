@@ -96,6 +96,7 @@ class BlastoganCLI(RunCLI):
             BlastocystDataModule,
             parser_class=GANParser,
             subclass_mode_model=True,
+            trainer_defaults={"enable_model_summary": False},
             args=args,
         )
 
@@ -248,6 +249,19 @@ class BlastoganCLI(RunCLI):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunConfig):
                 callback.needed = False
+
+    def show_results(self, part: str) -> None:
+        """Print the metrics, unless `FidelityCallback` has: its table has more images."""
+        if not any(name.endswith("_held_out") for name in self.trainer.callback_metrics):
+            super().show_results(part)
+
+    def compared(self, count: int, part: str) -> str:
+        """Title of the metrics of a part of the split."""
+        side = self.datamodule.schedule.final_resolution
+        return (
+            f"{count} generated images against {count} {part} images of the same grades, "
+            f"{side}x{side}"
+        )
 
     def after_fit(self) -> None:
         """Log where the samples are, and how to generate more."""

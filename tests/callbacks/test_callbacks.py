@@ -4,6 +4,7 @@ import csv
 import os
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,10 @@ from blastogan.callbacks import (
     training_log,
 )
 from blastogan.callbacks.progress import PaceMeter, format_seconds
+from blastogan.callbacks.sample_grid import training_sheet
+from blastogan.data.records import ImageRecord, embryos_first
 from blastogan.errors import DivergenceError, UserError
+from blastogan.grades import Grade
 from blastogan.runs.loggers import CSVLog
 from blastogan.runs.table import RunTable
 from blastogan.utils.sheets import image_sheet
@@ -158,6 +162,30 @@ def test_sample_sheets_have_a_column_per_class_and_a_caption(
     assert (sheet[:top] < 128).any()
     columns = [sheet[top : top + tile, gap + n * 99 :][:, :tile] for n in range(len(classes))]
     assert not np.array_equal(columns[0], columns[-1])
+
+
+def test_training_images_are_of_as_many_embryos_as_possible():
+    embryos = ["a", "a", "b", "a", "c", "b"]
+    records = [ImageRecord(Path(str(n)), Grade("A", "A"), e) for n, e in enumerate(embryos)]
+    assert embryos_first(records) == [0, 2, 4, 1, 5, 3]
+
+
+def test_a_sheet_of_training_images_begins_with_an_image_of_each_embryo(make_data):
+    # three planes of an embryo follow each other
+    data = make_data()
+    data.setup("fit")
+    data.records = tuple(replace(r, embryo=str(n // 9)) for n, r in enumerate(data.records))
+    shown = []
+    data.images = lambda part, index: (
+        shown.append(list(index)) or torch.zeros(len(index), 1, 16, 16, dtype=torch.uint8)
+    )
+    training_sheet(data, rows=2)
+    records = [data.records[n] for n in data.split["train"]]
+    for column in shown:
+        name = records[column[0]].grade.name
+        of_class = {record.embryo for record in records if record.grade.name == name}
+        embryos = {records[n].embryo for n in column}
+        assert len(embryos) == min(len(column), len(of_class))
 
 
 def test_a_sheet_is_as_wide_as_its_caption():
