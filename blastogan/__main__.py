@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from blastogan.cli import LIGHTNING, TOOLS, list_tools, load_tool
+from blastogan.cli.help import show_help
 from blastogan.errors import DivergenceError, Requeue, UserError, printable
 from blastogan.presets import preset_names
 from blastogan.runs.lock import is_first_process
@@ -20,7 +21,7 @@ usage: blastogan COMMAND [OPTIONS]
 
 Progressively grown GANs for blastocyst images.
 
-train and evaluate (Lightning CLI; `blastogan fit --help` lists every option):
+train and evaluate (options: blastogan fit --help, then blastogan fit --help all):
 {lightning}
 
 tools:
@@ -28,8 +29,8 @@ tools:
 
 presets for --config: {presets}
 
-exit codes: 0 done, 1 failure, 2 wrong use, 75 stopped by a scheduler (SIGTERM, SIGUSR1): start the
-same command again with --resume, 130 interrupted
+exit codes: 0 done, 1 failure, 2 wrong use, 75 stopped by a scheduler (SIGTERM,
+SIGUSR1): start the same command again with --resume, 130 interrupted
 """
 
 
@@ -46,6 +47,8 @@ def main(args: Sequence[str] | None = None) -> int:
     _configure_messages()
     keep_freed_memory()
     try:
+        if name in LIGHTNING and show_help(name, rest):
+            return 0
         return load_tool(name)(rest)
     except (UserError, DivergenceError, OSError) as error:
         sys.stderr.write(f"blastogan: {printable(str(error))}\n")

@@ -133,6 +133,8 @@ def read_early(args: Sequence[str]) -> argparse.Namespace:
     for name in ("ckpt_path", "run_dir", *RETIRED):
         parser.add_argument(f"--{name}")
     given, _ = parser.parse_known_args(args)
+    # such as --generator_optimizer.help Adam
+    given.help = given.help or any(arg.partition("=")[0].endswith(".help") for arg in args)
     for name, replaced in RETIRED.items():
         value = getattr(given, name)
         if value is not None and not replaced:

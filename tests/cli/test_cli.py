@@ -278,7 +278,7 @@ def test_help_and_version(capfd):
     assert blastogan() == 2
     capfd.readouterr()
     assert blastogan("--version") == 0
-    assert capfd.readouterr().out == f"blastogan {version('blastogan')}\n"
+    assert capfd.readouterr().out == f"{describe_version()}\n"
     assert package.__version__ == version("blastogan")
 
 
