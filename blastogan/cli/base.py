@@ -55,7 +55,7 @@ class RunConfig(SaveConfigCallback):
             return
         config = self.config.clone()
         # a run that is resumed has the same configuration
-        for key in ("ckpt_path", "config", "resume"):
+        for key in ("ckpt_path", "config", "resume", "yes", "dry_run"):
             config.pop(key, None)
         text = self.parser.dump(config, skip_none=False)
         folder = Path(trainer.default_root_dir)

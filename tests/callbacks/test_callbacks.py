@@ -407,6 +407,9 @@ def test_time_left_counts_every_resolution_at_its_own_pace():
     pace.add(16, images=100, seconds=3.0)
     assert pace.seconds_left(1000) == pytest.approx(60 + 120)
     assert pace.seconds_left(5000) == 0
+    # a plan knows more than that a doubling costs twice as much
+    pace.costs = {8: 1.0, 16: 3.0, 32: 15.0}
+    assert pace.seconds_left(1000) == pytest.approx(60 + 2000 * 0.03 * 5)
 
 
 def test_times_are_readable():
@@ -423,7 +426,21 @@ def test_progress_reports_the_position_of_the_run(schedule):
     progress = GrowthProgress(schedule)
     progress.pace.add(16, images=100, seconds=1.0)
     text = progress.describe(80, "D 1.000 G 0.500")
-    assert "0.1/0.2 kimg  fade 16x16  alpha 0.75  D 1.000 G 0.500  100 img/s" in text
+    # the time left first, as a narrow terminal cuts the end
+    assert "0.1/0.2 kimg  0:01 left  fade 16x16  alpha 0.75  100 img/s  D 1.000 G 0.500" in text
+
+
+def test_without_a_terminal_the_time_left_is_logged_before_the_first_tick_ends(
+    make_module, make_data, make_trainer, schedule, monkeypatch, caplog
+):
+    caplog.set_level("INFO", "blastogan")
+    monkeypatch.setattr(GrowthProgress, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(GrowthProgress, "FIRST_LINE", 0.0)
+    progress = GrowthProgress(schedule)
+    trainer = make_trainer(progress, enable_progress_bar=True, max_epochs=1)
+    trainer.fit(make_module(), make_data())
+    (first, *_) = [line for line in caplog.messages if " left  " in line]
+    assert first.startswith("0.0/")
 
 
 def test_no_partial_files_are_left(make_module, make_data, make_trainer, tmp_path):
