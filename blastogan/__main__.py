@@ -9,20 +9,21 @@ import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-import blastogan
 from blastogan.cli import LIGHTNING, TOOLS, list_tools, load_tool
+from blastogan.cli.help import show_help
 from blastogan.errors import DivergenceError, Requeue, UserError, printable
 from blastogan.presets import preset_names
 from blastogan.runs.lock import is_first_process
 from blastogan.utils.allocator import keep_freed_memory
 from blastogan.utils.terminal import write_stdout
+from blastogan.utils.version import describe_version
 
 USAGE = """\
 usage: blastogan COMMAND [OPTIONS]
 
 Progressively grown GANs for blastocyst images.
 
-train and evaluate (Lightning CLI; `blastogan fit --help` lists every option):
+train and evaluate (options: blastogan fit --help, then blastogan fit --help all):
 {lightning}
 
 tools:
@@ -43,11 +44,13 @@ def main(args: Sequence[str] | None = None) -> int:
         write_stdout(USAGE.format(presets=", ".join(preset_names()), **lists))
         return 0 if name else 2
     if name == "--version":
-        write_stdout(f"blastogan {blastogan.__version__}\n")
+        write_stdout(f"{describe_version()}\n")
         return 0
     _configure_messages()
     keep_freed_memory()
     try:
+        if name in LIGHTNING and show_help(name, rest):
+            return 0
         return load_tool(name)(rest)
     except (UserError, DivergenceError, OSError) as error:
         sys.stderr.write(f"blastogan: {printable(str(error))}\n")

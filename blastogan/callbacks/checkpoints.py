@@ -17,6 +17,7 @@ from torch import Tensor
 
 from blastogan.errors import UserError, check_ranges
 from blastogan.growth import GrowthSchedule
+from blastogan.metrics.specs import TABLE
 from blastogan.modules.base import as_gan
 from blastogan.modules.step.ranks import any_rank, is_finite, ranks_may_agree
 from blastogan.runs.checkpoint_io import (
@@ -159,8 +160,13 @@ class GrowthCheckpoint(Checkpoint):
         self.evaluated = module.images_shown
         self.save_last(trainer, is_best=is_best)
         if is_best:
+            name, value, kimg = (self.best[key] for key in ("name", "value", "kimg"))
+            spec = TABLE["swd" if name == "swd" else "kid"]
+            reals = "training images" if name == "kid" else "validation images"
+            side = self.schedule.final_resolution
             _log.info(
-                "best so far: %(name)s %(value).4g at %(kimg)g kimg, saved as best.ckpt", self.best
+                "best so far: %s to the %s, %dx%d: %.4g at %g kimg, saved as best.ckpt",
+                *(spec.title, reals, side, side, value * spec.scale, kimg),
             )
 
     def save_last(self, trainer: Trainer, *, is_best: bool = False) -> Path:

@@ -149,7 +149,7 @@ class GracefulInterrupt(Callback):
             cause = f"stopped by {stopped_by(trainer)}"
             _log.warning("%s at %.3f kimg; %s", cause, kimg, again)
             raise Requeue(cause)
-        _log.warning("stopped at %.3f kimg; to resume, add --ckpt_path %s", kimg, path)
+        _log.warning("stopped at %.3f kimg, saved in %s; %s", kimg, path, again)
         raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

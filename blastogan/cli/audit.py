@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from blastogan.audit.collect import audit_images
 from blastogan.audit.report import show_audit
@@ -20,7 +21,13 @@ from blastogan.utils.files import atomic_write, user_path, write_json
 from blastogan.utils.terminal import add_crop, check_outputs, positive, track
 from blastogan.utils.workers import worker_count
 
+if TYPE_CHECKING:
+    pass
+
 _log = logging.getLogger(__name__)
+
+SPLIT_OPTIONS = ("split", "split_file", "val_fraction", "test_fraction", "folds", "fold")
+"""Options of the split, named as those of training."""
 
 
 def audit(args: Sequence[str]) -> int:
@@ -66,7 +73,21 @@ def audit(args: Sequence[str]) -> int:
     for what, path in (("audit", options.json), ("figure", options.figure)):
         if path:
             _log.info("%s written to %s", what, path)
+    if found.sound:
+        _log.info("next: %s", _fit_command(options))
     return 0 if found.sound else 1
+
+
+def _fit_command(options: argparse.Namespace) -> str:
+    """The command that trains on the set, read as it was audited."""
+    command = ["blastogan", "fit", "--config", "demo", "--data.root", options.root]
+    usual = vars(_parser().parse_args([options.root]))
+    for name in (*vars(ReaderOptions()), *SPLIT_OPTIONS, "crop", "crop_margin"):
+        if (value := getattr(options, name, None)) != usual.get(name):
+            command += [f"--data.{name}", str(value)]
+    if options.seed:
+        command += ["--seed_everything", str(options.seed)]
+    return shlex.join(command)
 
 
 def _parser() -> argparse.ArgumentParser:

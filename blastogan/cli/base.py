@@ -13,6 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from blastogan.callbacks import RandomState, SplitRecord
+from blastogan.callbacks.fidelity.table import print_values
 from blastogan.callbacks.stopping import TimeLimit
 from blastogan.cli.checks import cause_of, check_trainer, one_message
 from blastogan.cli.found import check_found, place_of_run
@@ -56,6 +57,8 @@ PATHS = (
     "transfer.checkpoint",
 )
 """Options that are paths; see `blastogan.utils.files.user_path`."""
+NAMES = {"val": "validation", "test": "test"}
+"""Names of the parts that are evaluated."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -69,7 +72,7 @@ class RunConfig(SaveConfigCallback):
             return
         config = self.config.clone()
         # a run that is resumed has the same configuration
-        for key in ("ckpt_path", "config", "resume"):
+        for key in ("ckpt_path", "config", "resume", "yes", "dry_run"):
             config.pop(key, None)
         text = self.parser.dump(config, skip_none=False)
         folder = Path(trainer.default_root_dir)
@@ -156,6 +159,13 @@ class RunCLI(LightningCLI):
         add("--resume", type=bool, nargs="?", const=True, default=False, help=text)
         text, modes = "Whether to log to Weights & Biases.", Literal["off", "online", "offline"]
         add("--wandb", type=modes, default="off", help=text)
+
+    def _prepare_subcommand_parser(self, *args: Any, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(*args, **kwargs)
+        # `show_results` names what Lightning's table would only number
+        if any(action.dest == "verbose" for action in parser._actions):
+            parser.set_defaults(verbose=False)
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning, which takes any use of `args` for a mistake."""
@@ -309,6 +319,24 @@ class RunCLI(LightningCLI):
 
     def report_end(self, folder: Path) -> None:
         """Log it if there is nothing left to train."""
+
+    def after_validate(self) -> None:
+        """Print the metrics."""
+        self.show_results("val")
+
+    def after_test(self) -> None:
+        """Print the metrics."""
+        self.show_results("test")
+
+    def show_results(self, part: str) -> None:
+        """Print the metrics of a part of the split, and what they compare."""
+        values = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if values and self.trainer.is_global_zero:
+            print_values(values, self.compared(len(self.datamodule.split[part]), NAMES[part]))
+
+    def compared(self, count: int, part: str) -> str:
+        """Title of the metrics of a part of the split."""
+        return f"{count} {part} images"
 
 
 def _resolve_paths(config: Namespace) -> None:

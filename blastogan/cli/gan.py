@@ -34,6 +34,7 @@ from blastogan.callbacks.stopping import stopped_by
 from blastogan.cli import base
 from blastogan.cli.base import RunCLI, RunConfig
 from blastogan.cli.parser import RunParser
+from blastogan.cli.plan import MIN_IMAGES, make_plan
 from blastogan.cli.recipe import follow_recipe
 from blastogan.data import BlastocystDataModule
 from blastogan.data.readers import ReaderOptions, scan_graded_images
@@ -51,7 +52,9 @@ from blastogan.modules.transfer import (
 )
 from blastogan.recipe.rules import times
 from blastogan.runs.checkpoint_files import check_checkpoint, check_place
-from blastogan.runs.folder import run_of_checkpoint
+from blastogan.runs.folder import RUNS, run_of_checkpoint
+from blastogan.runs.lock import is_first_process
+from blastogan.utils.terminal import show_tables
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +106,7 @@ class BlastoganCLI(RunCLI):
             BlastocystDataModule,
             parser_class=GANParser,
             subclass_mode_model=True,
+            trainer_defaults={"enable_model_summary": False},
             args=args,
         )
 
@@ -130,6 +134,11 @@ class BlastoganCLI(RunCLI):
             "training images, and print the reasons; options given by hand win."
         )
         parser.add_argument("--recipe", type=bool, nargs="?", const=True, default=False, help=text)
+        flag: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False}
+        text = "With fit: show phases, time, disk and memory, and end."
+        parser.add_argument("--dry_run", **flag, help=text)
+        text = "With fit: begin although the run will take days on a CPU."
+        parser.add_argument("--yes", **flag, help=text)
         parser.add_class_arguments(TransferOptions, "transfer")
         parser.add_class_arguments(GrowthSchedule, "schedule")
         parser.link_arguments("schedule", "data.schedule", apply_on="instantiate")
@@ -243,12 +252,40 @@ class BlastoganCLI(RunCLI):
         if saved is not None and self.subcommand == "fit":
             growing.load_state_dict(saved)
         settings = self._get(self.config_init, "trainer")
+        if self.subcommand == "fit" and is_first_process():
+            self._plan(growing.schedule, settings)
         if settings.get("enable_progress_bar") is False:
             self._parser(self.subcommand).callback_keys.remove("progress")
         own: dict[str, Any] = {"max_epochs": growing.schedule.total_ticks}
         if settings.get("strategy", "auto") == "auto" and _device_count(settings) > 1:
             own["strategy"] = GrowingDDPStrategy.strategy_name
         return super().instantiate_trainer(**{**own, **kwargs})
+
+    def _plan(self, schedule: GrowthSchedule, settings: Any) -> None:
+        """Say what the run will take; end a dry run, and refuse what a CPU would not finish."""
+        dry = self._get(self.config_init, "dry_run")
+        shown = self.checkpoint.get("blastogan", {}).get("images_shown", 0)
+        if schedule.total_images - shown < MIN_IMAGES and not dry:
+            return
+        kept = self._get(self.config_init, "checkpoints")
+        plan = make_plan(
+            self.model,
+            schedule,
+            images_shown=shown,
+            keep=(kept.keep_last, kept.keep_best, kept.keep_phases),
+            device=_device(settings),
+            devices=_device_count(settings),
+            precision=str(settings.get("precision")),
+        )
+        if dry:
+            show_tables(plan.describe(), [plan.table()], plan.notes())
+            raise SystemExit(0)
+        # a run that is resumed was begun
+        if not (self._get(self.config_init, "yes") or self.checkpoint):
+            plan.check()
+        _log.info("%s", plan.describe())
+        plan.check_disk(Path(self._get(self.config_init, "run_dir") or RUNS))
+        self._get(self.config_init, "progress").pace.costs = plan.seconds
 
     def callbacks_in(self, folder: Path) -> list[Callback]:
         """What writes generated images."""
@@ -280,6 +317,19 @@ class BlastoganCLI(RunCLI):
             if isinstance(callback, RunConfig):
                 callback.needed = False
 
+    def show_results(self, part: str) -> None:
+        """Print the metrics, unless `FidelityCallback` has: its table has more images."""
+        if not any(name.endswith("_held_out") for name in self.trainer.callback_metrics):
+            super().show_results(part)
+
+    def compared(self, count: int, part: str) -> str:
+        """Title of the metrics of a part of the split."""
+        side = self.datamodule.schedule.final_resolution
+        return (
+            f"{count} generated images against {count} {part} images of the same grades, "
+            f"{side}x{side}"
+        )
+
     def after_fit(self) -> None:
         """Log where the samples are and how to generate more, or that the end is not reached.
 
@@ -298,6 +348,16 @@ class BlastoganCLI(RunCLI):
 
 def _plain(value: Any) -> Any:
     return value.as_dict() if isinstance(value, Namespace) else value
+
+
+def _device(settings: Any) -> torch.device | None:
+    """Device that a trainer will use; ``None`` for one that is not known here."""
+    asked = settings.get("accelerator", "auto")
+    if asked in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if asked in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu") if asked in ("auto", "cpu") else None
 
 
 def _device_count(settings: Any) -> int:

@@ -54,8 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--count", type=positive, help="number of images; with --between, of latents")
     add(
         "--grades",
-        help="balanced (default), like-data, or counts such as AA:20,CC:5; Ax:20 is ICM A and "
-        f"xB:20 TE B, with the other letter as in the data; classes are {', '.join(CLASSES)}",
+        help="balanced (default), like-data, AB or AA,CC for --count images of these, or counts "
+        "such as AA:20,CC:5; Ax is ICM A and xB TE B, with the other letter as in the data; "
+        f"classes are {', '.join(CLASSES)}",
     )
     text = "one latent through the grades from the first to the second"
     add("--between", nargs=2, metavar="GRADE", help=text)

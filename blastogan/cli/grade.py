@@ -100,7 +100,7 @@ class GradeCLI(RunCLI):
         write_checkpoints_atomically(self.trainer)
 
     def after_test(self) -> None:
-        """Write the metrics into the folder of the run."""
+        """Write the metrics into the folder of the run, then print them."""
         values = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         content = {"checkpoint": self._get(self.config_init, "ckpt_path"), "values": values}
         content |= self.datamodule.plan.position()
@@ -108,6 +108,7 @@ class GradeCLI(RunCLI):
         path = unused_file(folder / f"grade-test-{self.model.images_shown / 1000:g}.json")
         write_json(content, path)
         _log.info("written: %s", path)
+        super().after_test()
 
     def after_fit(self) -> None:
         """Log where the grader is and how to use it, or that not all epochs are trained.
@@ -141,8 +142,10 @@ class _Interrupted(Callback):
         last = checkpoint_folder(trainer) / "last.ckpt"
         in_fit = trainer.state.fn == TrainerFn.FITTING
         if in_fit and isinstance(exception, KeyboardInterrupt) and last.exists():
-            path = quote(str(last))
-            _log.warning("stopped; to resume from the last epoch, add --ckpt_path %s", path)
+            _log.warning(
+                "stopped; the last epoch is in %s; the same command with --resume continues",
+                quote(str(last)),
+            )
 
 
 def kept_checkpoints(folder: Path, best: bool) -> list[Callback]:

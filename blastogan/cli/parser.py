@@ -19,6 +19,7 @@ from blastogan.errors import UserError
 from blastogan.presets import FOLDER, find_config
 from blastogan.runs.folder import newest_run, run_of_checkpoint
 from blastogan.utils.files import user_path
+from blastogan.utils.version import describe_version
 
 RETIRED: dict[str, dict[str, str]] = {
     "data.residence": {},
@@ -50,6 +51,7 @@ class RunParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # no list of hundreds of options before each message
         super().__init__(*args, usage="%(prog)s", **kwargs)
+        self.dump_header = [*(self.dump_header or ()), describe_version()]
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
         """Add an argument; a configuration file becomes a `ConfigFile`."""
@@ -154,6 +156,8 @@ def read_early(args: Sequence[str]) -> argparse.Namespace:
     for name in RETIRED:
         parser.add_argument(f"--{name}")
     given, _ = parser.parse_known_args(args)
+    # such as --generator_optimizer.help Adam
+    given.help = given.help or any(arg.partition("=")[0].endswith(".help") for arg in args)
     for name, replaced in RETIRED.items():
         value = getattr(given, name)
         if value is not None and not replaced:

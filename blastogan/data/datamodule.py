@@ -104,7 +104,7 @@ class BlastocystDataModule(LightningDataModule):
         num_workers: Processes that load training batches.
         eval_batch_size: Images to a batch of validation, test and prediction.
         predict_count: Images that ``predict`` generates.
-        predict_grades: ``balanced``, ``like-data`` or counts such as ``AA:20,CC:5``.
+        predict_grades: ``balanced``, ``like-data``, ``AB``, or counts such as ``AA:20,CC:5``.
         predict_seed: Seed of the images that ``predict`` generates.
 
     Raises:
@@ -194,6 +194,12 @@ class BlastocystDataModule(LightningDataModule):
         self.weak_parts = {}
         self._decoded: DecodedImages | None = None
         self._augmentation: tuple[int, Transform | None] | None = None
+
+    def __repr__(self) -> str:
+        where = f"{self.source} in {str(self.root)!r}" if self.root else self.source
+        parts = ", ".join(f"{part} {len(positions)}" for part, positions in self.split.items())
+        sides = f"{self.schedule.start_resolution} to {self.schedule.final_resolution} pixels"
+        return f"{type(self).__name__}({where}, {sides}, {parts or 'before setup'})"
 
     @property
     def source(self) -> str:

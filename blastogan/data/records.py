@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,16 @@ def class_counts(records: Iterable[ImageRecord]) -> dict[str, int]:
     """Number of images of each of the ten classes."""
     found = Counter(record.grade.name for record in records)
     return {name: found[name] for name in CLASSES}
+
+
+def embryos_first(records: Sequence[ImageRecord]) -> list[int]:
+    """Positions, those of a first image of an embryo before any second one, and so on."""
+    before = Counter[str]()
+    order = []
+    for n, record in enumerate(records):
+        order.append((before[record.embryo], n))
+        before[record.embryo] += 1
+    return [n for _, n in sorted(order)]
 
 
 def incomplete_grades(records: Iterable[ImageRecord]) -> dict[str, int]:

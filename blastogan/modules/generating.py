@@ -30,6 +30,7 @@ from blastogan.networks.progressive import ProgressiveNetwork
 from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
 from blastogan.utils.pixels import to_float, to_uint8
 from blastogan.utils.seeding import derive_seed
+from blastogan.utils.version import provenance
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,13 @@ class GeneratingModule(LightningModule):
         self.register_buffer("grade_counts", torch.zeros(LABEL_SIZES, dtype=torch.int64))
         self.val_metrics = ImageSetMetrics()
         self.test_metrics = ImageSetMetrics()
+
+    def extra_repr(self) -> str:
+        """State of growth, in the first line that a module prints."""
+        return (
+            f"resolution={self.resolution} of {self.final_resolution}, alpha={self.alpha:g}, "
+            f"images_shown={self.images_shown}"
+        )
 
     @property
     def final_resolution(self) -> int:
@@ -292,6 +300,7 @@ class GeneratingModule(LightningModule):
             "images_shown": self.images_shown,
             "resolution": self.resolution,
             "alpha": self.alpha,
+            **provenance(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from blastogan.modules.step.loading import build_saved
 from blastogan.networks.grader import MIN_RESOLUTION, GraderNetwork
 from blastogan.runs.checkpoint_content import check_weights
 from blastogan.runs.checkpoint_files import check_checkpoint, checked_content, read_checkpoint
+from blastogan.utils.version import provenance
 
 ClassWeights = Literal["balanced", "none"]
 
@@ -239,6 +240,7 @@ class GradeClassifier(LightningModule):
         checkpoint["blastogan"] = {
             "architecture": type(self).__name__,
             "images_shown": self.images_shown,
+            **provenance(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from blastogan.utils.version import provenance
+
 DISK_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 """Errors of a full disk, a file above its size limit, and an exhausted quota."""
 
@@ -116,9 +118,10 @@ def atomic_link(source: Path, target: Path) -> None:
 
 
 def write_json(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write plain values as JSON, atomically."""
+    """Write plain values as JSON, atomically; ``blastogan`` has version and commit."""
+    signed = {**content, "blastogan": provenance()}
     with atomic_write(path) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(signed, indent=2) + "\n", encoding="utf-8")
 
 
 def check_archive(path: Path) -> None:

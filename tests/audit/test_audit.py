@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -75,7 +77,7 @@ def run(capfd, *args):
 def test_a_sound_set_is_reported_in_full(make_set, capfd):
     code, shown, found = run(capfd, make_set())
     assert code == 0
-    assert set(found) == KEYS
+    assert set(found) == {*KEYS, "blastogan"}
     assert (found["files"], found["images"], found["embryos"]) == (24, 24, 12)
     assert (found["format"], found["sound"], found["labels_only"]) == ("csv", True, False)
     assert found["classes"] == {**dict.fromkeys(CLASSES, 0), "AA": 8, "AB": 8, "BB": 8}
@@ -92,6 +94,19 @@ def test_a_sound_set_is_reported_in_full(make_set, capfd):
     assert shown.splitlines()[-1].startswith("sound, but its held-out parts are too small")
     kinds_found = {finding["kind"] for finding in found["findings"]}
     assert kinds_found == {"rare", "no-images", "weak-parts"}
+
+
+def test_a_sound_audit_ends_with_the_command_that_trains_on_the_set_as_it_was_read(
+    make_set, caplog, tmp_path
+):
+    folder = shutil.copytree(make_set(), tmp_path / "my images; rm")
+    options = ["--embryo-pattern", r"(\d+)_?", "--crop", "embryo"]
+    assert blastogan("audit", folder, "--labels-only", *options) == 0
+    (line,) = [each for each in caplog.messages if each.startswith("next: ")]
+    assert shlex.split(line)[1:] == [
+        *("blastogan", "fit", "--config", "demo", "--data.root", str(folder)),
+        *("--data.embryo_pattern", options[1], "--data.crop", "embryo"),
+    ]
 
 
 def spoil(images, rows):

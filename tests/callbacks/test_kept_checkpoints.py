@@ -192,8 +192,12 @@ def test_the_best_is_the_state_at_its_evaluation(
     trainer.fit(make_module(), datamodule=make_data())
     keeper = next(c for c in trainer.checkpoint_callbacks if isinstance(c, GrowthCheckpoint))
     assert keeper.best["name"] == name
-    kept = f"{name} {keeper.best['value']:.4g} at {keeper.best['kimg']:g} kimg, saved as best.ckpt"
-    assert f"best so far: {kept}" in caplog.text
+    # named with its unit, and against what
+    reals = {"kid": "training", "kid_held_out": "validation"}[name]
+    kept = f"{1000 * keeper.best['value']:.4g} at {keeper.best['kimg']:g} kimg"
+    assert f"best so far: KID x 1000 to the {reals} images, 16x16: {kept}" in caplog.text
+    measured_text = "KID x 1000 to the validation images" in caplog.text
+    assert measured_text == (name == "kid_held_out")
     best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert best["blastogan"]["images_shown"] == keeper.best["kimg"] * 1000
     state = {"best": keeper.best, "evaluated": keeper.best["kimg"] * 1000}

@@ -14,7 +14,8 @@ from helpers.stand_in import Pixels
 from blastogan.errors import UserError
 from blastogan.metrics.cache import cached, load_statistics, save_statistics, statistics_key
 from blastogan.metrics.fidelity import FidelityEvaluator
-from blastogan.metrics.held_out import _matched, compare_held_out
+from blastogan.metrics.held_out import HeldOutReport, _matched, compare_held_out
+from blastogan.metrics.report import FidelityReport
 from blastogan.metrics.statistics import SetStatistics
 
 
@@ -188,4 +189,11 @@ def test_without_features_there_is_no_gap():
     sides = [evaluator.gather([pictures(20, seed=n)], real=True) for n in range(3)]
     report = compare_held_out(evaluator, *sides)
     assert report.gap is None
-    assert "no held-out gap" in report.verdict()
+    assert "no held-out gap: it needs the features" in report.verdict()
+    report.held_out.extractor = "none"
+    assert "no held-out gap: it needs an extractor" in report.verdict()
+
+
+def test_a_single_held_out_image_is_named_as_the_reason_for_no_gap():
+    sides = FidelityReport({}, "grader", 9, 9), FidelityReport({}, "grader", 1, 9)
+    assert "two or more held-out images, got 1" in HeldOutReport(*sides).verdict()

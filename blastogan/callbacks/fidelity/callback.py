@@ -11,14 +11,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from blastogan.callbacks.checkpoints import save_last
 from blastogan.callbacks.fidelity.statistics import MIN_HELD_OUT, RunStatistics
-from blastogan.callbacks.fidelity.table import print_held_out
+from blastogan.callbacks.fidelity.table import describe_report, print_held_out
 from blastogan.errors import UserError, check_ranges
 from blastogan.grades import MAX_COUNT
 from blastogan.growth import MAX_BATCH, GrowthSchedule
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.held_out import compare_held_out
 from blastogan.metrics.report import FidelityReport
-from blastogan.metrics.specs import METRICS, PIXEL_METRICS, SPECS, TABLE, TESTED
+from blastogan.metrics.specs import METRICS, PIXEL_METRICS, SPECS, TESTED
 from blastogan.modules import BaseGANModule
 from blastogan.modules.base import as_gan
 from blastogan.runs.loggers import send_picture
@@ -223,9 +223,7 @@ class FidelityCallback(Callback):
             if logged:
                 logger.log_metrics(self.schedule.log_columns(shown) | logged, step=shown)
             send_picture(logger, "fidelity", picture, shown)
-        main = [f"{name} {value:.4g}" for name, value in report.values.items() if name in TABLE]
-        given = shown / 1000, report.extractor, report.n_fake, ", ".join(main)
-        _log.info("fidelity at %g kimg (%s, %d fakes): %s", *given)
+        _log.info("fidelity at %g kimg, %s", shown / 1000, describe_report(report))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare many fakes with training and held-out images, and report the gap."""
