@@ -126,6 +126,8 @@ class RunCLI(LightningCLI):
         if not configs and not self.given.help and (path := self.config_of_run()):
             configs = [path]
             args = [args[0], f"--config={path}", *args[1:]]
+        elif not configs and not self.given.help and self.given.ckpt_path:
+            args = [args[0], *self.options_of_checkpoint(), *args[1:]]
         for path in configs:
             if changes := without_retired(path)[1]:
                 _log.warning("%s has retired options: %s", path, ", ".join(changes))
@@ -138,6 +140,10 @@ class RunCLI(LightningCLI):
         if self.given.run_dir and (self.given.resume or "false").lower() != "false":
             return newest_config(Path(self.given.run_dir))
         return None
+
+    def options_of_checkpoint(self) -> list[str]:
+        """Options that follow from a checkpoint without a configuration in its run folder."""
+        return []
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add run folder and W&B."""
