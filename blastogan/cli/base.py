@@ -134,6 +134,8 @@ class RunCLI(LightningCLI):
             configs = [path]
             check_found(path, {arg.partition("=")[0] for arg in args})
             args = [args[0], f"--config={path}", *place_of_run(path), *args[1:]]
+        elif not configs and not self.given.help and self.given.ckpt_path:
+            args = [args[0], *self.options_of_checkpoint(), *args[1:]]
         for path in configs:
             if changes := without_retired(path)[1]:
                 _log.warning("%s has retired options: %s", path, ", ".join(changes))
@@ -146,6 +148,10 @@ class RunCLI(LightningCLI):
         if self.given.run_dir and (self.given.resume or "false").lower() != "false":
             return newest_config(Path(self.given.run_dir))
         return None
+
+    def options_of_checkpoint(self) -> list[str]:
+        """Options that follow from a checkpoint without a configuration in its run folder."""
+        return []
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add run folder and W&B."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import fields
@@ -51,7 +52,7 @@ from blastogan.modules.transfer import (
     read_source,
 )
 from blastogan.recipe.rules import times
-from blastogan.runs.checkpoint_files import check_checkpoint, check_place
+from blastogan.runs.checkpoint_files import check_checkpoint, check_place, read_to_resume
 from blastogan.runs.folder import RUNS, run_of_checkpoint
 from blastogan.runs.lock import is_first_process
 from blastogan.utils.terminal import show_tables
@@ -110,16 +111,47 @@ class BlastoganCLI(RunCLI):
             args=args,
         )
 
-    def config_of_run(self) -> Path:
-        """Configuration of the run that is named, which must have one."""
+    def config_of_run(self) -> Path | None:
+        """Configuration of the run that is named; fit must have one."""
         if found := super().config_of_run():
             return found
         if self.given.ckpt_path:
             check_place(Path(self.given.ckpt_path))
+            if self.asked != ["fit"]:
+                return None
         raise UserError(
             "no configuration given: add --config NAME, for instance --config demo, the "
             "--ckpt_path of a checkpoint in its run folder, or --resume and its --run_dir"
         )
+
+    def options_of_checkpoint(self) -> list[str]:
+        """Architecture, hyper-parameters and schedule, for a checkpoint that a script has written.
+
+        Raises:
+            UserError: If the architecture is unknown.
+        """
+        checkpoint = read_to_resume(self.given.ckpt_path)
+        name = checkpoint["blastogan"].get("architecture")
+        if name not in ARCHITECTURES:
+            return []  # what fits is checked later
+        settings = dict(checkpoint.get("hyper_parameters", {}))
+        sizes = {
+            "final_resolution": settings.pop("resolution", 256),
+            "start_resolution": settings.pop("start_resolution", 4),
+        }
+        growing = checkpoint.get("callbacks", {}).get("ProgressiveGrowing", {})
+        options = {"schedule": growing.get("schedule", sizes)}
+        # of training only, and options of their own on the command line
+        for key in ("generator_optimizer", "discriminator_optimizer"):
+            settings.pop(key, None)
+        options["data.img_channels"] = settings.pop("img_channels", 1)
+        options["model"] = {"class_path": name, "init_args": settings}
+        _log.info(
+            "%s has no configuration: network and schedule are those of the checkpoint; give the "
+            "--data options of its training",
+            self.given.ckpt_path,
+        )
+        return [f"--{key}={json.dumps(value, default=str)}" for key, value in options.items()]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add schedule, optimisers and callbacks, and link what belongs together."""

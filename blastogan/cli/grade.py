@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import warnings
@@ -49,6 +50,15 @@ class GradeCLI(RunCLI):
         if self.given.ckpt_path:
             check_grader(read_to_resume(self.given.ckpt_path), {})
         return super().config_of_run()
+
+    def options_of_checkpoint(self) -> list[str]:
+        """Hyper-parameters of a grader that a script has trained."""
+        settings = dict(read_to_resume(self.given.ckpt_path).get("hyper_parameters", {}))
+        shared = {"resolution": "data.resolution", "img_channels": "data.img_channels"}
+        names = {name: shared.get(name, f"model.{name}") for name in settings}
+        return [
+            f"--{names[name]}={json.dumps(value, default=str)}" for name, value in settings.items()
+        ]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the settings that the network shares with the data."""

@@ -55,6 +55,9 @@ from blastogan.utils.workers import MAX_WORKERS, ignore_interrupt, unchanged
 
 _log = logging.getLogger(__name__)
 
+MIN_TRAINING = 2
+"""Fewest images to train on; metrics compare two images and more."""
+
 
 class BlastocystDataModule(LightningDataModule):
     """Images of ten classes or of unknown grade, split by embryo, at the stage of a schedule.
@@ -223,6 +226,12 @@ class BlastocystDataModule(LightningDataModule):
             )
         if self._decoded is None and (stage != "predict" or not self.records):
             self._read(decoded=stage != "predict")
+        if stage == "fit" and (count := len(self.split["train"])) < MIN_TRAINING:
+            raise UserError(
+                f"the training part has {count} of {len(self.records)} images: expected "
+                f"{MIN_TRAINING} or more. Add images, or hold out fewer (val_fraction, "
+                "test_fraction)"
+            )
 
     def _resolutions(self) -> list[int]:
         return sorted({phase.resolution for phase in self.schedule.phases})

@@ -53,6 +53,7 @@ def test_a_trainer_that_works_is_not_refused(settings):
         (["fit", "--config=tiny.yaml", "--trainer.strategy=fsdp"], "fsdp"),
         (["fit", "--config=tiny.yaml", "--trainer.barebones=true"], "barebones"),
         (["fit", "--config=tiny.yaml", "--trainer.logger=MLFlowLogger"], "mlflow"),
+        (["fit", "--config=tiny.yaml", "--data.num_phantoms=3"], "training part"),
         (["fit", "--config=tiny.yaml"], "ntasks"),
     ],
 )

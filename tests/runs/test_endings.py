@@ -149,3 +149,18 @@ def test_a_script_resumes_to_the_end(stop, make_module, make_data, make_trainer,
         module = make_module()
         make_trainer().fit(module, make_data(), ckpt_path=last, weights_only=True)
     assert module.images_shown == 160
+
+
+def test_max_time_stops_a_grader_after_an_epoch(here, monkeypatch, capfd):
+    grader = (
+        "grade", "fit", "--data.num_phantoms=60", "--data.resolution=32",
+        "--data.epoch_kimg=0.032", "--data.batch_size=16", "--trainer.accelerator=cpu",
+        "--trainer.max_epochs=2", "--resume",
+    )  # fmt: skip
+    started = []
+    monkeypatch.setattr(TimeLimit, "on_train_batch_start", lambda *args: started.append(1))
+    monkeypatch.setattr(TimeLimit, "time_elapsed", lambda *args: 9.0 * len(started))
+    assert blastogan(*grader, "--trainer.max_time=00:00:00:05") == 75
+    assert "1 of 2 epochs" in capfd.readouterr().err
+    assert blastogan(*grader) == 0
+    assert weights("runs/grader/checkpoints/last.ckpt")["blastogan"]["images_shown"] == 64
