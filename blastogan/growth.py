@@ -161,9 +161,9 @@ class GrowthSchedule:
         if self.total_images > 1000 * MAX_KIMG:
             raise UserError(
                 f"the schedule shows {self.total_images / 1000:g} kimg in ticks of "
-                f"{self.tick_images} images, a common multiple of its batch sizes: expected at "
-                f"most {MAX_KIMG:g} kimg. Lower hold_kimg, fade_kimg or tick_kimg, or choose batch "
-                "sizes that divide each other"
+                f"{self.tick_images} images, a common multiple of batch_size at each resolution: "
+                f"expected at most {MAX_KIMG:g} kimg. Lower hold_kimg, fade_kimg or tick_kimg, or "
+                "choose batch sizes that divide each other"
             )
 
     def _check_mapping(self, name: str, mapping: Mapping[int, float]) -> None:

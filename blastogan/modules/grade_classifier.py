@@ -18,7 +18,7 @@ from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
 from blastogan.data.stream import ImageBatch
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_ranges
 from blastogan.grades import LETTERS, UNKNOWN_LABEL
 from blastogan.metrics.grading import HEADS, GradeMetrics
 from blastogan.modules.step.loading import build_saved
@@ -75,10 +75,11 @@ class GradeClassifier(LightningModule):
             raise UserError(f"img_channels is {img_channels}: expected 1 (grey) or 3 (RGB)")
         if resolution < MIN_RESOLUTION:
             raise UserError(f"resolution is {resolution}: expected {MIN_RESOLUTION} or more")
+        check_ranges({"resolution": resolution, "feature_dim": feature_dim}, 1, 4096)
         if class_weights not in get_args(ClassWeights):
             expected = ", ".join(get_args(ClassWeights))
             raise UserError(f"class_weights is {class_weights!r}: expected one of {expected}")
-        if not (lr > 0 and weight_decay >= 0 and 0 <= label_smoothing < 1):
+        if not (0 < lr < math.inf and 0 <= weight_decay < math.inf and 0 <= label_smoothing < 1):
             raise UserError(
                 f"got lr {lr}, weight_decay {weight_decay}, label_smoothing {label_smoothing}: "
                 "expected above 0, 0 or more, and from 0 to below 1"

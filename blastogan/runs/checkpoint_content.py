@@ -53,6 +53,11 @@ def _is_optimizers(value: Any) -> bool:
     )
 
 
+def _is_loops(value: Any) -> bool:
+    # Lightning would take an empty one for a loop that has not begun
+    return _is_named(value) and all(isinstance(v, Mapping) and v for v in value.values())
+
+
 def _is_transfer(value: Any) -> bool:
     if value is None:
         return True
@@ -72,7 +77,7 @@ CONTENT: dict[str, Rule] = {
 OPTIONAL: dict[str, Rule] = {
     "epoch": COUNT,
     "global_step": COUNT,
-    "loops": NAMED,
+    "loops": (_is_loops, "the progress of each loop"),
     "callbacks": NAMED,
     "optimizer_states": (_is_optimizers, "a list of states of optimisers"),
     "lr_schedulers": (_is_list_of_mappings, "a list of dictionaries"),

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from blastogan.errors import UserError
+from blastogan.errors import UserError, printable
 from blastogan.grades import MAX_COUNT
 
 if TYPE_CHECKING:
@@ -82,16 +82,16 @@ def show_tables(title: str, tables: Iterable[Table], notes: Iterable[str]) -> No
 
     with report_console() as console:
         # as Text, so that brackets in paths and names are no markup
-        console.print(Text(title), soft_wrap=True)
+        console.print(Text(printable(title)), soft_wrap=True)
         for columns, rows in tables:
             table = RichTable(box=box.SIMPLE, pad_edge=False)
             for number, column in enumerate(columns):
                 table.add_column(Text(column), justify="right" if number else "left")
             for row in rows:
-                table.add_row(*map(Text, row))
+                table.add_row(*(Text(printable(cell)) for cell in row))
             console.print(table)
         for note in notes:
-            console.print(Text(f"note: {note}"), soft_wrap=True)
+            console.print(Text(printable(f"note: {note}")), soft_wrap=True)
 
 
 def is_statistics(path: str) -> bool:

@@ -8,6 +8,7 @@ from blastogan import BlastocystDataModule, GrowthSchedule
 from blastogan.callbacks import DivergenceWatch, FidelityCallback, GrowthCheckpoint, SampleGrid
 from blastogan.errors import UserError
 from blastogan.grades import parse_grade_counts
+from blastogan.modules import GradeClassifier
 from blastogan.phantoms.plan import PhantomPlan
 
 
@@ -72,6 +73,8 @@ def test_a_schedule_names_the_setting(settings):
         (lambda schedule: BlastocystDataModule(schedule, num_workers=10**4), "num_workers"),
         (lambda schedule: BlastocystDataModule(schedule, eval_batch_size=10**12), "eval_batch"),
         (lambda schedule: PhantomPlan(10**12), "count"),
+        (lambda schedule: GradeClassifier(feature_dim=10**9, resolution=10**9), "resolution.*feat"),
+        (lambda schedule: GradeClassifier(lr=float("inf")), "lr inf"),
         (lambda schedule: parse_grade_counts("balanced", 10**12, {}), "count"),
     ],
 )

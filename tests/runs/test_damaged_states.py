@@ -15,7 +15,7 @@ from helpers.command import blastogan, weights
         (("loops", "fit_loop"), {}),
         (("loops", "fit_loop", "epoch_progress"), "x"),
         (("callbacks", "RandomState", "python"), [1]),
-        (("callbacks", "DivergenceWatch"), {}),
+        (("callbacks", "DivergenceWatch", "alarms"), {}),
         (("callbacks", "ProgressiveGrowing", "schedule"), {"unheard_of": 1}),
         (("callbacks", "ProgressiveGrowing", "schedule", "hold_kimg"), "x"),
         (("optimizer_states",), []),

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from blastogan.errors import UserError
 from blastogan.modules.step.optimizers import DEFAULT, arguments_of
 
 _log = logging.getLogger(__name__)
@@ -24,8 +25,17 @@ def change_optimizers(
     Args:
         checkpoint: Its optimiser states are changed in place.
         settings: One per optimiser, see `build_optimizer`.
+
+    Raises:
+        UserError: If the number of states is another.
     """
-    for mine, state in zip(settings, checkpoint.get("optimizer_states", []), strict=False):
+    states = checkpoint.get("optimizer_states")
+    if states is not None and len(states) != len(settings):
+        raise UserError(
+            f"the checkpoint is damaged: it has states of {len(states)} optimizers, expected "
+            f"{len(settings)}. Use an earlier one."
+        )
+    for mine, state in zip(settings, states or [], strict=False):
         for name, value in arguments_of(DEFAULT if mine is None else mine).items():
             for group in state["param_groups"]:
                 saved = group.get(name, value)
