@@ -80,7 +80,8 @@ class Grade:
     @classmethod
     def from_labels(cls, icm: int, te: int) -> Grade:
         """Grade of a pair of letter indices; the inverse of `labels`."""
-        return cls(*("" if n == UNKNOWN_LABEL else LETTERS[n] for n in (icm, te)))
+        letters = ["" if n == UNKNOWN_LABEL else LETTERS[n] for n in (icm, te)]
+        return cls(letters[0], letters[1])
 
     @property
     def known(self) -> bool:

@@ -26,7 +26,7 @@ from blastogan.grades import CLASSES
 KEYS = {
     "root", "format", "files", "images", "embryos", "grouped", "classes", "embryos_by_class",
     "icm", "te", "expansion", "labels_only", "sizes", "modes", "parts", "dropped", "unlisted",
-    "unreadable", "duplicates", "leaks", "findings", "sound",
+    "unreadable", "duplicates", "leaks", "findings", "sound", "incomplete", "embryos_by", "split_by",
 }  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def test_a_sound_set_is_reported_in_full(make_set, capfd):
     assert (found["sizes"], found["modes"], found["parts"]) == ({"64x64": 24}, {"L": 24}, {})
     assert "24 sound graded images of 12 embryos; 24 image files" in shown
     assert shown.splitlines()[-1].startswith("sound;")
-    assert {finding["kind"] for finding in found["findings"]} == {"rare", "no-images"}
+    assert {finding["kind"] for finding in found["findings"]} == {"embryos", "rare", "no-images"}
 
 
 def spoil(images, rows):
@@ -105,7 +105,8 @@ def test_planted_faults_are_reported_and_exit_with_1(make_set, capfd):
     code, shown, found = run(capfd, make_set(spoil, parts=True))
     assert code == 1
     assert not found["sound"]
-    assert (found["files"], found["images"]) == (25, 20)
+    assert (found["files"], found["images"]) == (25, 22)
+    assert found["incomplete"] == {"ungraded": 2}
     faults = {
         each["kind"]: (each["count"], each["examples"])
         for each in found["findings"]
@@ -115,7 +116,7 @@ def test_planted_faults_are_reported_and_exit_with_1(make_set, capfd):
         "rows": 2,
         "unreadable": 2,
         "duplicates-grades": 1,
-        "duplicates-embryos": 2,
+        "duplicates-embryos": 3,
         "leak-duplicates": 2,
     }
     assert "table.csv line 8" in faults["rows"][1][0]
@@ -124,14 +125,15 @@ def test_planted_faults_are_reported_and_exit_with_1(make_set, capfd):
     assert [(each["images"], each["kind"], each["spans"]) for each in found["duplicates"]] == [
         (["00.png", "18.png"], "near", ["embryos", "parts"]),
         (["05.png", "21.png"], "exact", ["embryos", "grades", "parts"]),
+        (["08.png", "extra.png"], "near", ["embryos"]),
     ]
     assert [each["images"] for each in found["leaks"]] == [
         ["00.png", "18.png"],
         ["05.png", "21.png"],
     ]
-    assert found["dropped"] == [{"image": "07.png", "why": "grade NA"}]
+    assert found["dropped"] == []
     assert found["unlisted"] == ["extra.png"]
-    assert found["modes"] == {"L": 18, "RGB, all grey": 1, "RGB": 1}
+    assert found["modes"] == {"L": 19, "RGB, all grey": 2, "RGB": 1}
     lines = shown.splitlines()
     assert lines[-1].startswith("5 faults that would spoil training; ")
     levels = [line.split(":")[0] for line in lines if line.startswith(("fault:", "note:"))]
@@ -227,7 +229,7 @@ def test_a_set_without_a_layout_is_one_fault_and_its_files_are_opened(make_set, 
         lambda images, rows: images.update({"00.png": None, "05.png": images["04.png"]})
     )
     (root / "table.csv").unlink()
-    code, shown, found = run(capfd, root)
+    code, shown, found = run(capfd, root, "--ungraded", "drop")
     assert code == 1
     assert (found["images"], found["files"], found["format"]) == (0, 24, "")
     assert [(each["kind"], each["level"]) for each in found["findings"]] == [
@@ -236,7 +238,9 @@ def test_a_set_without_a_layout_is_one_fault_and_its_files_are_opened(make_set, 
         ("duplicates", "note"),
     ]
     assert "no known layout" in shown
-    assert draw_audit(audit_images(root, pixels=False)).height > 0
+    ungraded = audit_images(root, pixels=False)
+    assert (ungraded.sound, ungraded.incomplete) == (True, {"ungraded": 24})
+    assert draw_audit(ungraded).height > 0
 
 
 def test_imbalance_sizes_and_single_embryos_are_notes(make_set, pictures):
