@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import threading
 from types import FrameType
@@ -98,7 +99,9 @@ class GracefulInterrupt(Callback):
         if any_rank(self.requeued, module.device):
             _log.warning("stopped at %.3f kimg; the same command with --resume continues", kimg)
             raise Requeue
-        _log.warning("stopped at %.3f kimg; to resume, add --ckpt_path %s", kimg, path)
+        _log.warning(
+            "stopped at %.3f kimg; to resume, add --ckpt_path %s", kimg, shlex.quote(str(path))
+        )
         raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

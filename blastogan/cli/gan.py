@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -255,7 +256,10 @@ class BlastoganCLI(RunCLI):
         sheets = sorted((folder / "samples").glob("kimg-*.png"))
         if sheets:
             _log.info("samples: %s", sheets[-1])
-        _log.info("to generate images: blastogan generate %s OUT", folder / "checkpoints/last.ckpt")
+        _log.info(
+            "to generate images: blastogan generate %s OUT",
+            shlex.quote(str(folder / "checkpoints/last.ckpt")),
+        )
 
 
 def _plain(value: Any) -> Any:

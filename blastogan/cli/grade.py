@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -101,7 +102,7 @@ class GradeCLI(RunCLI):
                 "grader: %s; to test it: blastogan grade test --ckpt_path %s; to compare "
                 "images by its features: blastogan evaluate REAL FAKE --extractor grader "
                 "--weights %s",
-                *[best] * 3,
+                *[shlex.quote(str(best))] * 3,
             )
 
 
@@ -114,7 +115,9 @@ class _Interrupted(Callback):
         last = checkpoint_folder(trainer) / "last.ckpt"
         in_fit = trainer.state.fn == TrainerFn.FITTING
         if in_fit and isinstance(exception, KeyboardInterrupt) and last.exists():
-            _log.warning("stopped; to resume from the last epoch, add --ckpt_path %s", last)
+            _log.warning(
+                "stopped; to resume from the last epoch, add --ckpt_path %s", shlex.quote(str(last))
+            )
 
 
 def kept_checkpoints(folder: Path, best: bool) -> list[Callback]:

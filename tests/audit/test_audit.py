@@ -26,7 +26,8 @@ from blastogan.grades import CLASSES
 KEYS = {
     "root", "format", "files", "images", "embryos", "grouped", "classes", "embryos_by_class",
     "icm", "te", "expansion", "labels_only", "sizes", "modes", "parts", "dropped", "unlisted",
-    "unreadable", "duplicates", "leaks", "findings", "sound", "incomplete", "embryos_by", "split_by",
+    "unreadable", "duplicates", "leaks", "findings", "sound", "incomplete", "embryos_by",
+    "split_by",
 }  # fmt: skip
 
 

@@ -20,9 +20,9 @@ from blastogan.data.readers.cells import (
     without_decimals,
 )
 from blastogan.data.readers.disputes import find_disputes
+from blastogan.data.readers.notes import FOUND, how_found, stems_note, tree_notes
 from blastogan.data.readers.options import GradeSource, ReaderOptions
 from blastogan.data.readers.path_grades import PathGrades, Source, path_grades
-from blastogan.data.readers.stems import stems_note
 from blastogan.data.readers.tree import ImageTree, is_mask, normal
 from blastogan.data.records import GradedTable, ImageRecord, unlisted_note
 from blastogan.errors import UserError
@@ -90,7 +90,7 @@ class TableBuilder:
         self._seen: set[str] = set()
         self._parts: dict[str, str] = {}
         self._grouped = False
-        self._found = dict.fromkeys(_FOUND, 0)
+        self._found = dict.fromkeys(FOUND, 0)
         self._values: dict[str, tuple[str, list[str]]] = {}
         self._expansions: list[str] = []
 
@@ -349,7 +349,7 @@ class TableBuilder:
         if grade is None:
             return
         if found != name:
-            self._found[_how_found(name, found)] += 1
+            self._found[how_found(name, found)] += 1
         record = ImageRecord(self.tree.root / found, grade, normal(embryo or found), part)
         entry = _Entry(where, record, bool(embryo), source or self._source)
         known = self._entries.setdefault(self.tree.identity(found), entry)
@@ -401,50 +401,11 @@ class TableBuilder:
                 "expected 1 to 6; the class does not depend on it"
             )
         self.notes += [*stems_note([entry.record for entry in entries], self.tree.root)]
-        self.notes += _tree_notes(self.tree, tables_read=self._source == "table")
-
-
-_BY_NAME = (
-    "{} images are listed without their folder: they were found in a subfolder by their file name"
-)
-_BY_END = (
-    "{} images are listed with a path on another drive or machine: they were found by its end, "
-    "the file name at least"
-)
-_BY_STEM = "{} images are listed without their suffix: they were found by the rest of the name"
-_BY_CASE = ""
-_FOUND = (_BY_NAME, _BY_END, _BY_STEM, _BY_CASE)
-"""How images were found whose names in a table are other than on disk."""
-
-
-def _how_found(name: str, found: str) -> str:
-    if name[:1] == "/" or name[1:2] == ":":
-        return _BY_END
-    folded = name.casefold().removeprefix("./")
-    if not found.casefold().endswith(folded):
-        return _BY_STEM
-    return _BY_NAME if "/" in found and "/" not in name else _BY_CASE
+        self.notes += tree_notes(self.tree, tables_read=self._source == "table")
 
 
 def _is_letter(text: str) -> bool:
     return re.fullmatch("[A-Z][+-]?", text) is not None
-
-
-def _tree_notes(tree: ImageTree, *, tables_read: bool) -> Iterable[str]:
-    """Notes on files that are skipped or not read."""
-    skipped = {name: count for name, count in tree.skipped.items() if count}
-    if skipped:
-        shown = ", ".join(f"{name} {count}" for name, count in sorted(skipped.items())[:6])
-        yield (
-            f"{sum(skipped.values())} images in hidden and system folders, or hidden, are "
-            f"skipped: {shown}"
-        )
-    names = [n for n in tree.unread_tables if not (tables_read and n.endswith(".json"))]
-    if names:
-        yield (
-            f"{len(names)} files that may hold grades are not read, such as "
-            f"{', '.join(names[:3])}: to use one, save it as CSV beside the images"
-        )
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> str:

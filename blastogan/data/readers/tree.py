@@ -229,7 +229,7 @@ class ImageTree:
 
 
 def is_mask(name: str) -> bool:
-    """Whether a path is that of a mask: in a folder such as ``masks``, or named ``... ICM Mask``."""
+    """Whether a path is that of a mask: in a folder ``masks``, or named ``... ICM Mask``."""
     path = PurePosixPath(name)
     return bool(_MASK.search(path.stem)) or any(map(_MASK_FOLDER.fullmatch, path.parts[:-1]))
 
