@@ -131,7 +131,7 @@ def _read(root: Path, options: ReaderOptions) -> tuple[GradedTable, str]:
         return scan_graded_images(root, options), ""
     except UserError as error:
         formats = {"auto", *(reader.format for reader in READERS)}
-        if options.format not in formats or options.selects_csv:
+        if options.format not in formats or options.selects_csv or options.grade_pattern:
             raise
         return GradedTable(root, "", (), grouped=False), str(error)
 

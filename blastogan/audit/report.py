@@ -38,7 +38,9 @@ def show_audit(audit: Audit, json: str | None = None) -> None:
 def _title(audit: Audit) -> str:
     table = audit.table
     how = f"format {table.format}" if table.format else "no known layout"
-    images = counted(len(audit.records), "sound graded image")
+    images = counted(audit.graded, "sound graded image")
+    if without := audit.incomplete.get("ungraded", 0):
+        images += f" and {without:,} ungraded"
     embryos = f" of {counted(audit.embryos, 'embryo')}" if table.grouped else ""
     return f"{table.root} ({how}): {images}{embryos}; {counted(audit.files, 'image file')}"
 
@@ -50,7 +52,7 @@ def _classes(audit: Audit, width: int) -> Iterator[str]:
         columns.append(("embryos", audit.embryos_by_class))
     columns += [(part.name, part.classes) for part in audit.parts]
     sign = "\u2588" if "utf" in (sys.stdout.encoding or "").lower() else "#"
-    most = max(audit.classes.values())
+    most = max(*audit.classes.values(), *audit.incomplete.values())
     room = max(min(width - 9 - 10 * len(columns), _BAR), 1)
     yield "class" + "".join(f"{title:>10}" for title, _ in columns)
     for name, count in audit.classes.items():
@@ -58,6 +60,8 @@ def _classes(audit: Audit, width: int) -> Iterator[str]:
         # a class with an image always has a visible bar
         bar = sign * max(round(room * count / most), count > 0)
         yield f"{name:<5}{numbers}   {bar}".rstrip()
+    for name, count in audit.incomplete.items():
+        yield f"{name:<{max(5, 15 - len(f'{count:,}'))}}{count:,}   ".rstrip()
 
 
 def _summary(audit: Audit) -> list[str]:

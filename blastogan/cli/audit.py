@@ -13,7 +13,7 @@ from blastogan.audit.collect import audit_images
 from blastogan.audit.report import show_audit
 from blastogan.data.images.framing import Crop
 from blastogan.data.readers import READERS, ReaderOptions
-from blastogan.data.readers.options import COLUMN_ROLES, NotGradable
+from blastogan.data.readers.options import COLUMN_ROLES, GradeSource, NotGradable, UngradedRule
 from blastogan.data.split_file import read_split_file
 from blastogan.data.splits import SplitKind, SplitPlan
 from blastogan.errors import UserError
@@ -43,6 +43,10 @@ def audit(args: Sequence[str]) -> int:
         options.columns or {},
         options.embryo_pattern,
         options.not_gradable,
+        options.ungraded,
+        options.grade_pattern,
+        options.grade_map or "",
+        options.trust,
     )
     found = audit_images(
         options.root,
@@ -105,16 +109,21 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--columns",
         metavar="ROLE=NAME,...",
-        help=f"its columns, such as image=file,grade=score; roles are {', '.join(COLUMN_ROLES)}",
+        help="its columns, such as image=file,grade=score,embryo=patient+embryo; expansion= takes "
+        f"none; roles are {', '.join(COLUMN_ROLES)}",
     )
     text = r"regular expression for the embryo in an image's path, such as '(\d+)_'"
     add("--embryo-pattern", metavar="REGEX", help=text)
-    add(
-        "--not-gradable",
-        choices=get_args(NotGradable),
-        default="drop",
-        help="drop images marked as not gradable yet (default), or assign them to class DD",
-    )
+    text = "regular expression for the grade in an image's path, by its groups grade, or icm and te"
+    add("--grade-pattern", metavar="REGEX", help=text)
+    text = "what values of grades mean, such as EB=ND,1=AA (ND: not gradable, NA: unknown)"
+    add("--grade-map", metavar="VALUE=GRADE,...", help=text)
+    text = "which grade is right where folder, file name and table disagree"
+    add("--trust", choices=get_args(GradeSource), help=text)
+    text = "drop images marked as not gradable yet (default), or assign them to class DD"
+    add("--not-gradable", choices=get_args(NotGradable), default="drop", help=text)
+    text = "use images without a complete grade (default), or drop them"
+    add("--ungraded", choices=get_args(UngradedRule), default="use", help=text)
     add(
         "--split",
         choices=get_args(SplitKind),

@@ -33,7 +33,12 @@ from blastogan.data.cache import DecodedImages
 from blastogan.data.images.framing import Crop, CropKind
 from blastogan.data.parts import parts_of
 from blastogan.data.provenance import split_fingerprint, state_differences
-from blastogan.data.readers.options import NotGradable, ReaderOptions, UngradedRule
+from blastogan.data.readers.options import (
+    GradeSource,
+    NotGradable,
+    ReaderOptions,
+    UngradedRule,
+)
 from blastogan.data.records import ImageRecord, class_counts
 from blastogan.data.sources import FaultRule, FolderSource, PhantomSource, Source
 from blastogan.data.splits import (
@@ -68,15 +73,23 @@ class BlastocystDataModule(LightningDataModule):
     Args:
         schedule: Resolution and batch size at every point of training.
         root: Folder of graded images; ``None`` for phantoms.
-        format: Name of a reader, or ``auto`` for the first that knows the folder.
+        format: ``auto`` for the first reader that knows the folder, or one of ``kromp``,
+            ``nantes``, ``clinic``, ``blasts-online``, ``csv``, ``names``, ``folders`` and
+            ``ungraded``.
         table: Table of the format ``csv``: a path relative to `root` or the current folder.
         columns: Names of its columns by role (image, grade or icm and te, expansion, embryo,
-            part), also as text: ``image=file,grade=score``.
+            part), also as text: ``image=file,grade=score``; ``expansion=`` takes none, and
+            ``embryo=patient+embryo`` two.
         embryo_pattern: Regular expression that finds the embryo in an image's path by its group
             ``embryo``, else its first group; for sets that do not name embryos otherwise.
         not_gradable: ``drop`` images that could not be graded yet, or take them as ``DD``.
         ungraded: ``use`` images of which a letter of the grade or all of it is unknown, or ``drop``
             them.
+        grade_pattern: Regular expression that finds the grade in an image's path by its groups
+            ``grade``, or ``icm`` and ``te``; common forms are found without it.
+        grade_map: What values of grades mean: ``EB=ND,1=AA``, or a mapping.
+        trust: Which grade is right where ``folder``, ``name`` and ``table`` disagree; otherwise
+            such a set is refused.
         faults: ``refuse`` a set with broken images or rows, or ``skip`` these.
         split: ``by-embryo`` for a new split, ``published`` for the split of the data set.
         split_file: Split to use instead, such as the ``split.csv`` of a run.
@@ -134,6 +147,9 @@ class BlastocystDataModule(LightningDataModule):
         embryo_pattern: str | None = None,
         not_gradable: NotGradable = "drop",
         ungraded: UngradedRule = "use",
+        grade_pattern: str | None = None,
+        grade_map: dict[str, str] | str | None = None,
+        trust: GradeSource | None = None,
         faults: FaultRule = "refuse",
         split: SplitKind = "by-embryo",
         split_file: str | None = None,
@@ -169,7 +185,15 @@ class BlastocystDataModule(LightningDataModule):
         check_augment(augment)
         check_balance(balance, rare_classes)
         reading = ReaderOptions(
-            format, table, columns or {}, embryo_pattern, not_gradable, ungraded
+            format,
+            table,
+            columns or {},
+            embryo_pattern,
+            not_gradable,
+            ungraded,
+            grade_pattern,
+            grade_map or {},
+            trust,
         )
         self.crop = Crop(crop, crop_margin)
         self._source: Source = (

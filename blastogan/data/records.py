@@ -42,8 +42,13 @@ class GradedTable:
         dropped: Name and reason of every image that is left out.
         problems: Rows and files that cannot be used, each with its place and what to do.
         notes: Assumptions of the reader, a sentence each.
-        unlisted: Paths below `root` of images to which nothing assigns a grade.
+        unlisted: Paths below `root` of images to which nothing assigns a grade; they are records
+            if ungraded images are used.
         grouped: Whether it is known which images show the same embryo.
+        disputes: Of images with different grades by table, name and folder: a sentence, which is
+            also among the problems, then the grades of each.
+        embryos_by: By what embryos are told apart; empty if it is unknown.
+        split_by: What marks the parts of a published split; empty without one.
     """
 
     root: Path
@@ -54,6 +59,9 @@ class GradedTable:
     notes: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
     grouped: bool = True
+    disputes: tuple[str, ...] = ()
+    embryos_by: str = ""
+    split_by: str = ""
 
     def counts(self) -> dict[str, int]:
         """Number of images of each of the ten classes."""
@@ -92,6 +100,14 @@ def embryos_first(records: Sequence[ImageRecord]) -> list[int]:
         order.append((before[record.embryo], n))
         before[record.embryo] += 1
     return [n for _, n in sorted(order)]
+
+
+def unlisted_note(unlisted: Sequence[str]) -> str:
+    """Note on images to which nothing assigns a grade, and which are used."""
+    return (
+        f"{len(unlisted):,} images have no grade, such as {', '.join(unlisted[:3])}: they are used "
+        "without one; to leave them out, set ungraded to drop"
+    )
 
 
 def incomplete_grades(records: Iterable[ImageRecord]) -> dict[str, int]:
