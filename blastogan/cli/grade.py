@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import warnings
@@ -22,6 +21,7 @@ from blastogan.cli.base import RunCLI
 from blastogan.data import GradeDataModule
 from blastogan.errors import Requeue, UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
+from blastogan.recipe.recipe import in_yaml
 from blastogan.runs.checkpoint_files import read_to_resume
 from blastogan.runs.checkpoint_io import checkpoint_folder, write_checkpoints_atomically
 from blastogan.utils.files import unused_file, write_json
@@ -56,9 +56,7 @@ class GradeCLI(RunCLI):
         settings = dict(read_to_resume(self.given.ckpt_path).get("hyper_parameters", {}))
         shared = {"resolution": "data.resolution", "img_channels": "data.img_channels"}
         names = {name: shared.get(name, f"model.{name}") for name in settings}
-        return [
-            f"--{names[name]}={json.dumps(value, default=str)}" for name, value in settings.items()
-        ]
+        return [f"--{names[name]}={in_yaml(value)}" for name, value in settings.items()]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the settings that the network shares with the data."""

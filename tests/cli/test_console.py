@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,3 +65,10 @@ def test_signs_that_a_console_lacks_are_replaced(capfd, monkeypatch):
     output = capfd.readouterr().out
     assert "3.1 +- 0.2" in output
     assert "\\xe9" in output
+
+
+def test_the_backend_of_a_notebook_is_left_out(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://not_installed_here.backend")
+    assert blastogan("recipe", "--images=500", "--resolution=64") == 0
+    code = "import matplotlib; print(matplotlib.get_backend())"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).lower() == "agg\n"
