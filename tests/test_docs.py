@@ -112,7 +112,9 @@ def test_options_exist(options):
     assert unknown == []
 
     sources = "".join(p.read_text("utf-8") for p in ROOT.glob("examples/**/*.py"))
-    known = {*SLURM, "--help", "--version", *re.findall(r"--[a-z][\w-]*", sources)}.union(*options.values())
+    known = {*SLURM, "--help", "--version", *re.findall(r"--[a-z][\w-]*", sources)}.union(
+        *options.values()
+    )
     # so is each option that a text names
     for path in DOCS:
         named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", path.read_text("utf-8")))
