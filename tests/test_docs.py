@@ -86,7 +86,7 @@ def test_a_guide_is_part_of_its_package(path):
 def test_commands_and_presets_exist(path):
     for words in commands_in(path.read_text("utf-8")):
         name = " ".join(words[: 2 if words[0] == "grade" else 1])
-        assert name in (*COMMANDS, "grade validate", "grade", "--help", "COMMAND")
+        assert name in (*COMMANDS, "grade validate", "grade", "--help", "--version", "COMMAND")
         given = [words[n + 1] for n, word in enumerate(words[:-1]) if word == "--config"]
         assert [g for g in given if g not in preset_names() and not g.endswith(".yaml")] == []
 
@@ -112,7 +112,9 @@ def test_options_exist(options):
     assert unknown == []
 
     sources = "".join(p.read_text("utf-8") for p in ROOT.glob("examples/**/*.py"))
-    known = {*SLURM, "--help", *re.findall(r"--[a-z][\w-]*", sources)}.union(*options.values())
+    known = {*SLURM, "--help", "--version", *re.findall(r"--[a-z][\w-]*", sources)}.union(
+        *options.values()
+    )
     # so is each option that a text names
     for path in DOCS:
         named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", path.read_text("utf-8")))
