@@ -18,7 +18,7 @@ from blastogan.callbacks.stopping import TimeLimit
 from blastogan.cli.checks import cause_of, check_trainer, one_message
 from blastogan.cli.found import check_found, place_of_run
 from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
-from blastogan.errors import ProblemList, UserError
+from blastogan.errors import ProblemList, UserError, check_ranges
 from blastogan.presets import find_config
 from blastogan.runs.checkpoint_files import latest_valid_checkpoint, read_to_resume
 from blastogan.runs.checkpoint_io import damaged_states_named
@@ -59,6 +59,9 @@ PATHS = (
 """Options that are paths; see `blastogan.utils.files.user_path`."""
 NAMES = {"val": "validation", "test": "test"}
 """Names of the parts that are evaluated."""
+
+MAX_DEVICES = 64
+"""Most devices in one machine."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -227,6 +230,10 @@ class RunCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Read the checkpoint, without running code from it."""
         self.config[self.subcommand].weights_only = True
+        devices = str(self._get(self.config, "trainer").get("devices"))
+        if devices.isdecimal():
+            # each has a process
+            check_ranges({"trainer.devices": int(devices)}, 0, MAX_DEVICES)
         if path := self._get(self.config, "ckpt_path"):
             self.checkpoint = read_to_resume(path)
 

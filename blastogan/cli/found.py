@@ -66,7 +66,7 @@ def place_of_run(path: Path) -> list[str]:
         "--trainer.default_root_dir": isinstance(trainer, dict) and trainer.get("default_root_dir"),
     }
     here = path.parent.resolve()
-    return [f"{k}=null" for k, v in named.items() if v and Path(str(v)).resolve() != here]
+    return [f"{option}=null" for option, v in named.items() if v and _resolved(v) != here]
 
 
 def check_found(path: Path, typed: Container[str] = ()) -> None:
@@ -108,8 +108,10 @@ class _Checker:
 
     def problems(self, value: Any, name: str) -> Iterator[str]:
         """A sentence for each setting within `value`, at the option `name`, that is refused."""
-        if f"--{name}" in self._typed or name.startswith("data.augment"):
-            return  # entries of data.augment are checked where they are built, whoever wrote them
+        if name in PATHS and f"--{name}" in self._typed:
+            return
+        if name == "data.augment" and isinstance(value, list):
+            return  # these entries are checked where they are built, whoever wrote them
         if isinstance(value, dict):
             yield from self._problems_of_mapping(value, name)
         elif isinstance(value, list):
@@ -143,14 +145,20 @@ class _Checker:
             return "" if known else "may be a class, and is none of those known"
         if name.startswith(TEXTS):
             return ""
-        if name not in PATHS and not re.search(r"[\\/]|^~", value):
+        # a text with a dot may be a file that the parser would read settings from
+        if name not in PATHS and not re.search(r"[\\/.]|^~", value):
             return ""
-        try:
-            inside = Path(value).expanduser().resolve().is_relative_to(self._folder)
-        # a name without a home, or with a NUL
-        except (OSError, RuntimeError, ValueError):
-            inside = False
+        place = _resolved(value)
+        inside = place is not None and place.is_relative_to(self._folder)
         return "" if inside else "leads out of the run folder"
+
+
+def _resolved(path: Any) -> Path | None:
+    """Where a path leads; ``None`` for a name without a home, or with a NUL."""
+    try:
+        return Path(str(path)).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def _is_known(kind: str, name: str) -> bool:

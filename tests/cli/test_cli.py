@@ -110,6 +110,8 @@ WRONG = {
     "stddev": (["fit", "--config", "tiny.yaml", "--schedule.batch_size", "6"], "multiple of the"),
     "model": (["fit", "--config", "tiny.yaml", "--model.init_args.augment", "all"], "expected one"),
     "seed": (["fit", "--config", "tiny.yaml", "--seed_everything", "-1"], "seed_everything is -1"),
+    "devices": (["fit", "--config", "tiny.yaml", "--trainer.devices", "100000"], "trainer.devices"),
+    "key twice": (["fit", "--config", "tiny.yaml", "--schedule.hold_kimg", "{8: 1, 8: 2}"], "'8'"),
     "no folder": (["fit", "--config", "tiny.yaml", "--data.root", "absent"], "absent"),
     "empty folder": (["fit", "--config", "tiny.yaml", "--data.root", "empty"], "empty"),
     "broken image": (["fit", "--config", "tiny.yaml", "--data.root", "broken"], "broken"),

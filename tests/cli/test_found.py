@@ -95,6 +95,8 @@ def test_known_classes_and_files_of_the_run_are_taken(run):
         ("data/cache_dir", "~/cache"),
         ("data/split_file", "/etc/passwd"),
         ("data/schedule", "somewhere.yaml"),
+        ("data/augment", "../flips.yaml"),
+        ("schedule/hold_kimg", "../hold.yaml"),
         ("fidelity/weights", "../weights.pth"),
         ("fidelity/weights", "a\0b"),
         ("transfer/checkpoint", "/other/last.ckpt"),
@@ -117,6 +119,9 @@ def test_a_value_that_is_typed_is_the_users(run):
     with pytest.raises(ProblemList) as caught:
         check_found(path, {"--data.root"})
     assert len(caught.value.problems) == 1
+    # a class would be imported before the value that is typed replaces it
+    with pytest.raises(ProblemList, match="LambdaCallback"):
+        check_found(write(run, ("trainer/callbacks", [LAMBDA])), {"--trainer.callbacks"})
 
 
 def test_what_a_run_of_ones_own_has_written_is_trusted_until_it_changes(run):
@@ -132,6 +137,7 @@ def test_a_run_is_where_it_is_found(run):
     assert place_of_run(write(run)) == ["--run_dir=null", "--trainer.default_root_dir=null"]
     trainer = ("trainer/default_root_dir", None)
     assert place_of_run(write(run, ("run_dir", str(run)), trainer)) == []
+    assert place_of_run(write(run, ("run_dir", "a\0b"), trainer)) == ["--run_dir=null"]
 
 
 @pytest.mark.slow

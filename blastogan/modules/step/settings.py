@@ -103,7 +103,7 @@ def _out_of_range(settings: Mapping[str, Any]) -> Iterator[str]:
         if not (is_number(value) and low <= value <= high and kind(value) == value):
             what = "a whole number" if kind is int else "a number"
             or_null = f", or null{null[0]}" if null else ""
-            yield f"{name} is {value!r}: expected {what} from {low:g} to {high:g}{or_null}"
+            yield f"{name} is {value!r}: expected {what} from {low} to {high}{or_null}"
 
 
 def _check_ramp(settings: Mapping[str, Any]) -> None:
