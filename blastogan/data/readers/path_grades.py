@@ -187,7 +187,7 @@ class PathGrades:
                 after[name] = _without_frames(tail)
         if len(set(found.values())) == 1:
             # an integer of which all the rest is equal is no focal plane
-            found = heads
+            found = {name: _without_frames(head) for name, head in heads.items()}
         few = 2 * sum(map(bool, after.values())) < len(after)
         if not few and not _is_running_number(after, self.by_name):
             found |= after
