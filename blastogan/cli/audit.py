@@ -67,13 +67,15 @@ def audit(args: Sequence[str]) -> int:
     )
     if options.json:
         write_json(found.to_dict(), options.json)
-    if options.figure:
-        from blastogan.audit.figure import draw_audit
+    try:
+        if options.figure:
+            from blastogan.audit.figure import draw_audit
 
-        with atomic_write(options.figure) as part:
-            draw_audit(found, crop).save(part, format="PNG")
-    # last, as a console may fail
-    show_audit(found, options.json)
+            with atomic_write(options.figure) as part:
+                draw_audit(found, crop).save(part, format="PNG")
+    finally:
+        # last, as a console may fail
+        show_audit(found, options.json)
     for what, path in (("audit", options.json), ("figure", options.figure)):
         if path:
             _log.info("%s written to %s", what, path)

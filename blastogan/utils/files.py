@@ -118,8 +118,8 @@ def atomic_link(source: Path, target: Path) -> None:
 
 
 def write_json(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write plain values as JSON, atomically; ``blastogan`` has version and commit."""
-    signed = {**content, "blastogan": provenance()}
+    """Write plain values as JSON, atomically, with version and commit under ``blastogan``."""
+    signed = {"blastogan": provenance(), **content}
     with atomic_write(path) as part:
         part.write_text(json.dumps(signed, indent=2) + "\n", encoding="utf-8")
 

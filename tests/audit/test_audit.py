@@ -355,7 +355,7 @@ def test_a_figure_accepts_any_folder_name(make_set, name):
     assert max(map(len, _caption(found).split("\n"))) < 100
 
 
-def test_findings_are_printed_before_the_figure_is_drawn(make_set, capfd, monkeypatch):
+def test_findings_are_printed_even_if_the_figure_fails(make_set, capfd, monkeypatch):
     def fail(audit, crop):
         raise RuntimeError("no font")
 
