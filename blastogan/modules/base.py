@@ -26,7 +26,7 @@ from blastogan.modules.step.latents import balanced_labels, complete_labels, cou
 from blastogan.modules.step.optimizers import apply_gradients, build_optimizer
 from blastogan.modules.step.passes import Pass, add_mean, score_both, split_passes
 from blastogan.modules.step.ranks import agreed, rank_and_size, sum_over_ranks
-from blastogan.modules.step.resuming import change_optimizers, keep_augmentation
+from blastogan.modules.step.resuming import change_optimizers, is_fitting, keep_augmentation
 from blastogan.modules.step.settings import Augment, FakeLabels, Regularizer, check_settings
 from blastogan.modules.step.strategy import scales_gradients, wrapped_by_ddp
 from blastogan.networks.layers import without_autocast
@@ -441,7 +441,7 @@ class BaseGANModule(GeneratingModule):
         self.transfer = freeze_again(self.discriminator, checkpoint["blastogan"].get("transfer"))
         keep_augmentation(checkpoint, self.state_dict(), self.hparams)
         check_weights(checkpoint["state_dict"], self.state_dict())
-        change_optimizers(checkpoint, self.optimizer_settings)
+        change_optimizers(checkpoint, self.optimizer_settings, is_fitting(self))
 
 
 def as_gan(module: LightningModule) -> BaseGANModule:
