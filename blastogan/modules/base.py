@@ -101,8 +101,7 @@ class BaseGANModule(GeneratingModule):
         augmentation: Augmentation of what D sees; ``None`` for none.
         draw_seed: Seed of the steps; unset, it follows from PyTorch's seed at the first one.
         transfer: The source checkpoint of a run with transferred weights, as plain values.
-        partly_graded: Whether letters of training images may be unknown (label -1); `setup` finds
-            out.
+        partly_graded: Whether letters of training images may be unknown (-1), found by `setup`.
 
     Raises:
         UserError: If an option is out of range, or options contradict each other.
