@@ -102,8 +102,10 @@ def atomic_link(source: Path, target: Path) -> None:
 
 
 def write_json(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write plain values as JSON, atomically; ``blastogan`` has version and commit."""
-    signed = {**content, "blastogan": provenance()}
+    """Write plain values as JSON, atomically; a key ``blastogan`` is added: version and commit."""
+    signed = dict(content)
+    # settings of phantoms have the version there, by which a set is compared
+    signed.setdefault("blastogan", provenance())
     with atomic_write(path) as part:
         part.write_text(json.dumps(signed, indent=2) + "\n", encoding="utf-8")
 
