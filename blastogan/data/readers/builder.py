@@ -400,7 +400,7 @@ class TableBuilder:
                 f"{len(self._expansions)} expansions are not read, such as {self._expansions[0]}: "
                 "expected 1 to 6; the class does not depend on it"
             )
-        self.notes += [*stems_note([entry.record for entry in entries], self.tree.root)]
+        self.notes += [*stems_note([entry.record for entry in entries])]
         self.notes += tree_notes(self.tree, tables_read=self._source == "table")
 
 

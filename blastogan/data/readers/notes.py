@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from blastogan.data.readers.cells import parse_grade
 from blastogan.data.readers.tree import ImageTree
@@ -37,7 +37,7 @@ def how_found(name: str, found: str) -> str:
     return _BY_NAME if "/" in found and "/" not in name else _BY_CASE
 
 
-def stems_note(records: Sequence[ImageRecord], root: Path) -> Iterator[str]:
+def stems_note(records: Sequence[ImageRecord]) -> Iterator[str]:
     """A note if each image is an embryo of its own, while file names share their beginnings."""
     if len(records) < _FEWEST or len({record.embryo for record in records}) < len(records):
         return
@@ -45,7 +45,7 @@ def stems_note(records: Sequence[ImageRecord], root: Path) -> Iterator[str]:
     for record in records:
         match = _STEM.match(record.path.name)
         if match is not None and parse_grade(match[1]) is None:
-            stems.setdefault(match[1], []).append(record.path.relative_to(root).as_posix())
+            stems.setdefault(match[1], []).append(record.path.name)
     shared = {stem: names for stem, names in stems.items() if len(names) > 1}
     named = sum(map(len, stems.values()))
     # of words, a few are kinds of images rather than embryos

@@ -6,13 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 from blastogan.data.readers.cells import UNKNOWN, is_not_gradable, parse_grade, part_of
 from blastogan.data.readers.options import ReaderOptions
-from blastogan.data.readers.tree import MASKS, ImageTree
+from blastogan.data.readers.tree import MASKS, ImageTree, stem_of
 from blastogan.errors import UserError
 
 _TOKEN = re.compile(
@@ -99,7 +98,7 @@ class PathGrades:
             self.by_folder = spelled
 
     def _read_names(self) -> None:
-        stems = {name: PurePosixPath(name).stem for name in self._images}
+        stems = {name: stem_of(name) for name in self._images}
         tokens = {name: token for name, stem in stems.items() if (token := self._token(stem))}
         if 2 * len(tokens) < len(stems):
             tokens = {name: each for name, each in tokens.items() if each["digit"]}
@@ -177,7 +176,7 @@ class PathGrades:
         found: dict[str, str] = {}
         after: dict[str, str] = {}
         for name, (start, end) in self._spans.items():
-            stem = PurePosixPath(name).stem
+            stem = stem_of(name)
             head = stem[len(_STORK) if name in self.test_prefixes else 0 : start].rstrip("_-. ")
             if head:
                 heads[name] = head
@@ -199,8 +198,7 @@ class PathGrades:
         return frozenset(
             name
             for name, (start, _) in self._spans.items()
-            if start > len(_STORK)
-            and PurePosixPath(name).stem[: len(_STORK)].lower() in (_STORK, "poor_")
+            if start > len(_STORK) and stem_of(name)[: len(_STORK)].lower() in (_STORK, "poor_")
         )
 
 

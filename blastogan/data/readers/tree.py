@@ -230,8 +230,13 @@ class ImageTree:
 
 def is_mask(name: str) -> bool:
     """Whether a path is that of a mask: in a folder ``masks``, or named ``... ICM Mask``."""
-    path = PurePosixPath(name)
-    return bool(_MASK.search(path.stem)) or any(map(_MASK_FOLDER.fullmatch, path.parts[:-1]))
+    *folders, file = name.split("/")
+    return bool(_MASK.search(stem_of(file))) or any(map(_MASK_FOLDER.fullmatch, folders))
+
+
+def stem_of(name: str) -> str:
+    """Name of an image without folder and suffix; ten times as fast as a path's ``stem``."""
+    return name.rpartition("/")[2].rpartition(".")[0]
 
 
 def normal(name: str) -> str:
