@@ -243,7 +243,7 @@ class RunCLI(LightningCLI):
             super().instantiate_classes()
         except (ImportError, ValueError) as error:
             missing = cause_of(error, ImportError)
-            if missing is None:
+            if missing is None or cause_of(error, UserError):
                 raise
             text = str(missing).strip().splitlines()[0]
             raise UserError(f"an option needs a package that is missing: {text}") from error

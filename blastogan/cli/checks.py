@@ -33,7 +33,7 @@ def one_message(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{what}: {text}") from error
 
