@@ -179,9 +179,8 @@ class BaseGANModule(GeneratingModule):
 
     def build_networks(self) -> None:
         """Take new networks, see `configure_networks`, and start at no images shown."""
-        generator, discriminator = self.configure_networks()
+        generator, self.discriminator = self.configure_networks()
         self.set_generator(generator, self.hparams["ramp_kimg"])
-        self.discriminator = discriminator
         if self.hparams["channels_last"]:
             for network in (self.generator, self.generator_ema, self.discriminator):
                 network.use_channels_last()
@@ -289,8 +288,9 @@ class BaseGANModule(GeneratingModule):
                 fakes = kept[n] if kept else self._fakes("generator", part)
                 with record_function("generator: score"):
                     seen = self._augmented("generator", fakes, part)
-                    logits = self._score(seen, part.fake_labels)
-                loss = over_heads(self.adversarial_loss.generator, self.condition_weight, logits)
+                    logits = self._score(seen, part.fake_labels, part.known)
+                weight, loss_of = self.condition_weight, self.adversarial_loss.generator
+                loss = over_heads(loss_of, weight, logits, known=part.known)
                 found, total = {"loss_g": loss}, loss
                 if (penalty := self.generator_regularizer(fakes, part)) is not None:
                     found["generator_regularizer"], total = penalty, loss + penalty

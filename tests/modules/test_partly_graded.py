@@ -126,6 +126,28 @@ def test_d_learns_a_letter_from_images_of_that_letter_alone(name, make_module, m
     assert (icm, te) == ([1, 2], [1])
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_without_any_known_letter_the_score_with_grades_moves_nothing(
+    name, make_module, monkeypatch
+):
+    def ungraded(count, **kwargs):
+        for batch in batches(count, **kwargs):
+            yield {**batch, "labels": torch.full_like(batch["labels"], -1)}
+
+    def trained(factor):
+        module = make_module(name, **HEADS)
+        for weights in (module.discriminator.score, module.discriminator.embedding):
+            for weight in weights.parameters():
+                weight.data.mul_(factor)
+        module.partly_graded, module.draw_seed = True, 3
+        return module, steps.run_steps(module, 2, size=8)
+
+    monkeypatch.setattr(steps, "batches", ungraded)
+    (first, mine), (second, theirs) = trained(1.0), trained(5.0)
+    assert mine == theirs
+    assert same_weights(first.generator, second.generator)
+
+
 def test_ungraded_images_ask_for_a_model_without_grades():
     settings = ProGANModule(resolution=16, channel_base=64).hparams
     assert options_for_grades(settings, "complete") == {}

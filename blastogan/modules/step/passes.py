@@ -19,8 +19,8 @@ class Pass(NamedTuple):
         labels: int64 ``(B, 2)``; ``None`` for unconditional networks.
         first: Position of the first image in the global batch.
         fake_labels: Labels of the fakes; same shape and type as `labels`.
-        known: bool ``(B, 2)``, known letters of the reals, and those by which D compares each real
-            with its fake; ``None`` for all.
+        known: bool ``(B, 2)``, known letters of the reals, by which D scores each real and its
+            fake; ``None`` for all.
     """
 
     reals: Tensor
