@@ -49,7 +49,9 @@ def find_faults(audit: Audit) -> Iterator[Finding]:
     )
     yield from _unreadable(audit)
     if audit.no_split and audit.records:
-        yield Finding("no-split", "fault", audit.no_split)
+        # a small set may be meant for something else than training
+        level: Level = "fault" if audit.split == "published" else "note"
+        yield Finding("no-split", level, f"training would refuse the set: {audit.no_split}")
     yield from _leaks(audit, "fault", audit.split, audit.leaks)
     yield from _duplicates(audit)
 

@@ -115,6 +115,7 @@ def _verdict(audit: Audit) -> str:
         seen = " as far as labels show" if not audit.pixels else ""
         weak = any(part.weakness for part in audit.parts)
         but = ", but its held-out parts are too small to measure anything" if weak else ""
+        but = ", but too small to be split" if audit.no_split else but
         return f"sound{seen}{but}{noted}"
     return f"{counted(len(audit.faults), 'fault')} that would spoil training{noted}"
 

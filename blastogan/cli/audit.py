@@ -79,7 +79,7 @@ def audit(args: Sequence[str]) -> int:
     for what, path in (("audit", options.json), ("figure", options.figure)):
         if path:
             _log.info("%s written to %s", what, path)
-    if found.sound:
+    if found.sound and not found.no_split:
         _log.info("next: %s", _fit_command(options))
     return 0 if found.sound else 1
 
