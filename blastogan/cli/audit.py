@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import get_args
 
 from blastogan.audit.collect import audit_images
+from blastogan.audit.quality import reasons
 from blastogan.audit.report import show_audit
 from blastogan.data.images.framing import Crop
 from blastogan.data.readers import READERS, ReaderOptions
+from blastogan.data.readers.exclusion import write_exclude_file
 from blastogan.data.readers.options import COLUMN_ROLES, NotGradable
 from blastogan.data.split_file import read_split_file
 from blastogan.data.splits import SplitKind, SplitPlan
@@ -26,7 +28,11 @@ _log = logging.getLogger(__name__)
 def audit(args: Sequence[str]) -> int:
     """Audit a set, print and write the findings; returns 1 if there are faults."""
     options = _parser().parse_args(args)
-    check_outputs({"--json": options.json, "--figure": options.figure})
+    outputs = {"audit": options.json, "table": options.write_exclude, "figure": options.figure}
+    named = zip(("--json", "--write-exclude", "--figure"), outputs.values(), strict=True)
+    check_outputs(dict(named))
+    if options.labels_only and options.write_exclude:
+        raise UserError("--write-exclude lists images by their pixels: leave out --labels-only")
     if options.figure and Path(options.figure).suffix.lower() != ".png":
         raise UserError(f"--figure is {options.figure}: expected a name ending in .png")
     crop = Crop(options.crop, options.crop_margin)
@@ -36,6 +42,7 @@ def audit(args: Sequence[str]) -> int:
         options.columns or {},
         options.embryo_pattern,
         options.not_gradable,
+        exclude=options.exclude,
     )
     found = audit_images(
         options.root,
@@ -57,12 +64,16 @@ def audit(args: Sequence[str]) -> int:
     if options.json:
         write_json(found.to_dict(), options.json)
     show_audit(found, options.json)
+    if options.write_exclude:
+        noted = reasons(found.measures)
+        write_exclude_file(options.write_exclude, noted)
+        _log.info("%d noted images: remove the rows of those to be kept", len(noted))
     if options.figure:
         from blastogan.audit.figure import draw_audit
 
         with atomic_write(options.figure) as part:
             draw_audit(found, crop).save(part, format="PNG")
-    for what, path in (("audit", options.json), ("figure", options.figure)):
+    for what, path in outputs.items():
         if path:
             _log.info("%s written to %s", what, path)
     return 0 if found.sound else 1
@@ -112,7 +123,15 @@ def _parser() -> argparse.ArgumentParser:
     text = "check grades and splits only, without opening images"
     add("--labels-only", action="store_true", help=text)
     add("--workers", type=int, help="processes that decode images (default: one per core, to 8)")
+    text = "leave out the images that this table names, as --data.exclude"
+    add("--exclude", metavar="FILE", help=text)
+    text = "write a table of the noted images, to be edited and given as --data.exclude"
+    add("--write-exclude", metavar="FILE", help=text)
     add("--json", metavar="FILE", help="write the audit as JSON")
     add_crop(add, "crop of the images in the figure")
-    add("--figure", metavar="FILE.png", help="draw counts of the classes, and images of each")
+    add(
+        "--figure",
+        metavar="FILE.png",
+        help="draw counts of the classes, images of each, and noted ones",
+    )
     return parser

@@ -44,6 +44,7 @@ class GradedTable:
         notes: Assumptions of the reader, a sentence each.
         unlisted: Paths below `root` of images to which nothing assigns a grade.
         grouped: Whether it is known which images show the same embryo.
+        excluded: Images that the user leaves out.
     """
 
     root: Path
@@ -54,6 +55,7 @@ class GradedTable:
     notes: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
     grouped: bool = True
+    excluded: tuple[ImageRecord, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Number of images of each of the ten classes."""

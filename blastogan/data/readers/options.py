@@ -32,6 +32,8 @@ class ReaderOptions:
             assign them to the class ``DD``.
         ungraded: ``use`` or ``drop`` images of which a letter of the grade or all of it is unknown
             (``NA``, ``?``, nothing), and images that no table lists.
+        exclude: Table of images to leave out, with a column ``image`` of their posix paths below
+            the folder; ``blastogan audit --write-exclude`` writes one.
 
     Raises:
         UserError: If a value is invalid.
@@ -43,6 +45,7 @@ class ReaderOptions:
     embryo_pattern: str | None = None
     not_gradable: NotGradable = "drop"
     ungraded: UngradedRule = "use"
+    exclude: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.columns, str):
