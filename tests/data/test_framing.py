@@ -158,7 +158,7 @@ class TestFindEmbryo:
         import cv2
 
         threads = []
-        texture = framing._texture
+        texture = framing.texture_strength
         monkeypatch.setattr(
             framing, "_texture", lambda grey: threads.append(cv2.getNumThreads()) or texture(grey)
         )
