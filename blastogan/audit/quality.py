@@ -17,7 +17,7 @@ from blastogan.audit.contents import Audit, Finding
 if TYPE_CHECKING:
     from blastogan.audit.measures import Measures
 
-BLURRED = 0.535  # images with a lower sharpness are reported
+BLURRED = 0.5  # images with a lower sharpness are reported
 CUT = 0.25  # embryos that reach further beyond the frame, in radii, are reported
 DRAWN = 1e-4  # images with a larger share of pure colours are reported
 COLOURFUL = 0.2  # images with a larger share of other colours than the light are reported
@@ -148,7 +148,7 @@ class Look(NamedTuple):
     @property
     def name(self) -> str:
         """Description in a few words."""
-        return f"{self.colour}, light {self.light:.0f} of 100, contrast {self.contrast:.0f} of 100"
+        return f"{self.colour}, light {self.light:.0f} %, contrast {self.contrast:.0f} %"
 
     def __str__(self) -> str:
         return f"{self.name}: {len(self.images):,} images, such as {self.images[0]}"

@@ -160,7 +160,9 @@ class TestFindEmbryo:
         threads = []
         texture = framing.texture_strength
         monkeypatch.setattr(
-            framing, "_texture", lambda grey: threads.append(cv2.getNumThreads()) or texture(grey)
+            framing,
+            "texture_strength",
+            lambda grey: threads.append(cv2.getNumThreads()) or texture(grey),
         )
         before = cv2.getNumThreads()
         cv2.setNumThreads(2)
