@@ -7,7 +7,7 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blastogan.utils.lazy import lazy_names
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from blastogan.growth import GrowthSchedule
     from blastogan.modules import ProGANModule, StyleGANModule
     from blastogan.phantoms import PhantomDataset
-
-    __version__: str
+    from blastogan.utils.version import __version__ as __version__
 
 __all__ = [
     "BlastocystDataModule",
@@ -48,14 +47,7 @@ _HOMES = {
     "ProgressiveGrowing": ".callbacks",
     "SampleGrid": ".callbacks",
     "StyleGANModule": ".modules",
+    "__version__": ".utils.version",
 }
 
-_get, __dir__ = lazy_names(__name__, _HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("blastogan")
-    return _get(name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

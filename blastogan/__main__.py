@@ -7,20 +7,23 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from io import TextIOWrapper
 
-import blastogan
 from blastogan.cli import LIGHTNING, TOOLS, list_tools, load_tool
+from blastogan.cli.help import show_help
 from blastogan.errors import DivergenceError, Requeue, UserError, printable
 from blastogan.presets import preset_names
 from blastogan.runs.lock import is_first_process
 from blastogan.utils.allocator import keep_freed_memory
+from blastogan.utils.terminal import write_stdout
+from blastogan.utils.version import describe_version
 
 USAGE = """\
 usage: blastogan COMMAND [OPTIONS]
 
 Progressively grown GANs for blastocyst images.
 
-train and evaluate (Lightning CLI; `blastogan fit --help` lists every option):
+train and evaluate (options: blastogan fit --help, then blastogan fit --help all):
 {lightning}
 
 tools:
@@ -28,8 +31,8 @@ tools:
 
 presets for --config: {presets}
 
-exit codes: 0 done, 1 failure, 2 wrong use, 75 stopped by a scheduler (SIGTERM, SIGUSR1): start the
-same command again with --resume, 130 interrupted
+exit codes: 0 done, 1 failure, 2 wrong use, 75 stopped before the end, by a scheduler (SIGTERM,
+SIGUSR1) or max_time: start the same command again with --resume, 130 interrupted
 """
 
 
@@ -38,14 +41,16 @@ def main(args: Sequence[str] | None = None) -> int:
     name, *rest = list(sys.argv[1:] if args is None else args) or [""]
     if name in ("", "-h", "--help"):
         lists = {"lightning": list_tools(LIGHTNING), "tools": list_tools(TOOLS)}
-        sys.stdout.write(USAGE.format(presets=", ".join(preset_names()), **lists))
+        write_stdout(USAGE.format(presets=", ".join(preset_names()), **lists))
         return 0 if name else 2
     if name == "--version":
-        sys.stdout.write(f"blastogan {blastogan.__version__}\n")
+        write_stdout(f"{describe_version()}\n")
         return 0
     _configure_messages()
     keep_freed_memory()
     try:
+        if name in LIGHTNING and show_help(name, rest):
+            return 0
         return load_tool(name)(rest)
     except (UserError, DivergenceError, OSError) as error:
         sys.stderr.write(f"blastogan: {printable(str(error))}\n")
@@ -53,9 +58,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         requeued = isinstance(error, Requeue)
         if is_first_process():
-            sys.stderr.write(
-                f"blastogan: {'stopped by a scheduler' if requeued else 'interrupted'}\n"
-            )
+            cause = str(error) or "stopped by a scheduler" if requeued else "interrupted"
+            sys.stderr.write(f"blastogan: {cause}\n")
         return 75 if requeued else 130
 
 
@@ -69,6 +73,11 @@ class _Printable(logging.Formatter):
 def _configure_messages() -> None:
     """Show our own messages, and those of the libraries that a user can act on."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    # commands draw with Agg alone; the backend of a notebook may not be installed here
+    os.environ["MPLBACKEND"] = "agg"
+    # what libraries print must not fail on a console that lacks a character
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Lightning uses names of jsonargparse that are deprecated
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     handler = logging.StreamHandler()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 
@@ -33,6 +33,17 @@ def check_choice(name: str, value: object, kind: Any) -> None:
         raise UserError(f"{name} is {value!r}: expected one of {', '.join(get_args(kind))}")
 
 
+def check_ranges(values: Mapping[str, float], low: float, high: float) -> None:
+    """Raise a `UserError` that names every option whose number is out of range, or is none."""
+    wrong = [
+        f"{name} is {value}: expected {low:g} to {high:g}"
+        for name, value in values.items()
+        if not low <= value <= high
+    ]
+    if wrong:
+        raise UserError("; ".join(wrong))
+
+
 class ProblemList(UserError):
     """Several faults of one input, listed together so that they can be fixed in one go.
 
@@ -56,4 +67,7 @@ class DivergenceError(RuntimeError):
 
 
 class Requeue(KeyboardInterrupt):
-    """A scheduler has stopped the run; the same command with ``--resume`` continues it."""
+    """A run was stopped before its end; the same command with ``--resume`` continues it.
+
+    By a scheduler, unless the message says otherwise.
+    """

@@ -163,14 +163,19 @@ def apportion(count: int, weights: Mapping[str, float]) -> dict[str, int]:
     return {name: share for name, share in shares.items() if share}
 
 
+MAX_COUNT = 10**7
+"""Most images that may be asked for."""
+
+
 def parse_grade_counts(
     text: str, count: int | None, data_weights: Mapping[str, float]
 ) -> dict[str, int]:
     """Parse the numbers of images by class to generate.
 
     Args:
-        text: ``balanced``, ``like-data``, or counts such as ``AA:20,CC:5``. Counts such as
-            ``Ax:20`` or ``xB:20`` are divided among the classes of that letter as in the data.
+        text: ``balanced``, ``like-data``, grades such as ``AB`` or ``AA,CC``, which share `count`
+            equally, or counts such as ``AA:20,CC:5``. ``Ax`` or ``xB`` is divided among the classes
+            of that letter as in the data.
         count: Number of images; may be ``None`` if `text` has counts.
         data_weights: Weight of each class in the data.
 
@@ -180,13 +185,20 @@ def parse_grade_counts(
     Raises:
         UserError: If the text is none of these, or if its counts do not sum to `count`.
     """
-    if text in ("balanced", "like-data"):
-        if count is None or count < 1:
-            raise UserError(f"grades {text!r} need a count of 1 or more images, but got {count}")
+    words = ("balanced", "like-data")
+    if ":" not in text and (count is None or count < 1):
+        raise UserError(f"grades {text!r} need a count of 1 or more images, but got {count}")
+    if count is not None and count > MAX_COUNT:
+        raise UserError(f"count is {count}: expected at most {MAX_COUNT}")
+    if count is not None and text in words:
         weights = dict.fromkeys(CLASSES, 1.0) if text == "balanced" else data_weights
         return apportion(count, weights)
+    if count is not None and re.fullmatch(r"\s*\w\w\s*(,\s*\w\w\s*)*", text):
+        asked = text.split(",")
+        shares = apportion(count, dict.fromkeys(map(str, range(len(asked))), 1.0))
+        text = ",".join(f"{asked[int(n)]}:{share}" for n, share in shares.items())
     counts = dict.fromkeys(CLASSES, 0)
-    for names, number in _named_counts(text, ("balanced", "like-data"), "grades"):
+    for names, number in _named_counts(text, words, "grades"):
         for name, share in apportion(number, distribution_within(names, data_weights)).items():
             counts[name] += share
     if count is not None and sum(counts.values()) != count:
@@ -233,11 +245,13 @@ def _named_counts(
     found: dict[tuple[str, ...], int] = {}
     for part in text.split(","):
         name, _, number = part.partition(":")
-        if not number.strip().isdecimal() or int(number) < 1:
+        if not re.fullmatch(r"\s*0*[1-9]\d{0,9}\s*", number):
             expected = ", ".join([*words, "or such as AA:20,CC:5"])
             raise UserError(f"{option} {text!r}: expected {expected.removeprefix('or ')}")
         names = classes_of(name)
         if names in found:
             raise UserError(f"{option} {text!r} name {name.strip()} twice")
         found[names] = int(number)
+    if sum(found.values()) > MAX_COUNT:
+        raise UserError(f"{option} {text!r} sum to more than {MAX_COUNT}")
     return list(found.items())

@@ -12,13 +12,27 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
 
 from blastogan.errors import UserError
 
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 1024
 
+MAX_KIMG = 1e6
+"""Most thousands of images of a schedule: forty times the longest training of StyleGAN."""
+
+MAX_BATCH = 2**16
+"""Largest global batch size."""
+
 Number = TypeVar("Number", int, float)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and no truth value."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return isinstance(value, Integral) or math.isfinite(value)
 
 
 def is_power_of_two(number: int) -> bool:
@@ -32,13 +46,16 @@ def check_resolution(name: str, resolution: int) -> None:
     Raises:
         UserError: With `name`, the value and the nearest allowed one.
     """
-    if is_power_of_two(resolution) and MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
+    whole = isinstance(resolution, Integral)
+    if whole and is_power_of_two(resolution) and MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
         return
-    bounded = min(max(resolution, MIN_RESOLUTION), MAX_RESOLUTION)
-    nearest = 2 ** round(math.log2(bounded))
+    hint = ""
+    if is_number(resolution):
+        bounded = min(max(resolution, MIN_RESOLUTION), MAX_RESOLUTION)
+        hint = f"; the nearest is {2 ** round(math.log2(bounded))}"
     raise UserError(
-        f"{name} is {resolution}: expected a power of two from {MIN_RESOLUTION} to "
-        f"{MAX_RESOLUTION}; the nearest is {nearest}"
+        f"{name} is {resolution!r}: expected a power of two from {MIN_RESOLUTION} to "
+        f"{MAX_RESOLUTION}{hint}"
     )
 
 
@@ -137,12 +154,25 @@ class GrowthSchedule:
                 self._check_mapping(field.name, value)
         for resolution in self.resolutions:
             self._check_values(resolution)
-        if not (self.tick_kimg > 0 and math.isfinite(self.tick_kimg)):
+        if not (is_number(self.tick_kimg) and 0 < self.tick_kimg <= MAX_KIMG):
             raise UserError(f"tick_kimg is {self.tick_kimg}: expected a number above 0")
         if not self.phases:
             raise UserError("the schedule shows no images: set hold_kimg or fade_kimg above 0")
+        if self.total_images > 1000 * MAX_KIMG:
+            raise UserError(
+                f"the schedule shows {self.total_images / 1000:g} kimg in ticks of "
+                f"{self.tick_images} images, a common multiple of batch_size at each resolution: "
+                f"expected at most {MAX_KIMG:g} kimg. Lower hold_kimg, fade_kimg or tick_kimg, or "
+                "choose batch sizes that divide each other"
+            )
 
     def _check_mapping(self, name: str, mapping: Mapping[int, float]) -> None:
+        # YAML reads {8:3.2} as one key, 483.2 in base 60, without a value
+        if any(value is None for value in mapping.values()):
+            raise UserError(
+                f"{name} has a resolution without a number: expected such as {{8: 3.2, 16: 6.4}}, "
+                "with a blank behind each colon"
+            )
         possible = resolutions_between(MIN_RESOLUTION, MAX_RESOLUTION)
         strange = [r for r in mapping if r not in possible]
         if strange:
@@ -161,21 +191,32 @@ class GrowthSchedule:
 
     def _check_values(self, resolution: int) -> None:
         batch_size = _at(self.batch_size, resolution)
-        if int(batch_size) != batch_size or batch_size < 1:
-            raise UserError(f"batch_size at {resolution} is {batch_size}: expected 1, 2, 3, ...")
+        whole = is_number(batch_size) and int(batch_size) == batch_size
+        if not (whole and 1 <= batch_size <= MAX_BATCH):
+            raise UserError(
+                f"batch_size at {resolution} is {batch_size}: expected 1, 2, 3, ... {MAX_BATCH}"
+            )
         spans = {"hold_kimg": _at(self.hold_kimg, resolution)}
         if resolution > self.start_resolution:
             spans["fade_kimg"] = _at(self.fade_kimg, resolution)
         for name, value in spans.items():
-            if not (value >= 0 and math.isfinite(value)):
-                raise UserError(f"{name} at {resolution} is {value}: expected 0 or more")
-        if self.learning_rate is not None and not _at(self.learning_rate, resolution) > 0:
-            raise UserError(f"learning_rate at {resolution} is not above 0")
+            if not (is_number(value) and 0 <= value <= MAX_KIMG):
+                raise UserError(
+                    f"{name} at {resolution} is {value}: expected 0 or more, at most {MAX_KIMG:g}"
+                )
+        if self.learning_rate is None:
+            return
+        rate = _at(self.learning_rate, resolution)
+        if not (is_number(rate) and rate > 0):
+            raise UserError(f"learning_rate at {resolution} is {rate}: expected a number above 0")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GrowthSchedule:
-        """The schedule of a `to_dict`."""
-        return cls(**values)
+        """The schedule of a `to_dict`; raises `UserError` for anything else."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UserError(f"the schedule of the checkpoint is damaged: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as plain numbers and mappings, fit for a checkpoint."""

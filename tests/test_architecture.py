@@ -169,6 +169,10 @@ def test_public_names_are_there_and_sorted():
     assert blastogan.__all__ == sorted(blastogan.__all__)
     for name in blastogan.__all__:
         assert getattr(blastogan, name).__name__ == name
+    # for completion: no name that the package imports for itself
+    shown = {name for name in dir(blastogan) if name[:2] != "__"}
+    assert shown - {path.stem for path in ROOT.iterdir()} == set(blastogan.__all__)
+    assert "__version__" in dir(blastogan)
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         _ = blastogan.absent
 

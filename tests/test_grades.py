@@ -49,6 +49,9 @@ def test_grade_counts_are_balanced_like_the_data_or_as_given():
     assert parse_grade_counts("balanced", 20, weights) == dict.fromkeys(CLASSES, 2)
     assert parse_grade_counts("like-data", 4, weights) == {"AA": 2, "DD": 2}
     assert parse_grade_counts("CC:5,aa:20", None, weights) == {"AA": 20, "CC": 5}
+    # as Python takes grade="AB"
+    assert parse_grade_counts("AB", 20, weights) == {"AB": 20}
+    assert parse_grade_counts("CC, Ax", 5, weights) == {"AA": 2, "CC": 3}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,8 @@ def test_grade_counts_are_balanced_like_the_data_or_as_given():
         ("AE:1", None, "unknown grade"),
         ("AA:3", 4, "sum to 3"),
         ("balanced", None, "need a count"),
+        ("AB", None, "need a count"),
+        ("AE", 4, "unknown grade"),
     ],
 )
 def test_wrong_grade_counts_are_refused(text, count, message):

@@ -22,7 +22,7 @@ from blastogan.errors import UserError
 if TYPE_CHECKING:
     from blastogan.audit.inspection import FileFacts
 
-splits_log = logging.getLogger("blastogan.data.splits")
+splits_log = logging.getLogger(split_records.__module__)
 
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 """Progress hook: wraps the items of a loop, given their number and a description."""
@@ -137,7 +137,7 @@ def _read(root: Path, options: ReaderOptions) -> tuple[GradedTable, str]:
         return scan_graded_images(root, options), ""
     except UserError as error:
         formats = {"auto", *(reader.format for reader in READERS)}
-        if options.format not in formats or options.selects_csv:
+        if options.format not in formats or options.selects_csv or options.grade_pattern:
             raise
         return GradedTable(root, "", (), grouped=False), str(error)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from blastogan.audit.copies import Duplicates, ImageLeak
 from blastogan.data.parts import Part, parts_of
-from blastogan.data.records import PARTS, GradedTable, ImageRecord
+from blastogan.data.records import PARTS, GradedTable, ImageRecord, incomplete_grades
 from blastogan.grades import CLASSES, LETTERS
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Audit:
     Attributes:
         table: Table of the reader; its format is empty if none could read the set.
         refusal: Why no reader could read the set as a whole, else empty.
-        records: The sound images: graded, and decodable if files were opened.
+        records: The sound images: decodable if files were opened; some may be ungraded.
         names: Their posix paths below the root.
         files: Number of image files in the folder.
         pixels: Whether files were opened.
@@ -116,6 +116,16 @@ class Audit:
         return _counts(CLASSES, (record.grade.name for record in self.records))
 
     @cached_property
+    def incomplete(self) -> dict[str, int]:
+        """Number of images of each incomplete grade, see `incomplete_grades`."""
+        return incomplete_grades(self.records)
+
+    @property
+    def graded(self) -> int:
+        """Number of sound images of which at least one letter is known."""
+        return len(self.records) - self.incomplete.get("ungraded", 0)
+
+    @cached_property
     def embryos_by_class(self) -> dict[str, int]:
         """Number of embryos with an image of each of the ten classes."""
         pairs = {(record.grade.name, record.embryo) for record in self.records}
@@ -160,6 +170,9 @@ class Audit:
             "embryos": self.embryos,
             "grouped": self.table.grouped,
             "classes": self.classes,
+            "incomplete": self.incomplete,
+            "embryos_by": self.table.embryos_by,
+            "split_by": self.table.split_by,
             "embryos_by_class": self.embryos_by_class,
             "icm": self.icm,
             "te": self.te,

@@ -19,7 +19,7 @@ class Duplicates:
     Attributes:
         images: Posix paths below the root.
         exact: Whether the images are equal in all pixels.
-        grades: Their classes.
+        grades: Their classes, without incomplete ones.
     """
 
     images: tuple[str, ...]
@@ -74,7 +74,7 @@ def label_duplicates(
         members = [names[n] for n in group.members]
         graded = [records[name] for name in members if name in records]
         embryos = tuple(sorted({record.embryo for record in graded}))
-        grades = tuple(sorted({record.grade.name for record in graded}))
+        grades = tuple(sorted({record.grade.name for record in graded if record.grade.known}))
         parts = _in_order({record.part for record in graded})
         found.append(Duplicates(tuple(members), group.exact, embryos, grades, parts))
     return tuple(found)

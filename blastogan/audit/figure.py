@@ -93,11 +93,13 @@ def draw_audit(audit: Audit, crop: Crop | None = None) -> Image.Image:
 def _caption(audit: Audit) -> str:
     table = audit.table
     embryos = f" of {counted(audit.embryos, 'embryo')}" if table.grouped else ""
+    without = audit.incomplete.get("ungraded", 0)
+    ungraded = f", {without:,} ungraded" if without else ""
     found = counted(len(audit.faults), "fault") if audit.faults else "sound"
     name = printable(table.root.resolve().name.replace("\n", "\\n"))
     if len(name) > _NAME:
         name = f"{name[:_NAME]}..."
-    caption = f"{name}: {counted(len(audit.records), 'graded image')}{embryos}; {found}"
+    caption = f"{name}: {counted(audit.graded, 'graded image')}{ungraded}{embryos}; {found}"
     missing = [name for name in CLASSES if not audit.classes[name]]
     if missing and audit.records:
         caption += f"\nno image of {', '.join(missing)}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from blastogan.audit.contents import ALL_GREY, Audit, Finding, Level
 from blastogan.audit.copies import Duplicates, ImageLeak
+from blastogan.data.records import unlisted_note
 
 FEW_IMAGES = 10  # classes with fewer are reported
 IMBALANCE = 10  # least ratio of the largest class to the smallest that is reported
 DARK = 64  # images whose lightest grey, of 255, is lower are reported
+GROUPS = 3  # embryos that are shown with their images
 FLAT = 16  # images with a smaller range of greys are reported
 
 _FIX_OR_SKIP = "fix or remove them, or train without them (--data.faults skip)"
@@ -32,8 +35,11 @@ def find_faults(audit: Audit) -> Iterator[Finding]:
     elif not audit.records and not audit.table.problems:
         message = "no sound image has a grade: grade some images, or name another format or table"
         yield Finding("empty", "fault", message)
-    what = "rows or files that cannot be used"
-    yield from _listed("rows", "fault", what, _FIX_OR_SKIP, audit.table.problems)
+    disputes = audit.table.disputes
+    rows = [problem for problem in audit.table.problems if problem not in disputes[:1]]
+    yield from _listed("rows", "fault", "rows or files that cannot be used", _FIX_OR_SKIP, rows)
+    if disputes:
+        yield Finding("disputes", "fault", disputes[0], len(disputes) - 1, disputes[1:])
     yield from _listed(
         "split-names",
         "fault",
@@ -152,8 +158,8 @@ def _parts(audit: Audit) -> Iterator[Finding]:
     if audit.published:
         counts = ", ".join(f"{name} {count:,}" for name, count in audit.published.items())
         message = (
-            f"the set has a split of its own ({counts}), by its folders, names or table: training "
-            "uses it only with --data.split published"
+            f"the set has a split of its own ({counts}), marked by {audit.table.split_by}: "
+            "training uses it only with --data.split published"
         )
         yield Finding("published-split", "note", message)
         yield from _leaks(audit, "note", "published", audit.published_leaks)
@@ -168,9 +174,18 @@ def _groups(audit: Audit) -> Iterator[Finding]:
             "and a split may separate images of one; if file names contain the embryo, set "
             "--embryo-pattern",
         )
+    groups: dict[str, list[str]] = {}
     classes: dict[str, set[str]] = {}
-    for record in audit.records:
-        classes.setdefault(record.embryo, set()).add(record.grade.name)
+    for name, record in zip(audit.names, audit.records, strict=True):
+        groups.setdefault(record.embryo, []).append(name)
+        known = {record.grade.name} if record.grade.known else set()
+        classes.setdefault(record.embryo, set()).update(known)
+    if audit.table.grouped:
+        largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:GROUPS]
+        shown = tuple(f"{embryo}: {_named(names)}" for embryo, names in largest)
+        message = f"embryos ({len(groups):,}) are told apart by {audit.table.embryos_by}, such as"
+        yield Finding("embryos", "note", message, len(groups), shown)
+        yield from _spellings(groups)
     yield from _listed(
         "embryo-classes",
         "note",
@@ -180,8 +195,33 @@ def _groups(audit: Audit) -> Iterator[Finding]:
     )
 
 
+def _spellings(embryos: Iterable[str]) -> Iterator[Finding]:
+    """Names of embryos that may be spellings of one."""
+    alike: dict[str, list[str]] = {}
+    for embryo in embryos:
+        key = re.sub(r"\.0+$|[\W_]+", "", embryo.casefold())
+        alike.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", key), []).append(embryo)
+    yield from _listed(
+        "embryo-spelling",
+        "note",
+        "names of embryos that differ only in case, zeros or signs",
+        "they count as different embryos; if they are one, write them alike",
+        [", ".join(each) for each in alike.values() if len(each) > 1],
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    """Number of images, and the first two."""
+    more = ", ..." if len(names) > 2 else ""
+    return f"{len(names)} image{'s' * (len(names) != 1)}: {', '.join(names[:2])}{more}"
+
+
 def _balance(audit: Audit) -> Iterator[Finding]:
     counts = {name: count for name, count in audit.classes.items() if count}
+    if not counts:
+        message = "no image has a known class: nothing can be learned about grades"
+        yield Finding("no-classes", "note", message)
+        return
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if len(counts) == 1:
         message = f"all images are of one class, {most}: nothing can be learned about grades"
@@ -252,7 +292,12 @@ def _left_out(audit: Audit) -> Iterator[Finding]:
             number = sum(counts.values())
             examples = tuple(f"{name}: {count:,}" for name, count in counts.items())
             yield Finding(kind, "note", f"{what} ({number:,}): {remedy}", number, examples)
-    what = "images of the folder that no table lists"
-    yield from _listed("unlisted", "note", what, "they are not used", table.unlisted)
+    used = unlisted_note(table.unlisted)
+    if used in table.notes:
+        yield Finding("unlisted", "note", used, len(table.unlisted), table.unlisted)
+    else:
+        what = "images to which nothing assigns a grade"
+        yield from _listed("unlisted", "note", what, "they are not used", table.unlisted)
     for note in table.notes:
-        yield Finding("reader", "note", note)
+        if note != used:
+            yield Finding("reader", "note", note)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from blastogan.errors import printable
 from blastogan.grades import CLASSES
+from blastogan.utils.terminal import report_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,29 +20,27 @@ _EXAMPLES = 4
 _MAX_EXAMPLE = 300
 _SHORT = 14
 _BAR = 40
-_PIPE_WIDTH = 100
 _SHOWN_SIZES = 4
 
 
 def show_audit(audit: Audit, json: str | None = None) -> None:
     """Print contents, findings and verdict; `json` is the file that lists all, if any."""
-    from rich.console import Console
-
-    console = Console()
-    _print(console, _title(audit))
-    if audit.records:
-        width = console.width if console.is_terminal else _PIPE_WIDTH
-        for line in ("", *_classes(audit, width), "", *_summary(audit), ""):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for finding in audit.findings:
-        _show_finding(console, finding, json)
-    _print(console, _verdict(audit))
+    with report_console() as console:
+        _print(console, _title(audit))
+        if audit.records:
+            for line in ("", *_classes(audit, console.width), "", *_summary(audit), ""):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for finding in audit.findings:
+            _show_finding(console, finding, json)
+        _print(console, _verdict(audit))
 
 
 def _title(audit: Audit) -> str:
     table = audit.table
     how = f"format {table.format}" if table.format else "no known layout"
-    images = counted(len(audit.records), "sound graded image")
+    images = counted(audit.graded, "sound graded image")
+    if without := audit.incomplete.get("ungraded", 0):
+        images += f" and {without:,} ungraded"
     embryos = f" of {counted(audit.embryos, 'embryo')}" if table.grouped else ""
     return f"{table.root} ({how}): {images}{embryos}; {counted(audit.files, 'image file')}"
 
@@ -53,7 +52,7 @@ def _classes(audit: Audit, width: int) -> Iterator[str]:
         columns.append(("embryos", audit.embryos_by_class))
     columns += [(part.name, part.classes) for part in audit.parts]
     sign = "\u2588" if "utf" in (sys.stdout.encoding or "").lower() else "#"
-    most = max(audit.classes.values())
+    most = max(*audit.classes.values(), *audit.incomplete.values())
     room = max(min(width - 9 - 10 * len(columns), _BAR), 1)
     yield "class" + "".join(f"{title:>10}" for title, _ in columns)
     for name, count in audit.classes.items():
@@ -61,6 +60,8 @@ def _classes(audit: Audit, width: int) -> Iterator[str]:
         # a class with an image always has a visible bar
         bar = sign * max(round(room * count / most), count > 0)
         yield f"{name:<5}{numbers}   {bar}".rstrip()
+    for name, count in audit.incomplete.items():
+        yield f"{name:<{max(5, 15 - len(f'{count:,}'))}}{count:,}   ".rstrip()
 
 
 def _summary(audit: Audit) -> list[str]:

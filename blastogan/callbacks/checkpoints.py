@@ -15,8 +15,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_ranges
 from blastogan.growth import GrowthSchedule
+from blastogan.metrics.specs import TABLE
 from blastogan.modules.base import as_gan
 from blastogan.modules.step.ranks import any_rank, is_finite, ranks_may_agree
 from blastogan.runs.checkpoint_io import (
@@ -24,6 +25,7 @@ from blastogan.runs.checkpoint_io import (
     save_checkpoint,
     write_checkpoints_atomically,
 )
+from blastogan.runs.epochs import reopen, repeat_end_of_epoch
 from blastogan.utils.files import atomic_copy, atomic_link
 
 _log = logging.getLogger(__name__)
@@ -77,12 +79,14 @@ class GrowthCheckpoint(Checkpoint):
             raise UserError(f"every_minutes is {every_minutes}: expected more than 0")
         if keep_last < 1:
             raise UserError(f"keep_last is {keep_last}: expected 1 or more")
+        check_ranges({"keep_last": keep_last}, 1, 1000)
         self.schedule = schedule
         self.every_minutes = every_minutes
         self.keep_phases = keep_phases
         self.keep_last = keep_last
         self.keep_best = keep_best
         self.best: dict[str, Any] = {}
+        self.evaluated: int | None = None
         self._saved_at = time.monotonic()
         self._shown_at_last = 0
         self._swd: Tensor | float | None = None
@@ -103,6 +107,24 @@ class GrowthCheckpoint(Checkpoint):
         if not (folder / BEST).exists():
             # a branch starts in its own folder, without a best
             self.best = {}
+        self._catch_up(trainer, as_gan(pl_module).images_shown)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let a run start whose last tick was not evaluated."""
+        if owes_evaluation(checkpoint, self.schedule):
+            reopen(checkpoint, trainer.max_epochs)
+
+    def _catch_up(self, trainer: Trainer, images_shown: int) -> None:
+        """Do all that follows the last image of a tick if the run was stopped before it was done.
+
+        This callback is the last to start: the others are ready.
+        """
+        if self.evaluated is None or not _is_owed(self.evaluated, images_shown, self.schedule):
+            return
+        _log.info("evaluating the stage up to %g kimg, which was not finished", images_shown / 1000)
+        repeat_end_of_epoch(trainer, images_shown // self.schedule.tick_images)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -130,11 +152,21 @@ class GrowthCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end of a tick, after its validation."""
         module = as_gan(pl_module)
+        if not self.schedule.ends_tick(module.images_shown):
+            # the trainer was told to stop
+            self.save_last(trainer)
+            return
         is_best = self._is_best(trainer, module.images_shown, module.condition_weight)
+        self.evaluated = module.images_shown
         self.save_last(trainer, is_best=is_best)
         if is_best:
+            name, value, kimg = (self.best[key] for key in ("name", "value", "kimg"))
+            spec = TABLE["swd" if name == "swd" else "kid"]
+            reals = "training images" if name == "kid" else "validation images"
+            side = self.schedule.final_resolution
             _log.info(
-                "best so far: %(name)s %(value).4g at %(kimg)g kimg, saved as best.ckpt", self.best
+                "best so far: %s to the %s, %dx%d: %.4g at %g kimg, saved as best.ckpt",
+                *(spec.title, reals, side, side, value * spec.scale, kimg),
             )
 
     def save_last(self, trainer: Trainer, *, is_best: bool = False) -> Path:
@@ -187,12 +219,29 @@ class GrowthCheckpoint(Checkpoint):
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far, as plain values."""
-        return {"best": dict(self.best)} if self.best else {}
+        """The best so far, and the images shown at the end of the last evaluated tick."""
+        best = {"best": dict(self.best)} if self.best else {}
+        return {**best, "evaluated": self.evaluated or 0}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best so far."""
-        self.best = dict(state_dict["best"])
+        """Restore the state; early checkpoints do not say what was evaluated."""
+        self.best = dict(state_dict.get("best", {}))
+        self.evaluated = state_dict.get("evaluated")
+
+
+def _is_owed(evaluated: int, images_shown: int, schedule: GrowthSchedule) -> bool:
+    return images_shown > evaluated and schedule.ends_tick(images_shown)
+
+
+def owes_evaluation(checkpoint: Mapping[str, Any], schedule: GrowthSchedule) -> bool:
+    """Whether a checkpoint ends a tick that was not evaluated yet.
+
+    What follows the last image of a tick is the validation, the evaluation, the sheet of samples
+    and the choice of the best checkpoint.
+    """
+    evaluated = checkpoint.get("callbacks", {}).get("GrowthCheckpoint", {}).get("evaluated")
+    shown = int(checkpoint["blastogan"]["images_shown"])
+    return evaluated is not None and _is_owed(evaluated, shown, schedule)
 
 
 def _order(best: Mapping[str, Any]) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ from blastogan.growth import GrowthSchedule
 from blastogan.modules import BaseGANModule
 from blastogan.modules.base import as_gan
 from blastogan.modules.step.passes import size_of_passes
+from blastogan.runs.epochs import count_epochs, reopen
 
 _log = logging.getLogger(__name__)
 
@@ -72,9 +73,19 @@ class ProgressiveGrowing(Callback):
             except UserError as error:
                 raise UserError(f"{where}, on {world_size} devices: {error}") from error
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let a run train that has images left, whatever ended it."""
+        if as_gan(pl_module).images_shown < self.schedule.total_images:
+            reopen(checkpoint, trainer.max_epochs)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log how batches are divided, and the weight of R1 at each resolution."""
+        """Count epochs by the images shown; log how batches are divided, and R1 by resolution."""
         module, ranks = as_gan(pl_module), trainer.world_size
+        count_epochs(trainer, module.images_shown // self.schedule.tick_images)
+        # a resumed epoch has no start
+        self.on_train_epoch_start(trainer, module)
         sizes = {phase.resolution: phase.batch_size for phase in self.schedule.phases}
         if ranks > 1 or module.micro_batch is not None:
             limit, group = module.micro_batch, module.discriminator.stddev_group
@@ -120,6 +131,17 @@ class ProgressiveGrowing(Callback):
         """Set the resolution reached after the step, for samples and checkpoints."""
         module = as_gan(pl_module)
         module.resolution = self.schedule.state_after(module.images_shown).resolution
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report an end before that of the schedule."""
+        shown, total = as_gan(pl_module).images_shown, self.schedule.total_images
+        if shown < total:
+            _log.warning(
+                "training has ended at %g of %g kimg, before the end of its schedule: to finish "
+                "it, resume from the last checkpoint",
+                shown / 1000,
+                total / 1000,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The schedule as plain values."""

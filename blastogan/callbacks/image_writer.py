@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 
 from blastogan.data.export import write_predictions, write_table
 from blastogan.modules.base import as_gan
+
+_log = logging.getLogger(__name__)
 
 
 class ImageWriter(BasePredictionWriter):
@@ -42,3 +45,5 @@ class ImageWriter(BasePredictionWriter):
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             write_table(self.folder, "generated")
+            count = sum(1 for _ in self.folder.rglob("*.png"))
+            _log.info("%d generated images in %s", count, self.folder)

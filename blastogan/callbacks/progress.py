@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -24,10 +25,16 @@ HALF_LIFE_SECONDS = 20.0
 
 
 class PaceMeter:
-    """Estimates the time left in a schedule from the pace at each resolution."""
+    """Estimates the time left in a schedule from the pace at each resolution.
+
+    Attributes:
+        costs: Expected seconds per image by resolution; where one is unknown, each doubling costs
+            `COST_PER_DOUBLING`.
+    """
 
     def __init__(self, schedule: GrowthSchedule) -> None:
         self.schedule = schedule
+        self.costs: Mapping[int, float] = {}
         self._sums: dict[int, tuple[float, float]] = {}  # resolution: images, seconds
 
     def add(self, resolution: int, images: int, seconds: float) -> None:
@@ -48,17 +55,28 @@ class PaceMeter:
         total = 0.0
         for phase in self.schedule.phases:
             images = max(phase.end - max(images_shown, phase.start), 0)
-            # later resolutions: the pace at the highest so far, and the assumed cost per doubling
+            # later resolutions: the pace at the highest so far, and the expected or assumed cost
             measured = phase.resolution if phase.resolution in self._sums else max(self._sums)
-            doublings = phase.resolution.bit_length() - measured.bit_length()
-            total += images / self.images_per_second(measured) * COST_PER_DOUBLING**doublings
+            per_image = self._cost(phase.resolution, measured) / self.images_per_second(measured)
+            total += images * per_image
         return total
+
+    def _cost(self, resolution: int, other: int) -> float:
+        """Cost of an image at a resolution relative to another one."""
+        if resolution in self.costs and other in self.costs:
+            return self.costs[resolution] / self.costs[other]
+        doublings: float = COST_PER_DOUBLING ** (resolution.bit_length() - other.bit_length())
+        return doublings
 
 
 class GrowthProgress(ProgressBar):
-    """A progress bar over the whole schedule; without a terminal, one log line per tick."""
+    """A progress bar over the whole schedule; without a terminal, log lines.
+
+    A line comes at each tick, after half a minute without one, and later every ten minutes.
+    """
 
     REFRESH_SECONDS = 0.5
+    FIRST_LINE, LONGEST_PAUSE = 30.0, 600.0
 
     def __init__(self, schedule: GrowthSchedule) -> None:
         super().__init__()
@@ -67,6 +85,7 @@ class GrowthProgress(ProgressBar):
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._mark = (0.0, 0)
+        self._line_at, self._pause = 0.0, self.FIRST_LINE
         self._enabled = True
 
     def disable(self) -> None:
@@ -81,6 +100,7 @@ class GrowthProgress(ProgressBar):
         """Start the bar."""
         super().on_train_start(trainer, pl_module)
         shown = as_gan(pl_module).images_shown
+        self._line_at, self._pause = time.perf_counter() + self.FIRST_LINE, self.FIRST_LINE
         console = Console(stderr=True)
         if self._enabled and console.is_terminal:
             columns = TextColumn("{task.description}"), BarColumn()
@@ -89,6 +109,8 @@ class GrowthProgress(ProgressBar):
                 "starting", total=self.schedule.total_images, completed=shown
             )
             self._progress.start()
+        # a resumed epoch has no start
+        self.on_train_epoch_start(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         """Exclude the time between ticks, which goes to validation and saving."""
@@ -116,8 +138,10 @@ class GrowthProgress(ProgressBar):
         text = self.describe(shown, losses)
         if self._progress is not None:
             self._progress.update(self._task, completed=shown, description=text)
-        elif self._enabled and ended:
+        elif self._enabled and (ended or now >= self._line_at):
             _log.info("%s", text)
+            self._pause = min(2 * self._pause, self.LONGEST_PAUSE)
+            self._line_at = now + self._pause
 
     def describe(self, images_shown: int, losses: str) -> str:
         """One line with images, phase, alpha, losses, pace and time left."""
@@ -126,8 +150,8 @@ class GrowthProgress(ProgressBar):
         pace = self.pace.images_per_second(state.resolution)
         return (
             f"{images_shown / 1000:.1f}/{self.schedule.total_images / 1000:.1f} kimg  "
-            f"{state.phase}  alpha {state.alpha:.2f}  {losses}  {pace:.0f} img/s  "
-            f"{format_seconds(left)} left"
+            f"{format_seconds(left)} left  {state.phase}  alpha {state.alpha:.2f}  "
+            f"{pace:.3g} img/s  {losses}"
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

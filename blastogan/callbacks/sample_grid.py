@@ -11,7 +11,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from blastogan.data import BlastocystDataModule
-from blastogan.errors import UserError
+from blastogan.data.records import embryos_first
+from blastogan.errors import UserError, check_ranges
 from blastogan.grades import CLASSES, Grade
 from blastogan.modules import BaseGANModule
 from blastogan.modules.base import as_gan
@@ -21,6 +22,9 @@ from blastogan.utils.sheets import image_sheet, save_picture
 
 UNGRADED_COLUMNS = 8
 """Columns of sheets of a set without grades."""
+
+MAX_ROWS = 100
+"""Most rows of a sheet."""
 
 
 class SampleGrid(Callback):
@@ -39,6 +43,7 @@ class SampleGrid(Callback):
     def __init__(self, rows: int = 6, every_n_ticks: int = 1, seed: int = 0) -> None:
         if rows < 1 or every_n_ticks < 1:
             raise UserError(f"rows is {rows}, every_n_ticks is {every_n_ticks}: expected 1 or more")
+        check_ranges({"samples.rows": rows}, 1, MAX_ROWS)
         self.rows = rows
         self.every_n_ticks = every_n_ticks
         self.seed = seed
@@ -107,12 +112,13 @@ def trained_classes(trainer: Trainer) -> list[str]:
 
 
 def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
-    """Training images, one column per class; black tiles if a class has too few.
+    """Training images, one column per class, of as many embryos as possible.
 
-    Images whose class is not known share the last column, or several if there is no other.
+    Tiles are black if a class has too few images. Images whose class is not known share the last
+    column, or several if there is no other.
     """
-    grades = [data.records[n].grade for n in data.split["train"]]
-    names = [grade.name if grade.known else "ungraded" for grade in grades]
+    records = [data.records[n] for n in data.split["train"]]
+    names = [each.grade.name if each.grade.known else "ungraded" for each in records]
     classes = [name for name in (*CLASSES, "ungraded") if name in names]
     if classes == ["ungraded"]:
         names = [str(n % UNGRADED_COLUMNS) for n in range(len(names))]
@@ -120,7 +126,8 @@ def training_sheet(data: BlastocystDataModule, rows: int) -> Image.Image:
     size = data.schedule.final_resolution
     tiles = torch.zeros(rows, len(classes), data.img_channels, size, size, dtype=torch.uint8)
     for column, name in enumerate(classes):
-        found = [n for n, each in enumerate(names) if each == name][:rows]
+        of_class = [n for n, each in enumerate(names) if each == name]
+        found = [of_class[n] for n in embryos_first([records[n] for n in of_class])[:rows]]
         tiles[: len(found), column] = data.images("train", found)
     caption = f"Training images: {data.source}, {size}x{size}"
     titles = [] if classes[0].isdecimal() else classes

@@ -27,6 +27,7 @@ TOOLS = {
     "phantom": ("phantom", "draw phantoms, procedural blastocysts, into a folder"),
     "recipe": ("recipe", "choose settings from the number of images, their size and the batch"),
     "generate": ("generate", "generate images from a checkpoint into a folder"),
+    "folds": ("folds", "compare the folds of a cross-validation"),
     "evaluate": ("evaluate", "FID, KID and more between real images and generated ones"),
 }
 """Module and summary of the other subcommands."""

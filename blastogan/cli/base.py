@@ -13,10 +13,15 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from blastogan.callbacks import RandomState, SplitRecord
+from blastogan.callbacks.fidelity.table import print_values
+from blastogan.callbacks.stopping import TimeLimit
+from blastogan.cli.checks import cause_of, check_trainer, one_message
+from blastogan.cli.found import check_found, place_of_run
 from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
-from blastogan.errors import ProblemList, UserError
+from blastogan.errors import ProblemList, UserError, check_ranges
 from blastogan.presets import find_config
 from blastogan.runs.checkpoint_files import latest_valid_checkpoint, read_to_resume
+from blastogan.runs.checkpoint_io import damaged_states_named
 from blastogan.runs.folder import (
     checkpoints_in,
     fresh_folder,
@@ -34,10 +39,30 @@ from blastogan.runs.lock import (
 )
 from blastogan.runs.loggers import CSVLog, WandbLog
 from blastogan.runs.signals import requeued_by_signal
-from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write
+from blastogan.runs.trust import remember
+from blastogan.utils.files import DISK_FULL, atomic_copy, atomic_link, atomic_write, user_path
 from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
+
+PATHS = (
+    "run_dir",
+    "trainer.default_root_dir",
+    "ckpt_path",
+    "data.root",
+    "data.table",
+    "data.split_file",
+    "data.exclude",
+    "data.cache_dir",
+    "fidelity.weights",
+    "transfer.checkpoint",
+)
+"""Options that are paths; see `blastogan.utils.files.user_path`."""
+NAMES = {"val": "validation", "test": "test"}
+"""Names of the parts that are evaluated."""
+
+MAX_DEVICES = 64
+"""Most devices in one machine."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -51,7 +76,7 @@ class RunConfig(SaveConfigCallback):
             return
         config = self.config.clone()
         # a run that is resumed has the same configuration
-        for key in ("ckpt_path", "config", "resume"):
+        for key in ("ckpt_path", "config", "resume", "yes", "dry_run"):
             config.pop(key, None)
         text = self.parser.dump(config, skip_none=False)
         folder = Path(trainer.default_root_dir)
@@ -61,6 +86,7 @@ class RunConfig(SaveConfigCallback):
             path = folder / f"config-{number}.yaml"
         with atomic_write(path) as part:
             part.write_text(text, encoding="utf-8")
+        remember(path)
 
 
 class RunCLI(LightningCLI):
@@ -79,6 +105,8 @@ class RunCLI(LightningCLI):
     """Content of ``--ckpt_path``, ``{}`` without one."""
     resumed: Path | None = None
     """Folder found by ``--resume``; ``None`` for a new one."""
+    time_interval = "step"
+    """Where ``max_time`` may stop a run: after a ``step`` or an ``epoch``."""
     last_damaged = False
     """Whether the checkpoint to resume from replaces ``last.ckpt``."""
 
@@ -105,10 +133,13 @@ class RunCLI(LightningCLI):
 
     def _with_config(self, args: list[str]) -> list[str]:
         """The arguments with the configuration of the run that they name, if they have none."""
-        configs = [find_config(name) for name in self.given.config]
+        configs = [find_config(user_path(name)) for name in self.given.config]
         if not configs and not self.given.help and (path := self.config_of_run()):
             configs = [path]
-            args = [args[0], f"--config={path}", *args[1:]]
+            check_found(path, {arg.partition("=")[0] for arg in args})
+            args = [args[0], f"--config={path}", *place_of_run(path), *args[1:]]
+        elif not configs and not self.given.help and self.given.ckpt_path:
+            args = [args[0], *self.options_of_checkpoint(), *args[1:]]
         for path in configs:
             if changes := without_retired(path)[1]:
                 _log.warning("%s has retired options: %s", path, ", ".join(changes))
@@ -121,6 +152,10 @@ class RunCLI(LightningCLI):
         if self.given.run_dir and (self.given.resume or "false").lower() != "false":
             return newest_config(Path(self.given.run_dir))
         return None
+
+    def options_of_checkpoint(self) -> list[str]:
+        """Options that follow from a checkpoint without a configuration in its run folder."""
+        return []
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add run folder and W&B."""
@@ -135,6 +170,13 @@ class RunCLI(LightningCLI):
         text, modes = "Whether to log to Weights & Biases.", Literal["off", "online", "offline"]
         add("--wandb", type=modes, default="off", help=text)
 
+    def _prepare_subcommand_parser(self, *args: Any, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(*args, **kwargs)
+        # `show_results` names what Lightning's table would only number
+        if any(action.dest == "verbose" for action in parser._actions):
+            parser.set_defaults(verbose=False)
+        return parser
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning, which takes any use of `args` for a mistake."""
         self.config = self.parse(parser, list(args))
@@ -147,8 +189,10 @@ class RunCLI(LightningCLI):
             raise UserError("--resume works with fit only: here, give --ckpt_path")
 
     def parse(self, parser: LightningArgumentParser, args: list[str]) -> Namespace:
-        """The configuration that the arguments come to."""
-        return parser.parse_args(args)
+        """The configuration that the arguments come to, its paths resolved."""
+        config = parser.parse_args(args)
+        _resolve_paths(config[config.subcommand])
+        return config
 
     def _resume(self, config: Any) -> None:
         """Find the run and its checkpoint for ``--resume``; without a run, a new one starts."""
@@ -187,8 +231,23 @@ class RunCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Read the checkpoint, without running code from it."""
         self.config[self.subcommand].weights_only = True
+        devices = str(self._get(self.config, "trainer").get("devices"))
+        if devices.isdecimal():
+            # each has a process
+            check_ranges({"trainer.devices": int(devices)}, 0, MAX_DEVICES)
         if path := self._get(self.config, "ckpt_path"):
             self.checkpoint = read_to_resume(path)
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; a package that an option needs may be missing."""
+        try:
+            super().instantiate_classes()
+        except (ImportError, ValueError) as error:
+            missing = cause_of(error, ImportError)
+            if missing is None or cause_of(error, UserError):
+                raise
+            text = str(missing).strip().splitlines()[0]
+            raise UserError(f"an option needs a package that is missing: {text}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer in the run's folder, with its callbacks and loggers."""
@@ -197,10 +256,15 @@ class RunCLI(LightningCLI):
         self.datamodule.track = track
         callbacks = [RandomState(), SplitRecord(), *self.callbacks_in(folder)]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
-        loggers = self._loggers(folder, self._get(self.config_init, "trainer").get("logger"))
-        return super().instantiate_trainer(
-            **{"default_root_dir": str(folder), "logger": loggers, **kwargs}
-        )
+        settings = self._get(self.config_init, "trainer")
+        if limit := settings.get("max_time"):
+            callbacks.append(TimeLimit(limit, interval=self.time_interval))
+        own = {"default_root_dir": str(folder), "max_time": None}
+        own["logger"] = self._loggers(folder, settings.get("logger"))
+        with one_message("these options of the trainer do not work"):
+            trainer = super().instantiate_trainer(**{**own, **kwargs})
+        check_trainer(trainer)
+        return trainer
 
     def callbacks_in(self, folder: Path) -> list[Callback]:
         """More callbacks for a run in that folder."""
@@ -270,6 +334,33 @@ class RunCLI(LightningCLI):
     def report_end(self, folder: Path) -> None:
         """Log it if there is nothing left to train."""
 
+    def after_validate(self) -> None:
+        """Print the metrics."""
+        self.show_results("val")
+
+    def after_test(self) -> None:
+        """Print the metrics."""
+        self.show_results("test")
+
+    def show_results(self, part: str) -> None:
+        """Print the metrics of a part of the split, and what they compare."""
+        values = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if values and self.trainer.is_global_zero:
+            print_values(values, self.compared(len(self.datamodule.split[part]), NAMES[part]))
+
+    def compared(self, count: int, part: str) -> str:
+        """Title of the metrics of a part of the split."""
+        return f"{count} {part} images"
+
+
+def _resolve_paths(config: Namespace) -> None:
+    """Resolve the paths of a configuration in place; refuse URLs."""
+    for option in PATHS:
+        if isinstance(value := config.get(option), str):
+            if "://" in value:
+                raise UserError(f"{option} is {value}: expected a path on this computer, not a URL")
+            config[option] = user_path(value)
+
 
 def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) -> int:
     """Run a command line and return its exit code.
@@ -280,7 +371,7 @@ def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) ->
         KeyboardInterrupt: If the run was interrupted; `Requeue` if by a scheduler.
     """
     try:
-        with requeued_by_signal():
+        with requeued_by_signal(), damaged_states_named():
             command_line(args)
     except SystemExit as error:
         # Lightning ends an interrupted run with exit code 1, out of the KeyboardInterrupt
@@ -290,7 +381,8 @@ def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) ->
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except ValueError as error:
-        if (found := _user_error(error)) is None:
+        # a parser wraps what a class says about its arguments
+        if (found := cause_of(error, UserError)) is None:
             raise
         raise found from None
     except (OSError, RuntimeError) as error:
@@ -303,13 +395,6 @@ def run(command_line: Callable[[Sequence[str]], RunCLI], args: Sequence[str]) ->
     finally:
         release()
     return 0
-
-
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The `UserError` behind an error: a parser wraps what a class says about its arguments."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _stopped(folder: Path, error: OSError | RuntimeError) -> str:

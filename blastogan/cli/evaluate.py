@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from blastogan.errors import UserError
 from blastogan.metrics.specs import METRICS, PIXEL_METRICS, describe_metrics
-from blastogan.utils.files import write_json
+from blastogan.utils.files import user_path, write_json
 from blastogan.utils.terminal import (
     Table,
     add_crop,
@@ -63,11 +63,14 @@ def evaluate(args: Sequence[str]) -> int:
     report.notes[:0] = _notes(options, sets, (reals, fakes))
     if not report.values:
         raise UserError("nothing could be measured:\n" + "\n".join(report.notes))
-    _show(report, options)
-    if options.json:
-        given = {"real": options.real, "fake": options.fake, "seed": options.seed}
-        write_json({**report.to_json(), **given, "metrics": evaluator.metrics}, options.json)
-        _log.info("numbers in %s", options.json)
+    try:
+        if options.json:
+            given = {"real": options.real, "fake": options.fake, "seed": options.seed}
+            write_json({**report.to_json(), **given, "metrics": evaluator.metrics}, options.json)
+            _log.info("numbers in %s", options.json)
+    finally:
+        # last, as a console may fail; but also if the file could not be written
+        _show(report, options)
     return 0
 
 
@@ -79,10 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("real", metavar="REAL", help="folder of real images, or a file that --save-real wrote")
+    text = "folder of real images, or a file that --save-real wrote"
+    add("real", metavar="REAL", type=user_path, help=text)
     add(
         "fake",
         metavar="FAKE",
+        type=user_path,
         help="folder of generated images of any origin, a file that --save-fake wrote, or a "
         "checkpoint of a GAN, which then generates",
     )
@@ -91,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         help="network whose features are compared: inception-clean (default), inception-legacy, "
         "grader, one of torch-fidelity, or none",
     )
-    add("--weights", metavar="FILE", help="weights of the extractor instead of the published ones")
+    text = "weights of the extractor instead of the published ones"
+    add("--weights", metavar="FILE", type=user_path, help=text)
     add("--metrics", help=f"any of {','.join(METRICS)} (default: all that can be measured)")
     add("--kid-subset-size", type=positive, default=1000, help="images in a subset for KID")
     add("--seed", type=int, default=0, help="seed of subsets, samples, halves, and latents")
@@ -110,9 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=positive, default=32, help="images per batch")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add("--workers", type=int, help="processes that decode images (default: one per core)")
-    add("--json", metavar="FILE", help="write all numbers")
-    add("--save-real", metavar="FILE.npz", help="write statistics of the reals; holds no image")
-    add("--save-fake", metavar="FILE.npz", help="write statistics of the fakes; holds no image")
+    add("--json", metavar="FILE", type=user_path, help="write all numbers")
+    for name in ("real", "fake"):
+        text = f"write statistics of the {name}s; holds no image"
+        add(f"--save-{name}", metavar="FILE.npz", type=user_path, help=text)
     add("--no-cache", action="store_true", help="do not cache the features of REAL")
     return parser
 
@@ -129,7 +136,7 @@ def _check_paths(options: argparse.Namespace) -> None:
     if options.count and not is_checkpoint(options.fake):
         remedy = f"omit it, all images of {options.fake} are used"
         raise UserError(f"--count {options.count} is for a checkpoint, which generates: {remedy}")
-    if options.weights and not Path(options.weights).expanduser().is_file():
+    if options.weights and not Path(options.weights).is_file():
         raise UserError(f"no file {options.weights}: --weights expects those of the extractor")
     statistics = {"--save-real": options.save_real, "--save-fake": options.save_fake}
     check_outputs({"--json": options.json, **statistics})

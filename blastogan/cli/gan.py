@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -27,14 +29,17 @@ from blastogan.callbacks import (
     SampleGrid,
     TrainingLog,
 )
+from blastogan.callbacks.checkpoints import owes_evaluation
 from blastogan.callbacks.image_writer import ImageWriter
+from blastogan.callbacks.stopping import stopped_by
 from blastogan.cli import base
 from blastogan.cli.base import RunCLI, RunConfig
 from blastogan.cli.parser import RunParser
+from blastogan.cli.plan import MIN_IMAGES, make_plan
 from blastogan.cli.recipe import follow_recipe
 from blastogan.data import BlastocystDataModule
 from blastogan.data.readers import ReaderOptions, scan_graded_images
-from blastogan.errors import UserError
+from blastogan.errors import Requeue, UserError
 from blastogan.grades import grading_of
 from blastogan.growth import GrowthSchedule
 from blastogan.modules import ARCHITECTURES, BaseGANModule, GrowingDDPStrategy
@@ -47,8 +52,10 @@ from blastogan.modules.transfer import (
     read_source,
 )
 from blastogan.recipe.rules import times
-from blastogan.runs.checkpoint_files import check_checkpoint, check_place
-from blastogan.runs.folder import run_of_checkpoint
+from blastogan.runs.checkpoint_files import check_checkpoint, check_place, read_to_resume
+from blastogan.runs.folder import RUNS, run_of_checkpoint
+from blastogan.runs.lock import is_first_process
+from blastogan.utils.terminal import show_tables
 
 _log = logging.getLogger(__name__)
 
@@ -100,19 +107,51 @@ class BlastoganCLI(RunCLI):
             BlastocystDataModule,
             parser_class=GANParser,
             subclass_mode_model=True,
+            trainer_defaults={"enable_model_summary": False},
             args=args,
         )
 
-    def config_of_run(self) -> Path:
-        """Configuration of the run that is named, which must have one."""
+    def config_of_run(self) -> Path | None:
+        """Configuration of the run that is named; fit must have one."""
         if found := super().config_of_run():
             return found
         if self.given.ckpt_path:
             check_place(Path(self.given.ckpt_path))
+            if self.asked != ["fit"]:
+                return None
         raise UserError(
             "no configuration given: add --config NAME, for instance --config demo, the "
             "--ckpt_path of a checkpoint in its run folder, or --resume and its --run_dir"
         )
+
+    def options_of_checkpoint(self) -> list[str]:
+        """Architecture, hyper-parameters and schedule, for a checkpoint that a script has written.
+
+        Raises:
+            UserError: If the architecture is unknown.
+        """
+        checkpoint = read_to_resume(self.given.ckpt_path)
+        name = checkpoint["blastogan"].get("architecture")
+        if name not in ARCHITECTURES:
+            return []  # what fits is checked later
+        settings = dict(checkpoint.get("hyper_parameters", {}))
+        sizes = {
+            "final_resolution": settings.pop("resolution", 256),
+            "start_resolution": settings.pop("start_resolution", 4),
+        }
+        growing = checkpoint.get("callbacks", {}).get("ProgressiveGrowing", {})
+        options = {"schedule": growing.get("schedule", sizes)}
+        # of training only, and options of their own on the command line
+        for key in ("generator_optimizer", "discriminator_optimizer"):
+            settings.pop(key, None)
+        options["data.img_channels"] = settings.pop("img_channels", 1)
+        options["model"] = {"class_path": name, "init_args": settings}
+        _log.info(
+            "%s has no configuration: network and schedule are those of the checkpoint; give the "
+            "--data options of its training",
+            self.given.ckpt_path,
+        )
+        return [f"--{key}={json.dumps(value, default=str)}" for key, value in options.items()]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add schedule, optimisers and callbacks, and link what belongs together."""
@@ -127,6 +166,11 @@ class BlastoganCLI(RunCLI):
             "training images, and print the reasons; options given by hand win."
         )
         parser.add_argument("--recipe", type=bool, nargs="?", const=True, default=False, help=text)
+        flag: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False}
+        text = "With fit: show phases, time, disk and memory, and end."
+        parser.add_argument("--dry_run", **flag, help=text)
+        text = "With fit: begin although the run will take days on a CPU."
+        parser.add_argument("--yes", **flag, help=text)
         parser.add_class_arguments(TransferOptions, "transfer")
         parser.add_class_arguments(GrowthSchedule, "schedule")
         parser.link_arguments("schedule", "data.schedule", apply_on="instantiate")
@@ -154,15 +198,15 @@ class BlastoganCLI(RunCLI):
             self.run_name = Path(self.given.config[-1]).stem
         # the configuration is printed when it is complete
         silent = [arg for arg in args if not arg.startswith("--print_config")]
-        config = parser.parse_args(silent)
+        config = super().parse(parser, silent)
         if config.subcommand != "fit":
             if self.given.recipe is not None:
                 raise UserError("--recipe is of fit: elsewhere, give the config.yaml of the run")
         elif config.fit.recipe:
             devices = _device_count(config.fit.trainer) if config.fit.scale_batch else 1
             chosen = follow_recipe(parser, silent, config, self.run_name, devices)
-            return parser.parse_args([*args, *chosen])
-        return config if args == silent else parser.parse_args(args)
+            return super().parse(parser, [*args, *chosen])
+        return config if args == silent else super().parse(parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Refuse settings that contradict the schedule, and checkpoints that do not fit."""
@@ -207,7 +251,8 @@ class BlastoganCLI(RunCLI):
         changed = options_for_grades(settings, grading_of(record.grade for record in records))
         if changed:
             _log.info("%s", describe_options(changed))
-            settings.update(changed)
+            for name, value in changed.items():
+                settings[name] = value
 
     def _check_trainer(self) -> None:
         trainer = self._get(self.config, "trainer")
@@ -239,12 +284,40 @@ class BlastoganCLI(RunCLI):
         if saved is not None and self.subcommand == "fit":
             growing.load_state_dict(saved)
         settings = self._get(self.config_init, "trainer")
+        if self.subcommand == "fit" and is_first_process():
+            self._plan(growing.schedule, settings)
         if settings.get("enable_progress_bar") is False:
             self._parser(self.subcommand).callback_keys.remove("progress")
         own: dict[str, Any] = {"max_epochs": growing.schedule.total_ticks}
         if settings.get("strategy", "auto") == "auto" and _device_count(settings) > 1:
             own["strategy"] = GrowingDDPStrategy.strategy_name
         return super().instantiate_trainer(**{**own, **kwargs})
+
+    def _plan(self, schedule: GrowthSchedule, settings: Any) -> None:
+        """Say what the run will take; end a dry run, and refuse what a CPU would not finish."""
+        dry = self._get(self.config_init, "dry_run")
+        shown = self.checkpoint.get("blastogan", {}).get("images_shown", 0)
+        if schedule.total_images - shown < MIN_IMAGES and not dry:
+            return
+        kept = self._get(self.config_init, "checkpoints")
+        plan = make_plan(
+            self.model,
+            schedule,
+            images_shown=shown,
+            keep=(kept.keep_last, kept.keep_best, kept.keep_phases),
+            device=_device(settings),
+            devices=_device_count(settings),
+            precision=str(settings.get("precision")),
+        )
+        if dry:
+            show_tables(plan.describe(), [plan.table()], plan.notes())
+            raise SystemExit(0)
+        # a run that is resumed was begun
+        if not (self._get(self.config_init, "yes") or self.checkpoint):
+            plan.check()
+        _log.info("%s", plan.describe())
+        plan.check_disk(Path(self._get(self.config_init, "run_dir") or RUNS))
+        self._get(self.config_init, "progress").pace.costs = plan.seconds
 
     def callbacks_in(self, folder: Path) -> list[Callback]:
         """What writes generated images."""
@@ -261,7 +334,8 @@ class BlastoganCLI(RunCLI):
     def report_end(self, folder: Path) -> None:
         """Keep the configuration of a run that has ended; refuse to branch off from it."""
         shown = self.checkpoint.get("blastogan", {}).get("images_shown", 0)
-        if shown < self.datamodule.schedule.total_images:
+        schedule = self.datamodule.schedule
+        if shown < schedule.total_images or owes_evaluation(self.checkpoint, schedule):
             return
         message = (
             f"this run has shown all {shown} images of its schedule: nothing is left. To train it "
@@ -275,17 +349,47 @@ class BlastoganCLI(RunCLI):
             if isinstance(callback, RunConfig):
                 callback.needed = False
 
+    def show_results(self, part: str) -> None:
+        """Print the metrics, unless `FidelityCallback` has: its table has more images."""
+        if not any(name.endswith("_held_out") for name in self.trainer.callback_metrics):
+            super().show_results(part)
+
+    def compared(self, count: int, part: str) -> str:
+        """Title of the metrics of a part of the split."""
+        side = self.datamodule.schedule.final_resolution
+        return (
+            f"{count} generated images against {count} {part} images of the same grades, "
+            f"{side}x{side}"
+        )
+
     def after_fit(self) -> None:
-        """Log where the samples are, and how to generate more."""
+        """Log where the samples are and how to generate more, or that the end is not reached.
+
+        Raises:
+            Requeue: If the trainer was told to stop before the end of the schedule.
+        """
         folder = Path(self.trainer.default_root_dir)
+        if self.model.images_shown < self.datamodule.schedule.total_images:
+            raise Requeue(f"stopped by {stopped_by(self.trainer)}; to continue, add --resume")
         sheets = sorted((folder / "samples").glob("kimg-*.png"))
         if sheets:
             _log.info("samples: %s", sheets[-1])
-        _log.info("to generate images: blastogan generate %s OUT", folder / "checkpoints/last.ckpt")
+        last = quote(str(folder / "checkpoints/last.ckpt"))
+        _log.info("to generate images: blastogan generate %s OUT", last)
 
 
 def _plain(value: Any) -> Any:
     return value.as_dict() if isinstance(value, Namespace) else value
+
+
+def _device(settings: Any) -> torch.device | None:
+    """Device that a trainer will use; ``None`` for one that is not known here."""
+    asked = settings.get("accelerator", "auto")
+    if asked in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if asked in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu") if asked in ("auto", "cpu") else None
 
 
 def _device_count(settings: Any) -> int:

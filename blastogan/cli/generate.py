@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES, Grade, parse_grade_counts
 from blastogan.runs.folder import fresh_folder
+from blastogan.utils.files import user_path
 from blastogan.utils.terminal import choose_device, positive, track
 
 if TYPE_CHECKING:
@@ -48,13 +49,14 @@ def _parser() -> argparse.ArgumentParser:
         "a metadata.csv; or, with --between, images on the way from one grade to another.",
     )
     add = parser.add_argument
-    add("checkpoint", metavar="CKPT", help="checkpoint of a run")
-    add("out", metavar="OUT", help="folder, new or empty")
+    add("checkpoint", metavar="CKPT", type=user_path, help="checkpoint of a run")
+    add("out", metavar="OUT", type=user_path, help="folder, new or empty")
     add("--count", type=positive, help="number of images; with --between, of latents")
     add(
         "--grades",
-        help="balanced (default), like-data, or counts such as AA:20,CC:5; Ax:20 is ICM A and "
-        f"xB:20 TE B, with the other letter as in the data; classes are {', '.join(CLASSES)}",
+        help="balanced (default), like-data, AB or AA,CC for --count images of these, or counts "
+        "such as AA:20,CC:5; Ax is ICM A and xB TE B, with the other letter as in the data; "
+        f"classes are {', '.join(CLASSES)}",
     )
     text = "one latent through the grades from the first to the second"
     add("--between", nargs=2, metavar="GRADE", help=text)

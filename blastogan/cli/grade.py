@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -14,13 +15,16 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.trainer.states import TrainerFn
 
+from blastogan.callbacks.stopping import is_out_of_time, stopped_by
 from blastogan.cli import base
 from blastogan.cli.base import RunCLI
 from blastogan.data import GradeDataModule
-from blastogan.errors import UserError
+from blastogan.errors import Requeue, UserError
 from blastogan.modules.grade_classifier import GradeClassifier, check_grader
+from blastogan.recipe.recipe import in_yaml
 from blastogan.runs.checkpoint_files import read_to_resume
 from blastogan.runs.checkpoint_io import checkpoint_folder, write_checkpoints_atomically
+from blastogan.utils.files import unused_file, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +34,7 @@ class GradeCLI(RunCLI):
 
     offered = ("fit", "validate", "test")
     run_name = "grader"
+    time_interval = "epoch"
 
     def __init__(self, args: Sequence[str]) -> None:
         super().__init__(
@@ -45,6 +50,13 @@ class GradeCLI(RunCLI):
         if self.given.ckpt_path:
             check_grader(read_to_resume(self.given.ckpt_path), {})
         return super().config_of_run()
+
+    def options_of_checkpoint(self) -> list[str]:
+        """Hyper-parameters of a grader that a script has trained."""
+        settings = dict(read_to_resume(self.given.ckpt_path).get("hyper_parameters", {}))
+        shared = {"resolution": "data.resolution", "img_channels": "data.img_channels"}
+        names = {name: shared.get(name, f"model.{name}") for name in settings}
+        return [f"--{names[name]}={in_yaml(value)}" for name, value in settings.items()]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the settings that the network shares with the data."""
@@ -95,8 +107,29 @@ class GradeCLI(RunCLI):
         super().before_fit()
         write_checkpoints_atomically(self.trainer)
 
+    def after_test(self) -> None:
+        """Write the metrics into the folder of the run, then print them."""
+        values = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        content = {"checkpoint": self._get(self.config_init, "ckpt_path"), "values": values}
+        content |= self.datamodule.plan.position()
+        folder = Path(self.trainer.default_root_dir)
+        path = unused_file(folder / f"grade-test-{self.model.images_shown / 1000:g}.json")
+        write_json(content, path)
+        _log.info("written: %s", path)
+        super().after_test()
+
     def after_fit(self) -> None:
-        """Log where the grader is and how to use it."""
+        """Log where the grader is and how to use it, or that not all epochs are trained.
+
+        Raises:
+            Requeue: If the time limit has stopped it.
+        """
+        done, epochs = self.trainer.current_epoch, self.trainer.max_epochs
+        if epochs is not None and done < epochs:
+            cause = f"stopped by {stopped_by(self.trainer)} after {done} of {epochs} epochs"
+            if is_out_of_time(self.trainer):
+                raise Requeue(f"{cause}; to continue, add --resume")
+            _log.warning("%s; to continue, add --resume", cause)
         folder = checkpoint_folder(self.trainer)
         names = ("best.ckpt", "last.ckpt")
         if best := next((folder / name for name in names if (folder / name).exists()), None):
@@ -104,7 +137,7 @@ class GradeCLI(RunCLI):
                 "grader: %s; to test it: blastogan grade test --ckpt_path %s; to compare "
                 "images by its features: blastogan evaluate REAL FAKE --extractor grader "
                 "--weights %s",
-                *[best] * 3,
+                *[quote(str(best))] * 3,
             )
 
 
@@ -117,7 +150,10 @@ class _Interrupted(Callback):
         last = checkpoint_folder(trainer) / "last.ckpt"
         in_fit = trainer.state.fn == TrainerFn.FITTING
         if in_fit and isinstance(exception, KeyboardInterrupt) and last.exists():
-            _log.warning("stopped; to resume from the last epoch, add --ckpt_path %s", last)
+            _log.warning(
+                "stopped; the last epoch is in %s; the same command with --resume continues",
+                quote(str(last)),
+            )
 
 
 def kept_checkpoints(folder: Path, best: bool) -> list[Callback]:

@@ -14,9 +14,12 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from pytorch_lightning.cli import LightningArgumentParser
 
+from blastogan.cli.yaml_text import read_yaml
 from blastogan.errors import UserError
 from blastogan.presets import FOLDER, find_config
 from blastogan.runs.folder import newest_run, run_of_checkpoint
+from blastogan.utils.files import user_path
+from blastogan.utils.version import describe_version
 
 RETIRED: dict[str, dict[str, str]] = {
     "data.residence": {},
@@ -27,6 +30,9 @@ RETIRED: dict[str, dict[str, str]] = {
 }
 """Retired options, ``{}``, or their retired values with what replaces each. In a configuration they
 are dropped or replaced, so that old runs can be resumed; on the command line they are errors."""
+
+NOT_FALSE = ("wandb", "compile_mode")
+"""Options with a value ``off``."""
 
 _UNKNOWN = re.compile(
     r"unrecognized arguments: --(?P<typed>[^\s=]+)"
@@ -45,6 +51,7 @@ class RunParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # no list of hundreds of options before each message
         super().__init__(*args, usage="%(prog)s", **kwargs)
+        self.dump_header = [*(self.dump_header or ()), describe_version()]
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
         """Add an argument; a configuration file becomes a `ConfigFile`."""
@@ -90,19 +97,24 @@ class ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
         """Add the settings of a configuration to those before it."""
-        path = find_config(values)
+        path = find_config(user_path(values))
         if not (skip_presets.get() and path.parent == FOLDER):
             text, _ = without_retired(path)
             self.apply_config(parser, cfg, self.dest, text or str(path))
 
 
 def without_retired(path: Path) -> tuple[str | None, list[str]]:
-    """Text of a configuration without its retired options, ``None`` if it has none; the changes."""
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None, []  # the parser has a message for it
-    changes = []
+    """Text of a configuration without its retired options, ``None`` if it can be read as it is.
+
+    Returns:
+        The text, and the changes.
+
+    Raises:
+        UserError: See `read_yaml`.
+    """
+    text = read_yaml(path)
+    root = yaml.compose(text)
+    changes, as_it_is = [], not _keep_off(root) and text.encode() == path.read_bytes()
     for group, settings in root.value if isinstance(root, yaml.MappingNode) else ():
         for key, node in list(settings.value) if isinstance(settings, yaml.MappingNode) else ():
             option = f"{group.value}.{key.value}"
@@ -113,7 +125,18 @@ def without_retired(path: Path) -> tuple[str | None, list[str]]:
             elif replaced and str(node.value) in replaced:
                 changes.append(f"{option} {node.value} is now {replaced[node.value]}")
                 node.value = replaced[node.value]
-    return yaml.serialize(root) if changes else None, changes
+    return None if as_it_is and not changes else yaml.serialize(root), changes
+
+
+def _keep_off(root: yaml.Node | None) -> bool:
+    """Make ``off`` the text that some options take, which YAML reads as false; whether any was."""
+    found = False
+    for key, node in root.value if isinstance(root, yaml.MappingNode) else ():
+        is_bool = isinstance(node, yaml.ScalarNode) and node.tag.endswith(":bool")
+        if is_bool and key.value in NOT_FALSE and node.value.lower() == "off":
+            node.tag, node.value, found = "tag:yaml.org,2002:str", "off", True
+        found |= _keep_off(node)
+    return found
 
 
 def read_early(args: Sequence[str]) -> argparse.Namespace:
@@ -128,9 +151,13 @@ def read_early(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-h", "--help", action="store_true")
     for name in ("resume", "recipe"):
         parser.add_argument(f"--{name}", nargs="?", const="true")
-    for name in ("ckpt_path", "run_dir", *RETIRED):
+    for name in ("ckpt_path", "run_dir"):
+        parser.add_argument(f"--{name}", type=user_path)
+    for name in RETIRED:
         parser.add_argument(f"--{name}")
     given, _ = parser.parse_known_args(args)
+    # such as --generator_optimizer.help Adam
+    given.help = given.help or any(arg.partition("=")[0].endswith(".help") for arg in args)
     for name, replaced in RETIRED.items():
         value = getattr(given, name)
         if value is not None and not replaced:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blastogan.grades import CLASSES
+from blastogan.utils.files import user_path
 from blastogan.utils.terminal import positive, track
 from blastogan.utils.workers import worker_count
 
@@ -41,7 +42,12 @@ def _parser() -> argparse.ArgumentParser:
         "on the same folder continues where it was stopped.",
     )
     add = parser.add_argument
-    add("out", metavar="OUT", help="folder: new, empty, or begun with the same settings")
+    add(
+        "out",
+        metavar="OUT",
+        type=user_path,
+        help="folder: new, empty, or begun with the same settings",
+    )
     add("--count", type=positive, metavar="N", help="number of pictures (default: 3800)")
     add(
         "--counts",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import replace
@@ -14,7 +13,7 @@ from blastogan.growth import GrowthSchedule
 from blastogan.recipe.recipe import Recipe, in_yaml, make_recipe
 from blastogan.recipe.rules import MODEL, SETTINGS, Choice
 from blastogan.runs.folder import newest_config
-from blastogan.utils.terminal import positive
+from blastogan.utils.terminal import positive, write_stdout
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -62,7 +61,7 @@ def recipe(args: Sequence[str]) -> int:
     choices += made.choices
     groups = ("schedule", "model", "data", "fidelity")
     choices.sort(key=lambda choice: groups.index(choice.setting.partition(".")[0]))
-    sys.stdout.write(replace(made, choices=tuple(choices)).to_yaml())
+    write_stdout(replace(made, choices=tuple(choices)).to_yaml())
     return 0
 
 
@@ -85,6 +84,7 @@ def follow_recipe(
         UserError: If the data cannot be read.
     """
     # Lightning is loaded by now, but not for `recipe`
+    from blastogan.cli.found import check_found
     from blastogan.cli.parser import run_to_resume, skip_presets
 
     config = whole.fit
@@ -104,6 +104,7 @@ def follow_recipe(
         _log.info("%s", made.describe())
         values = made.values
     else:
+        check_found(own)
         _log.info("a resumed run keeps its settings, from %s: no new recipe", own)
         values = _settings(parser.parse_args(["fit", f"--config={own}"]).fit) | given
     return [*(f"--{name}={in_yaml(value)}" for name, value in values.items()), "--recipe=false"]

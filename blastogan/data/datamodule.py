@@ -34,7 +34,12 @@ from blastogan.data.images.colour import ColourRule, check_colour
 from blastogan.data.images.framing import Crop, CropKind
 from blastogan.data.parts import parts_of
 from blastogan.data.provenance import split_fingerprint, state_differences
-from blastogan.data.readers.options import NotGradable, ReaderOptions, UngradedRule
+from blastogan.data.readers.options import (
+    GradeSource,
+    NotGradable,
+    ReaderOptions,
+    UngradedRule,
+)
 from blastogan.data.records import ImageRecord, class_counts
 from blastogan.data.sources import FaultRule, FolderSource, PhantomSource, Source
 from blastogan.data.splits import (
@@ -47,14 +52,17 @@ from blastogan.data.splits import (
 )
 from blastogan.data.stream import ImageOrder, PositionedBatchSampler, StreamedImages
 from blastogan.data.transforms import Augment, Transform, check_augment, plan_augmentation
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_ranges
 from blastogan.grades import Grade, Grading, grading_of, parse_grade_counts
-from blastogan.growth import GrowthSchedule
+from blastogan.growth import MAX_BATCH, GrowthSchedule
 from blastogan.phantoms.plan import PhantomStyle
 from blastogan.phantoms.view import Framing
-from blastogan.utils.workers import ignore_interrupt, unchanged
+from blastogan.utils.workers import MAX_WORKERS, ignore_interrupt, unchanged
 
 _log = logging.getLogger(__name__)
+
+MIN_TRAINING = 2
+"""Fewest images to train on; metrics compare two images and more."""
 
 
 class BlastocystDataModule(LightningDataModule):
@@ -66,15 +74,23 @@ class BlastocystDataModule(LightningDataModule):
     Args:
         schedule: Resolution and batch size at every point of training.
         root: Folder of graded images; ``None`` for phantoms.
-        format: Name of a reader, or ``auto`` for the first that knows the folder.
+        format: ``auto`` for the first reader that knows the folder, or one of ``kromp``,
+            ``nantes``, ``clinic``, ``blasts-online``, ``csv``, ``names``, ``folders`` and
+            ``ungraded``.
         table: Table of the format ``csv``: a path relative to `root` or the current folder.
         columns: Names of its columns by role (image, grade or icm and te, expansion, embryo,
-            part), also as text: ``image=file,grade=score``.
+            part), also as text: ``image=file,grade=score``; ``expansion=`` takes none, and
+            ``embryo=patient+embryo`` two.
         embryo_pattern: Regular expression that finds the embryo in an image's path by its group
             ``embryo``, else its first group; for sets that do not name embryos otherwise.
         not_gradable: ``drop`` images that could not be graded yet, or take them as ``DD``.
         ungraded: ``use`` images of which a letter of the grade or all of it is unknown, or ``drop``
             them.
+        grade_pattern: Regular expression that finds the grade in an image's path by its groups
+            ``grade``, or ``icm`` and ``te``; common forms are found without it.
+        grade_map: What values of grades mean: ``EB=ND,1=AA``, or a mapping.
+        trust: Which grade is right where ``folder``, ``name`` and ``table`` disagree; otherwise
+            such a set is refused.
         exclude: Table of images to leave out, such as ``blastogan audit --write-exclude`` writes.
         faults: ``refuse`` a set with broken images or rows, or ``skip`` these.
         split: ``by-embryo`` for a new split, ``published`` for the split of the data set.
@@ -108,7 +124,7 @@ class BlastocystDataModule(LightningDataModule):
         num_workers: Processes that load training batches.
         eval_batch_size: Images to a batch of validation, test and prediction.
         predict_count: Images that ``predict`` generates.
-        predict_grades: ``balanced``, ``like-data`` or counts such as ``AA:20,CC:5``.
+        predict_grades: ``balanced``, ``like-data``, ``AB``, or counts such as ``AA:20,CC:5``.
         predict_seed: Seed of the images that ``predict`` generates.
 
     Raises:
@@ -135,6 +151,9 @@ class BlastocystDataModule(LightningDataModule):
         embryo_pattern: str | None = None,
         not_gradable: NotGradable = "drop",
         ungraded: UngradedRule = "use",
+        grade_pattern: str | None = None,
+        grade_map: dict[str, str] | str | None = None,
+        trust: GradeSource | None = None,
         exclude: str | None = None,
         faults: FaultRule = "refuse",
         split: SplitKind = "by-embryo",
@@ -167,11 +186,22 @@ class BlastocystDataModule(LightningDataModule):
         super().__init__()
         if num_workers < 0 or eval_batch_size < 1:
             raise UserError("num_workers must be 0 or more and eval_batch_size 1 or more")
+        check_ranges({"data.num_workers": num_workers}, 0, MAX_WORKERS)
+        check_ranges({"data.eval_batch_size": eval_batch_size}, 1, MAX_BATCH)
         check_augment(augment)
         check_balance(balance, rare_classes)
         check_colour(colour, img_channels)
         reading = ReaderOptions(
-            format, table, columns or {}, embryo_pattern, not_gradable, ungraded, exclude
+            format,
+            table,
+            columns or {},
+            embryo_pattern,
+            not_gradable,
+            ungraded,
+            grade_pattern,
+            grade_map or {},
+            trust,
+            exclude,
         )
         self.crop = Crop(crop, crop_margin)
         self._source: Source = (
@@ -201,6 +231,12 @@ class BlastocystDataModule(LightningDataModule):
         self._decoded: DecodedImages | None = None
         self._augmentation: tuple[int, Transform | None] | None = None
 
+    def __repr__(self) -> str:
+        where = f"{self.source} in {str(self.root)!r}" if self.root else self.source
+        parts = ", ".join(f"{part} {len(positions)}" for part, positions in self.split.items())
+        sides = f"{self.schedule.start_resolution} to {self.schedule.final_resolution} pixels"
+        return f"{type(self).__name__}({where}, {sides}, {parts or 'before setup'})"
+
     @property
     def source(self) -> str:
         """Kind of the images, for captions: ``phantoms`` or ``real images``."""
@@ -223,6 +259,12 @@ class BlastocystDataModule(LightningDataModule):
             )
         if self._decoded is None and (stage != "predict" or not self.records):
             self._read(decoded=stage != "predict")
+        if stage == "fit" and (count := len(self.split["train"])) < MIN_TRAINING:
+            raise UserError(
+                f"the training part has {count} of {len(self.records)} images: expected "
+                f"{MIN_TRAINING} or more. Add images, or hold out fewer (val_fraction, "
+                "test_fraction)"
+            )
 
     def _resolutions(self) -> list[int]:
         return sorted({phase.resolution for phase in self.schedule.phases})
@@ -293,11 +335,11 @@ class BlastocystDataModule(LightningDataModule):
         for part in parts:
             _log.info("%s", part)
         self.weak_parts = {part.name: part.weakness for part in parts if part.weakness}
-        for weakness in self.weak_parts.values():
+        if self.weak_parts:
             _log.warning(
                 "metrics on held-out images say nothing: %s. Hold out more (--data.val_fraction, "
                 "--data.test_fraction), or cross-validate (--data.folds 5 --data.fold 0 to 4)",
-                weakness,
+                "; ".join(self.weak_parts.values()),
             )
 
     @property

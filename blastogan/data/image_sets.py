@@ -25,7 +25,12 @@ from blastogan.data.images.decoding import (
     to_chw,
 )
 from blastogan.data.images.framing import Crop
-from blastogan.data.readers import has_known_layout, open_tree, read_graded_images
+from blastogan.data.readers import (
+    ReaderOptions,
+    has_known_layout,
+    open_tree,
+    read_graded_images,
+)
 from blastogan.errors import ProblemList, UserError, check_choice
 
 _NONE = "no metrics by class"
@@ -189,7 +194,7 @@ class ImageSet:
         if not has_known_layout(self.root):
             return ""
         try:
-            records = read_graded_images(self.root).records
+            records = read_graded_images(self.root, ReaderOptions(ungraded="drop")).records
         except ProblemList as error:
             return f"{_NONE}, faults of the grades: {len(error.problems)}, {error.problems[0]}"
         except UserError as error:

@@ -31,7 +31,7 @@ def state_differences(here: Mapping[str, Any], checkpoint: Mapping[str, Any]) ->
     older = {"balance": "none", "crop": Crop().key(), "colour": "keep", "look": ""}
     checkpoint = {**older, **checkpoint}
     return [
-        f"{name} is {checkpoint[name]} in the checkpoint and {value} here"
+        f"{name} is {checkpoint.get(name)} in the checkpoint and {value} here"
         for name, value in here.items()
-        if value != checkpoint[name]
+        if value != checkpoint.get(name)
     ]

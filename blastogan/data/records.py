@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +42,13 @@ class GradedTable:
         dropped: Name and reason of every image that is left out.
         problems: Rows and files that cannot be used, each with its place and what to do.
         notes: Assumptions of the reader, a sentence each.
-        unlisted: Paths below `root` of images to which nothing assigns a grade.
+        unlisted: Paths below `root` of images to which nothing assigns a grade; they are records
+            if ungraded images are used.
         grouped: Whether it is known which images show the same embryo.
+        disputes: Of images with different grades by table, name and folder: a sentence, which is
+            also among the problems, then the grades of each.
+        embryos_by: By what embryos are told apart; empty if it is unknown.
+        split_by: What marks the parts of a published split; empty without one.
         excluded: Images that the user leaves out.
     """
 
@@ -55,6 +60,9 @@ class GradedTable:
     notes: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
     grouped: bool = True
+    disputes: tuple[str, ...] = ()
+    embryos_by: str = ""
+    split_by: str = ""
     excluded: tuple[ImageRecord, ...] = ()
 
     def counts(self) -> dict[str, int]:
@@ -84,6 +92,24 @@ def class_counts(records: Iterable[ImageRecord]) -> dict[str, int]:
     """Number of images of each of the ten classes."""
     found = Counter(record.grade.name for record in records)
     return {name: found[name] for name in CLASSES}
+
+
+def embryos_first(records: Sequence[ImageRecord]) -> list[int]:
+    """Positions, those of a first image of an embryo before any second one, and so on."""
+    before = Counter[str]()
+    order = []
+    for n, record in enumerate(records):
+        order.append((before[record.embryo], n))
+        before[record.embryo] += 1
+    return [n for _, n in sorted(order)]
+
+
+def unlisted_note(unlisted: Sequence[str]) -> str:
+    """Note on images to which nothing assigns a grade, and which are used."""
+    return (
+        f"{len(unlisted):,} images have no grade, such as {', '.join(unlisted[:3])}: they are used "
+        "without one; to leave them out, set ungraded to drop"
+    )
 
 
 def incomplete_grades(records: Iterable[ImageRecord]) -> dict[str, int]:

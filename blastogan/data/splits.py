@@ -70,6 +70,10 @@ class SplitPlan:
                 "folds are a split of their own: leave out the split file, and split by embryo"
             )
 
+    def position(self) -> dict[str, int]:
+        """``folds`` and ``fold`` of a cross-validation; empty for a single split."""
+        return {} if self.folds is None else {"folds": self.folds, "fold": self.fold}
+
 
 class Leak(NamedTuple):
     """An embryo or other group in several parts of a split, with its images by part."""

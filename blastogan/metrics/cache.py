@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
+from blastogan.grades import LETTERS, UNKNOWN_LABEL
 from blastogan.metrics.frechet import Moments
 from blastogan.metrics.statistics import SetStatistics
-from blastogan.utils.files import atomic_write
+from blastogan.utils.files import atomic_write, check_archive
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def load_statistics(path: str | Path) -> SetStatistics:
             f"no statistics at {path}: give a file that --save-real or --save-fake wrote"
         )
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return _statistics(arrays)
@@ -119,8 +121,11 @@ def _statistics(arrays: dict[str, Any]) -> SetStatistics:
         halves.append(half)
     index = _tensor(arrays, "index", torch.int64, (None,))
     count, dim = len(index), len(halves[0].mean)
-    if halves[0].count + halves[1].count != count or len(halves[1].mean) != dim:
+    counts = [half.count for half in halves]
+    if sum(counts) != count or min(counts) < 0 or len(halves[1].mean) != dim:
         raise ValueError("moments and index do not match")
+    if count == 0 or not bool((index.diff() >= 0).all()):
+        raise ValueError("the index does not ascend")
     optional = {
         "features": (torch.float32, (count, dim)),
         "labels": (torch.int64, (count, 2)),
@@ -129,6 +134,9 @@ def _statistics(arrays: dict[str, Any]) -> SetStatistics:
     found: dict[str, Any] = {
         name: _tensor(arrays, name, *form) for name, form in optional.items() if name in arrays
     }
+    for name, low, high in (("labels", UNKNOWN_LABEL, len(LETTERS) - 1), ("half", 0, 1)):
+        if name in found and not bool(((found[name] >= low) & (found[name] <= high)).all()):
+            raise ValueError(f"{name} are not from {low} to {high}")
     if len(arrays["groups"]) not in (0, count):
         raise ValueError("groups and index do not match")
     return SetStatistics(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_clip import MODEL_METADATA as CLIP_MODELS
 from torch_fidelity.feature_extractor_clip import MODEL_URLS as CLIP_URLS
-from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
+from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP, build_model
 from torch_fidelity.feature_extractor_dinov2 import MODEL_METADATA as DINO_MODELS
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3 as INCEPTION_URL
@@ -82,6 +81,25 @@ class CleanInception(FeatureExtractorInceptionV3):  # type: ignore[misc]
     def get_provided_features_list() -> tuple[str, ...]:
         """The only layer."""
         return ("2048",)
+
+
+class CLIP(FeatureExtractorCLIP):  # type: ignore[misc]
+    """torch-fidelity's CLIP with weights from a state dict, not from a program in TorchScript."""
+
+    def __init__(
+        self,
+        name: str,
+        features_list: list[str],
+        feature_extractor_weights_path: str | IO[bytes],
+        **settings: Any,
+    ) -> None:
+        FeatureExtractorBase.__init__(self, name, features_list)
+        self.feature_extractor_internal_dtype = torch.float32
+        state = torch.load(feature_extractor_weights_path, map_location="cpu", weights_only=True)
+        self.model = build_model(state, torch.float32)
+        self.resolution = self.model.visual.input_resolution
+        self.requires_grad_(False)
+        self.eval()
 
 
 class DinoV2(FeatureExtractorDinoV2):  # type: ignore[misc]
@@ -153,7 +171,7 @@ def _specs() -> Iterator[ExtractorSpec]:
     for name, model in CLIP_MODELS.items():
         archive = f"{name}-{model['hash']}.pt"
         clip = PublishedWeights(CLIP_URLS[name], model["hash"], (archive,))
-        yield ExtractorSpec(name, FeatureExtractorCLIP, "clip", "legacy", clip, reads_file=True)
+        yield ExtractorSpec(name, CLIP, "clip", "legacy", clip)
     checksums = {
         "dinov2-vit-s-14": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
         "dinov2-vit-b-14": "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
@@ -251,7 +269,7 @@ def load_extractor(
     Args:
         name: One of `EXTRACTORS`.
         weights: File to use instead of the published one, see `find_weights`: a state dict, for
-            CLIP OpenAI's TorchScript archive, for the grader a ``blastogan grade fit`` checkpoint.
+            CLIP OpenAI's archive, for the grader a checkpoint of ``blastogan grade fit``.
         device: Device to run it on.
 
     Raises:
@@ -275,9 +293,7 @@ def _build(spec: ExtractorSpec, file: WeightsFile) -> nn.Module:
         source = io.BytesIO()
         torch.save(load_state_dict(file), source)
         source.seek(0)
-    with _random_state_kept(), warnings.catch_warnings():
-        # CLIP is published as TorchScript and nothing else
-        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
+    with _random_state_kept():
         try:
             network: nn.Module = spec.network(
                 spec.name, [spec.layer], feature_extractor_weights_path=source, verbose=False

@@ -107,6 +107,10 @@ class FidelityEvaluator:
             _log.warning("%s\nuntil then: metrics that need no weights only", error)
             return None
 
+    def __repr__(self) -> str:
+        label = "none" if self.extractor is None else self.extractor.label
+        return f"{type(self).__name__}({label!r}, metrics={self.metrics}, seed={self.seed})"
+
     @property
     def keeps_features(self) -> bool:
         """Whether a metric needs the features of all images at once."""

@@ -34,7 +34,7 @@ class HeldOutReport:
     def verdict(self) -> str:
         """The gap in words."""
         if self.gap is None:
-            return "no held-out gap: it needs features, and two or more held-out images"
+            return f"no held-out gap: {self._lacking()}"
         gap = self.gap
         size = (
             f"KID x 1000 {gap.kid * 1000:+.3g} (p = {gap.kid_p:.3g}); the nearest real image of "
@@ -51,6 +51,13 @@ class HeldOutReport:
             f"held-out gap: within chance. {size}. This does not prove that nothing was memorised: "
             "a few copies among many fakes may not show"
         )
+
+    def _lacking(self) -> str:
+        if self.held_out.extractor == "none":
+            return "it needs an extractor of features, see fidelity.extractor"
+        if self.held_out.n_real < 2:
+            return f"it needs two or more held-out images, got {self.held_out.n_real}"
+        return "it needs the features of all images, which metrics such as kid gather"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""

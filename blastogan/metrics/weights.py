@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import shutil
+import zipfile
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -19,7 +20,8 @@ import torch
 from torch import Tensor
 
 from blastogan.errors import UserError
-from blastogan.utils.files import atomic_write
+from blastogan.metrics.torchscript import is_torchscript, read_torchscript
+from blastogan.utils.files import atomic_write, check_archive
 
 TIMEOUT = 15.0
 """Seconds without an answer after which a download fails; some firewalls never refuse."""
@@ -127,12 +129,16 @@ def find_weights(
 
 
 def load_state_dict(file: WeightsFile) -> dict[str, Tensor]:
-    """Read tensors by name on the CPU.
+    """Read tensors by name on the CPU; of a TorchScript archive, its tensors without its code.
 
     Raises:
         UserError: If the file is damaged or holds more than tensors.
     """
     try:
+        if is_torchscript(file.path):
+            return read_torchscript(file.path)
+        if zipfile.is_zipfile(file.path):
+            check_archive(file.path)
         state = torch.load(file.path, map_location="cpu", weights_only=True)
     # on a damaged file the decoder raises nearly anything, IndexError and struct.error included
     except Exception as error:

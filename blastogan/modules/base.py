@@ -26,11 +26,12 @@ from blastogan.modules.step.latents import balanced_labels, complete_labels, cou
 from blastogan.modules.step.optimizers import apply_gradients, build_optimizer
 from blastogan.modules.step.passes import Pass, add_mean, score_both, split_passes
 from blastogan.modules.step.ranks import agreed, rank_and_size, sum_over_ranks
-from blastogan.modules.step.resuming import change_optimizers, keep_augmentation
+from blastogan.modules.step.resuming import change_optimizers, is_fitting, keep_augmentation
 from blastogan.modules.step.settings import Augment, FakeLabels, Regularizer, check_settings
 from blastogan.modules.step.strategy import scales_gradients, wrapped_by_ddp
 from blastogan.networks.layers import without_autocast
 from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
+from blastogan.runs.checkpoint_content import check_weights
 from blastogan.utils.allocator import keep_freed_memory
 from blastogan.utils.seeding import derive_seed
 
@@ -100,8 +101,7 @@ class BaseGANModule(GeneratingModule):
         augmentation: Augmentation of what D sees; ``None`` for none.
         draw_seed: Seed of the steps; unset, it follows from PyTorch's seed at the first one.
         transfer: The source checkpoint of a run with transferred weights, as plain values.
-        partly_graded: Whether letters of training images may be unknown (label -1); `setup` finds
-            out.
+        partly_graded: Whether letters of training images may be unknown (-1), found by `setup`.
 
     Raises:
         UserError: If an option is out of range, or options contradict each other.
@@ -437,10 +437,10 @@ class BaseGANModule(GeneratingModule):
         """
         super().on_load_checkpoint(checkpoint)
         self.draw_seed = checkpoint["blastogan"].get("draw_seed")
-        transfer = checkpoint["blastogan"].get("transfer")
-        self.transfer = freeze_again(self.discriminator, transfer)
+        self.transfer = freeze_again(self.discriminator, checkpoint["blastogan"].get("transfer"))
         keep_augmentation(checkpoint, self.state_dict(), self.hparams)
-        change_optimizers(checkpoint, self.optimizer_settings)
+        check_weights(checkpoint["state_dict"], self.state_dict())
+        change_optimizers(checkpoint, self.optimizer_settings, is_fitting(self))
 
 
 def as_gan(module: LightningModule) -> BaseGANModule:

@@ -23,12 +23,14 @@ from blastogan.modules.step.latents import (
     labels_between,
     numbered_latents,
 )
+from blastogan.modules.step.loading import build_saved
 from blastogan.modules.step.ranks import agreed, gathered
 from blastogan.networks.layers import downsample, fade, upsample
 from blastogan.networks.progressive import ProgressiveNetwork
 from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
 from blastogan.utils.pixels import to_float, to_uint8
 from blastogan.utils.seeding import derive_seed
+from blastogan.utils.version import provenance
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +69,13 @@ class GeneratingModule(LightningModule):
         self.register_buffer("grade_counts", torch.zeros(LABEL_SIZES, dtype=torch.int64))
         self.val_metrics = ImageSetMetrics()
         self.test_metrics = ImageSetMetrics()
+
+    def extra_repr(self) -> str:
+        """State of growth, in the first line that a module prints."""
+        return (
+            f"resolution={self.resolution} of {self.final_resolution}, alpha={self.alpha:g}, "
+            f"images_shown={self.images_shown}"
+        )
 
     @property
     def final_resolution(self) -> int:
@@ -291,6 +300,7 @@ class GeneratingModule(LightningModule):
             "images_shown": self.images_shown,
             "resolution": self.resolution,
             "alpha": self.alpha,
+            **provenance(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -311,7 +321,9 @@ class GeneratingModule(LightningModule):
                 self.images_shown / 1000,
                 100 * self.condition_weight,
             )
-        self.resolution = int(state["resolution"])
+        if bool((checkpoint["state_dict"]["grade_counts"] < 0).any()):
+            raise UserError("the checkpoint is damaged: its grade_counts are negative")
+        self.resolution = self.generator.check_growth(state["resolution"], state["alpha"])
         self.alpha = float(state["alpha"])
 
     @classmethod
@@ -329,10 +341,9 @@ class GeneratingModule(LightningModule):
         Raises:
             UserError: If the file is missing, damaged, or of another architecture.
         """
+        if hparams_file is not None:
+            raise UserError("hparams_file is not read: give changed settings by keyword")
         checkpoint = read_checkpoint(checkpoint_path)
         check_checkpoint(checkpoint, cls.__name__, {})
-        module = super().load_from_checkpoint(
-            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
-        )
-        assert isinstance(module, cls)
-        return module.eval()
+        module = build_saved(cls, checkpoint, kwargs, str(checkpoint_path), strict is not False)
+        return module.to(map_location or "cpu").eval()

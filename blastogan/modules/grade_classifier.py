@@ -18,11 +18,14 @@ from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
 from blastogan.data.stream import ImageBatch
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_ranges
 from blastogan.grades import LETTERS, UNKNOWN_LABEL
 from blastogan.metrics.grading import HEADS, GradeMetrics
+from blastogan.modules.step.loading import build_saved
 from blastogan.networks.grader import MIN_RESOLUTION, GraderNetwork
-from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
+from blastogan.runs.checkpoint_content import check_weights
+from blastogan.runs.checkpoint_files import check_checkpoint, checked_content, read_checkpoint
+from blastogan.utils.version import provenance
 
 ClassWeights = Literal["balanced", "none"]
 
@@ -72,10 +75,11 @@ class GradeClassifier(LightningModule):
             raise UserError(f"img_channels is {img_channels}: expected 1 (grey) or 3 (RGB)")
         if resolution < MIN_RESOLUTION:
             raise UserError(f"resolution is {resolution}: expected {MIN_RESOLUTION} or more")
+        check_ranges({"resolution": resolution, "feature_dim": feature_dim}, 1, 4096)
         if class_weights not in get_args(ClassWeights):
             expected = ", ".join(get_args(ClassWeights))
             raise UserError(f"class_weights is {class_weights!r}: expected one of {expected}")
-        if not (lr > 0 and weight_decay >= 0 and 0 <= label_smoothing < 1):
+        if not (0 < lr < math.inf and 0 <= weight_decay < math.inf and 0 <= label_smoothing < 1):
             raise UserError(
                 f"got lr {lr}, weight_decay {weight_decay}, label_smoothing {label_smoothing}: "
                 "expected above 0, 0 or more, and from 0 to below 1"
@@ -237,11 +241,13 @@ class GradeClassifier(LightningModule):
         checkpoint["blastogan"] = {
             "architecture": type(self).__name__,
             "images_shown": self.images_shown,
+            **provenance(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the images shown; see `check_grader`."""
         check_grader(checkpoint, dict(self.hparams))
+        check_weights(checkpoint["state_dict"], self.state_dict())
         self.images_shown = int(checkpoint["blastogan"]["images_shown"])
 
     @classmethod
@@ -263,15 +269,8 @@ class GradeClassifier(LightningModule):
         """
         checkpoint = _read(checkpoint_path)
         check_grader(checkpoint, {})
-        saved = checkpoint.get("hyper_parameters", {})
-        try:
-            with torch.random.fork_rng(devices=[]):
-                module = cls(**{**saved, **settings})
-            module.load_state_dict(checkpoint["state_dict"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise UserError(f"the checkpoint does not fit a {cls.__name__}: {error}") from error
-        module.on_load_checkpoint(checkpoint)
-        return module.to(map_location).eval()
+        name = str(checkpoint_path) if isinstance(checkpoint_path, (str, Path)) else "this stream"
+        return build_saved(cls, checkpoint, settings, name).to(map_location).eval()
 
 
 def balanced_weights(labels: Tensor, shown: Tensor | None = None) -> Tensor:
@@ -317,10 +316,8 @@ def _read(source: str | Path | IO[bytes]) -> dict[str, Any]:
     if isinstance(source, (str, Path)):
         return read_checkpoint(source)
     try:
-        checkpoint: dict[str, Any] = torch.load(source, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
     # a damaged file can raise nearly any exception
     except Exception as error:
         raise UserError("cannot read the checkpoint: it is damaged or not one") from error
-    if not isinstance(checkpoint, dict):
-        raise UserError("this is not a checkpoint of blastogan")
-    return checkpoint
+    return checked_content(checkpoint, "this stream")

@@ -90,6 +90,10 @@ class PhantomDataset(Dataset[dict[str, Any]]):
         own = {name: getattr(self, name) for name in ("resolution", "framing", "masks")}
         return {**self.views.settings(), **own}
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
+        return f"{type(self).__name__}({settings})"
+
     def __len__(self) -> int:
         return len(self.views)
 

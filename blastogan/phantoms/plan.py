@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args, overload
 import numpy as np
 
 from blastogan.errors import ProblemList, UserError
-from blastogan.grades import CLASSES, Grade, parse_class_counts
+from blastogan.grades import CLASSES, MAX_COUNT, Grade, parse_class_counts
 from blastogan.phantoms import ranges
 from blastogan.phantoms.blocks import BlockPlan, Layout, draw_layout, embryo_numbers
 from blastogan.phantoms.styles import STYLES
@@ -194,8 +194,8 @@ def _problems(seed: int, planes: int, style: str, clinic: str) -> Iterator[str]:
 
 
 def _count_problems(count: int | None, counts: str) -> Iterator[str]:
-    if count is not None and not (is_integer(count) and count >= 1):
-        yield f"count of phantoms is {count!r}: expected a whole number of 1 or more"
+    if count is not None and not (is_integer(count) and 1 <= count <= MAX_COUNT):
+        yield f"count of phantoms is {count!r}: expected a whole number of 1 or more, at most 10^7"
         count = None
     if counts in NAMED_COUNTS:
         return

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from blastogan.errors import UserError
+from blastogan.runs.checkpoint_content import check_content
 from blastogan.runs.folder import checkpoints_in
 from blastogan.utils.files import check_archive
 
@@ -37,7 +38,7 @@ class Checkpoint(NamedTuple):
     @property
     def images_shown(self) -> int:
         """Images shown to the networks when it was saved."""
-        return int(self.content["blastogan"].get("images_shown", 0))
+        return int(self.content["blastogan"]["images_shown"])
 
     def __str__(self) -> str:
         return f"{self.path}, at {self.images_shown / 1000:g} kimg"
@@ -72,9 +73,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"cannot read the checkpoint {path}: it is damaged, not a checkpoint, or contains more "
             "than tensors and plain values, which is not loaded for safety. Use an earlier one."
         ) from error
-    if not isinstance(checkpoint, dict) or "blastogan" not in checkpoint:
-        raise UserError(f"{path} is not a checkpoint of blastogan")
-    return checkpoint
+    return checked_content(checkpoint, str(path))
+
+
+def checked_content(content: Any, name: str) -> dict[str, Any]:
+    """What was read from a file, if it is a sound checkpoint; see `check_content`.
+
+    Args:
+        content: What the file holds.
+        name: The file, for messages.
+
+    Raises:
+        UserError: If it is not a checkpoint of this library, or is damaged.
+    """
+    if not isinstance(content, dict) or "blastogan" not in content:
+        raise UserError(f"{name} is not a checkpoint of blastogan")
+    try:
+        check_content(content)
+    except UserError as error:
+        raise UserError(
+            f"{name} is damaged, or was not written by blastogan: {error}. Use an earlier one."
+        ) from error
+    return content
 
 
 def latest_valid_checkpoint(paths: Iterable[Path]) -> tuple[Checkpoint | None, dict[Path, str]]:

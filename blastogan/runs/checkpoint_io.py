@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 
+from blastogan.errors import UserError
 from blastogan.utils.files import atomic_write, naming, put_in_place
 
 
@@ -46,6 +50,32 @@ def save_checkpoint(
     finally:
         if trainer.is_global_zero:
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def damaged_states_named() -> Iterator[None]:
+    """Turn what Lightning raises when it hands out the states of a checkpoint into a `UserError`.
+
+    States of loops, optimisers and callbacks are read by their owners, each in its own way.
+    """
+    try:
+        yield
+    except (UserError, MisconfigurationException, OSError):
+        raise
+    except Exception as error:
+        code = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+        restoring = any(
+            each.co_filename.endswith("checkpoint_connector.py")
+            and each.co_name.startswith(("restore", "resume_start"))
+            for each in code
+        )
+        if not restoring:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the checkpoint cannot be resumed: its states are damaged, or of another version "
+            f"({type(error).__name__}: {reason}). Use an earlier one."
+        ) from error
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

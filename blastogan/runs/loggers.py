@@ -32,6 +32,7 @@ class CSVLog(Logger):
         super().__init__()
         self._table = RunTable(Path(save_dir) / self.FILE)
         self._started = False
+        self._resumed_at: float | None = None
 
     @property
     def name(self) -> str:
@@ -59,12 +60,15 @@ class CSVLog(Logger):
         if not self._started:
             self._started = True
             self._table.truncate(kimg, inclusive=True)
-        self._table.append({"kimg": kimg, **metrics})
+        # what follows the last image of a tick may have been logged before the run was stopped
+        write = self._table.replace if kimg == self._resumed_at else self._table.append
+        write({"kimg": kimg, **metrics})
 
     @rank_zero_only
     def resume_from(self, images_shown: int) -> None:
-        """Keep the rows up to where a run resumes; it will repeat the later ones."""
+        """Keep the rows up to where a run resumes; it repeats the later ones, and replaces some."""
         self._started = True
+        self._resumed_at = images_shown / 1000
         self._table.truncate(images_shown / 1000, inclusive=False)
 
 

@@ -38,6 +38,16 @@ class RunTable:
         else:
             self._write([*dict.fromkeys([*columns, *row])], [*self.rows(), row])
 
+    def replace(self, row: Mapping[str, Any]) -> None:
+        """Put a row in the place of one at the same ``kimg`` with the same columns; or add it."""
+        rows = self.rows()
+        for n in reversed(range(len(rows))):
+            same_columns = {name for name, value in rows[n].items() if value} == set(row)
+            if same_columns and float(rows[n]["kimg"]) == row["kimg"]:
+                self._write(self._columns(), [*rows[:n], row, *rows[n + 1 :]])
+                return
+        self.append(row)
+
     def truncate(self, kimg: float, *, inclusive: bool) -> None:
         """Drop the rows after `kimg`, where the run resumes; with `inclusive` also those at it."""
         rows = self.rows()

@@ -12,8 +12,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from blastogan.utils.version import provenance
+
 DISK_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 """Errors of a full disk, a file above its size limit, and an exhausted quota."""
+
+
+def user_path(text: str) -> str:
+    """A path as a user typed it, with ``~`` resolved, and ``..`` where it follows a link.
+
+    Every path of a command line or a configuration passes here once, before it is used, so that
+    libraries that resolve paths in their own way mean the same place.
+    """
+    # unlike `Path.expanduser`, leaves an unknown home and an empty text alone
+    path = os.path.expanduser(text)  # noqa: PTH111
+    if ".." in Path(path).parts:
+        # `link/..` is the folder above the target of the link
+        plain, target = os.path.normpath(path), os.path.realpath(path)
+        path = plain if os.path.realpath(plain) == target else target
+    # a name that begins with ~ would be taken for a home the next time
+    return str(Path(path).absolute()) if str(Path(path)).startswith("~") else path
 
 
 @contextmanager
@@ -100,18 +118,22 @@ def atomic_link(source: Path, target: Path) -> None:
 
 
 def write_json(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write plain values as JSON, atomically."""
+    """Write plain values as JSON, atomically, with version and commit under ``blastogan``."""
+    signed = {"blastogan": provenance(), **content}
     with atomic_write(path) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(signed, indent=2) + "\n", encoding="utf-8")
 
 
 def check_archive(path: Path) -> None:
     """Verify the checksums of a ZIP archive, which torch does not: a flipped bit goes unnoticed.
 
     Raises:
-        BadZipFile: If it is damaged or is not an archive.
+        BadZipFile: If it is damaged, is not an archive, or holds more than its own size: torch and
+            numpy compress nothing unless asked, and a small file could unpack to any size.
     """
     with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise zipfile.BadZipFile("it is compressed")
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} is damaged")
 

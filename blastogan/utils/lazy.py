@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -24,6 +25,9 @@ def lazy_names(
         return getattr(import_module(homes[name], package), name)
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
+        # what the package imports for itself is no business of its users
+        found = vars(sys.modules[package]).items()
+        own = (name for name, value in found if name[:2] == "__" or isinstance(value, ModuleType))
+        return sorted({*own, *homes})
 
     return get, names

@@ -3,13 +3,61 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from blastogan.errors import UserError
+from blastogan.errors import UserError, printable
+from blastogan.grades import MAX_COUNT
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Item = TypeVar("Item")
+
+_log = logging.getLogger(__name__)
+
+
+def write_stdout(text: str) -> None:
+    """Write to stdout. That nobody reads it, or that it cannot be written, is no error.
+
+    Characters that the console does not have are replaced.
+    """
+    stream = sys.stdout
+    encoding = stream.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        plain = text.replace("\u00b1", "+-")
+        text = plain.encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        # the rest of the buffer would fail again when Python ends
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):
+            _log.warning("cannot print: %s", error.strerror or error)
+
+
+@contextmanager
+def report_console() -> Iterator[Console]:
+    """A console for a report, which goes to stdout as a whole by `write_stdout`."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)
+    with console.capture() as capture:
+        yield console
+    write_stdout(capture.get())
 
 
 def track(items: Iterable[Item], total: int, description: str) -> Iterable[Item]:
@@ -29,24 +77,21 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 def show_tables(title: str, tables: Iterable[Table], notes: Iterable[str]) -> None:
     """Print a title, tables with the first column aligned left, and a line per note on stdout."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)
-    # as Text, so that brackets in paths and names are no markup
-    console.print(Text(title), soft_wrap=True)
-    for columns, rows in tables:
-        table = RichTable(box=box.SIMPLE, pad_edge=False)
-        for number, column in enumerate(columns):
-            table.add_column(Text(column), justify="right" if number else "left")
-        for row in rows:
-            table.add_row(*map(Text, row))
-        console.print(table)
-    for note in notes:
-        console.print(Text(f"note: {note}"), soft_wrap=True)
+    with report_console() as console:
+        # as Text, so that brackets in paths and names are no markup
+        console.print(Text(printable(title)), soft_wrap=True)
+        for columns, rows in tables:
+            table = RichTable(box=box.SIMPLE, pad_edge=False)
+            for number, column in enumerate(columns):
+                table.add_column(Text(column), justify="right" if number else "left")
+            for row in rows:
+                table.add_row(*(Text(printable(cell)) for cell in row))
+            console.print(table)
+        for note in notes:
+            console.print(Text(printable(f"note: {note}")), soft_wrap=True)
 
 
 def is_statistics(path: str) -> bool:
@@ -84,6 +129,8 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    if number > MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text}: expected at most {MAX_COUNT}")
     return number
 
 

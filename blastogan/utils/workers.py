@@ -6,6 +6,9 @@ import os
 import signal
 from typing import Any
 
+MAX_WORKERS = 512
+"""Most processes that may load images."""
+
 
 def available_cores() -> int:
     """Cores that this process may use, which can be fewer than the machine has."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -28,7 +30,7 @@ KEYS = {
     "root", "format", "files", "images", "embryos", "grouped", "classes", "embryos_by_class",
     "icm", "te", "expansion", "labels_only", "sizes", "modes", "parts", "dropped", "unlisted",
     "unreadable", "duplicates", "leaks", "findings", "sound", "split", "published",
-    "published_leaks",
+    "published_leaks", "incomplete", "embryos_by", "split_by",
 }  # fmt: skip
 
 
@@ -75,7 +77,7 @@ def run(capfd, *args):
 def test_a_sound_set_is_reported_in_full(make_set, capfd):
     code, shown, found = run(capfd, make_set())
     assert code == 0
-    assert set(found) == KEYS
+    assert set(found) == {*KEYS, "blastogan"}
     assert (found["files"], found["images"], found["embryos"]) == (24, 24, 12)
     assert (found["format"], found["sound"], found["labels_only"]) == ("csv", True, False)
     assert found["classes"] == {**dict.fromkeys(CLASSES, 0), "AA": 8, "AB": 8, "BB": 8}
@@ -91,7 +93,20 @@ def test_a_sound_set_is_reported_in_full(make_set, capfd):
     assert "24 sound graded images of 12 embryos; 24 image files" in shown
     assert shown.splitlines()[-1].startswith("sound, but its held-out parts are too small")
     kinds_found = {finding["kind"] for finding in found["findings"]}
-    assert kinds_found == {"rare", "no-images", "weak-parts"}
+    assert kinds_found == {"embryos", "rare", "no-images", "weak-parts"}
+
+
+def test_a_sound_audit_ends_with_the_command_that_trains_on_the_set_as_it_was_read(
+    make_set, caplog, tmp_path
+):
+    folder = shutil.copytree(make_set(), tmp_path / "my images; rm")
+    options = ["--embryo-pattern", r"(\d+)_?", "--crop", "embryo"]
+    assert blastogan("audit", folder, "--labels-only", *options) == 0
+    (line,) = [each for each in caplog.messages if each.startswith("next: ")]
+    assert shlex.split(line)[1:] == [
+        *("blastogan", "fit", "--config", "demo", "--data.root", str(folder)),
+        *("--data.embryo_pattern", options[1], "--data.crop", "embryo"),
+    ]
 
 
 def spoil(images, rows):
@@ -110,7 +125,8 @@ def test_planted_faults_are_reported_and_exit_with_1(make_set, capfd):
     code, shown, found = run(capfd, make_set(spoil, parts=True), "--split", "published")
     assert code == 1
     assert not found["sound"]
-    assert (found["files"], found["images"]) == (25, 20)
+    assert (found["files"], found["images"]) == (25, 22)
+    assert found["incomplete"] == {"ungraded": 2}
     faults = {
         each["kind"]: (each["count"], each["examples"])
         for each in found["findings"]
@@ -120,7 +136,7 @@ def test_planted_faults_are_reported_and_exit_with_1(make_set, capfd):
         "rows": 2,
         "unreadable": 2,
         "duplicates-grades": 1,
-        "duplicates-embryos": 2,
+        "duplicates-embryos": 3,
         "leak-duplicates": 2,
     }
     assert "table.csv line 8" in faults["rows"][1][0]
@@ -129,14 +145,15 @@ def test_planted_faults_are_reported_and_exit_with_1(make_set, capfd):
     assert [(each["images"], each["kind"], each["spans"]) for each in found["duplicates"]] == [
         (["00.png", "18.png"], "near", ["embryos", "parts"]),
         (["05.png", "21.png"], "exact", ["embryos", "grades", "parts"]),
+        (["08.png", "extra.png"], "near", ["embryos"]),
     ]
     assert [each["images"] for each in found["leaks"]] == [
         ["00.png", "18.png"],
         ["05.png", "21.png"],
     ]
-    assert found["dropped"] == [{"image": "07.png", "why": "grade NA"}]
+    assert found["dropped"] == []
     assert found["unlisted"] == ["extra.png"]
-    assert found["modes"] == {"L": 18, "RGB, all grey": 1, "RGB": 1}
+    assert found["modes"] == {"L": 19, "RGB, all grey": 2, "RGB": 1}
     lines = shown.splitlines()
     assert lines[-1].startswith("5 faults that would spoil training; ")
     levels = [line.split(":")[0] for line in lines if line.startswith(("fault:", "note:"))]
@@ -237,7 +254,7 @@ def test_a_set_without_a_layout_is_one_fault_and_its_files_are_opened(make_set, 
         lambda images, rows: images.update({"00.png": None, "05.png": images["04.png"]})
     )
     (root / "table.csv").unlink()
-    code, shown, found = run(capfd, root)
+    code, shown, found = run(capfd, root, "--ungraded", "drop")
     assert code == 1
     assert (found["images"], found["files"], found["format"]) == (0, 24, "")
     assert [(each["kind"], each["level"]) for each in found["findings"]] == [
@@ -246,7 +263,9 @@ def test_a_set_without_a_layout_is_one_fault_and_its_files_are_opened(make_set, 
         ("duplicates", "note"),
     ]
     assert "no known layout" in shown
-    assert draw_audit(audit_images(root, pixels=False)).height > 0
+    ungraded = audit_images(root, pixels=False)
+    assert (ungraded.sound, ungraded.incomplete) == (True, {"ungraded": 24})
+    assert draw_audit(ungraded).height > 0
 
 
 def test_imbalance_sizes_and_single_embryos_are_notes(make_set, pictures):
@@ -339,7 +358,7 @@ def test_a_figure_accepts_any_folder_name(make_set, name):
     assert max(map(len, _caption(found).split("\n"))) < 100
 
 
-def test_findings_are_printed_before_the_figure_is_drawn(make_set, capfd, monkeypatch):
+def test_findings_are_printed_even_if_the_figure_fails(make_set, capfd, monkeypatch):
     def fail(audit, crop):
         raise RuntimeError("no font")
 

@@ -4,6 +4,7 @@ import csv
 import os
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,10 @@ from blastogan.callbacks import (
     training_log,
 )
 from blastogan.callbacks.progress import PaceMeter, format_seconds
+from blastogan.callbacks.sample_grid import training_sheet
+from blastogan.data.records import ImageRecord, embryos_first
 from blastogan.errors import DivergenceError, UserError
+from blastogan.grades import Grade
 from blastogan.runs.loggers import CSVLog
 from blastogan.runs.table import RunTable
 from blastogan.utils.sheets import image_sheet
@@ -158,6 +162,30 @@ def test_sample_sheets_have_a_column_per_class_and_a_caption(
     assert (sheet[:top] < 128).any()
     columns = [sheet[top : top + tile, gap + n * 99 :][:, :tile] for n in range(len(classes))]
     assert not np.array_equal(columns[0], columns[-1])
+
+
+def test_training_images_are_of_as_many_embryos_as_possible():
+    embryos = ["a", "a", "b", "a", "c", "b"]
+    records = [ImageRecord(Path(str(n)), Grade("A", "A"), e) for n, e in enumerate(embryos)]
+    assert embryos_first(records) == [0, 2, 4, 1, 5, 3]
+
+
+def test_a_sheet_of_training_images_begins_with_an_image_of_each_embryo(make_data):
+    # three planes of an embryo follow each other
+    data = make_data()
+    data.setup("fit")
+    data.records = tuple(replace(r, embryo=str(n // 9)) for n, r in enumerate(data.records))
+    shown = []
+    data.images = lambda part, index: (
+        shown.append(list(index)) or torch.zeros(len(index), 1, 16, 16, dtype=torch.uint8)
+    )
+    training_sheet(data, rows=2)
+    records = [data.records[n] for n in data.split["train"]]
+    for column in shown:
+        name = records[column[0]].grade.name
+        of_class = {record.embryo for record in records if record.grade.name == name}
+        embryos = {records[n].embryo for n in column}
+        assert len(embryos) == min(len(column), len(of_class))
 
 
 def test_a_sheet_is_as_wide_as_its_caption():
@@ -379,6 +407,9 @@ def test_time_left_counts_every_resolution_at_its_own_pace():
     pace.add(16, images=100, seconds=3.0)
     assert pace.seconds_left(1000) == pytest.approx(60 + 120)
     assert pace.seconds_left(5000) == 0
+    # a plan knows more than that a doubling costs twice as much
+    pace.costs = {8: 1.0, 16: 3.0, 32: 15.0}
+    assert pace.seconds_left(1000) == pytest.approx(60 + 2000 * 0.03 * 5)
 
 
 def test_times_are_readable():
@@ -395,7 +426,21 @@ def test_progress_reports_the_position_of_the_run(schedule):
     progress = GrowthProgress(schedule)
     progress.pace.add(16, images=100, seconds=1.0)
     text = progress.describe(80, "D 1.000 G 0.500")
-    assert "0.1/0.2 kimg  fade 16x16  alpha 0.75  D 1.000 G 0.500  100 img/s" in text
+    # the time left first, as a narrow terminal cuts the end
+    assert "0.1/0.2 kimg  0:01 left  fade 16x16  alpha 0.75  100 img/s  D 1.000 G 0.500" in text
+
+
+def test_without_a_terminal_the_time_left_is_logged_before_the_first_tick_ends(
+    make_module, make_data, make_trainer, schedule, monkeypatch, caplog
+):
+    caplog.set_level("INFO", "blastogan")
+    monkeypatch.setattr(GrowthProgress, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(GrowthProgress, "FIRST_LINE", 0.0)
+    progress = GrowthProgress(schedule)
+    trainer = make_trainer(progress, enable_progress_bar=True, max_epochs=1)
+    trainer.fit(make_module(), make_data())
+    (first, *_) = [line for line in caplog.messages if " left  " in line]
+    assert first.startswith("0.0/")
 
 
 def test_no_partial_files_are_left(make_module, make_data, make_trainer, tmp_path):

@@ -130,7 +130,7 @@ def test_the_best_has_the_lowest_swd_at_the_highest_resolution(schedule):
     assert not judge(again, 128, swd=0.55)
     assert judge(again, 128, swd=0.25)
     best = {"name": "swd", "value": 0.25, "kimg": 0.128, "resolution": 16, "heeds": 1.0}
-    assert again.state_dict() == {"best": best}
+    assert again.state_dict() == {"best": best, "evaluated": 0}
     assert not judge(GrowthCheckpoint(schedule, keep_best=False), 32, swd=0.3)
 
 
@@ -192,11 +192,16 @@ def test_the_best_is_the_state_at_its_evaluation(
     trainer.fit(make_module(), datamodule=make_data())
     keeper = next(c for c in trainer.checkpoint_callbacks if isinstance(c, GrowthCheckpoint))
     assert keeper.best["name"] == name
-    kept = f"{name} {keeper.best['value']:.4g} at {keeper.best['kimg']:g} kimg, saved as best.ckpt"
-    assert f"best so far: {kept}" in caplog.text
+    # named with its unit, and against what
+    reals = {"kid": "training", "kid_held_out": "validation"}[name]
+    kept = f"{1000 * keeper.best['value']:.4g} at {keeper.best['kimg']:g} kimg"
+    assert f"best so far: KID x 1000 to the {reals} images, 16x16: {kept}" in caplog.text
+    measured_text = "KID x 1000 to the validation images" in caplog.text
+    assert measured_text == (name == "kid_held_out")
     best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert best["blastogan"]["images_shown"] == keeper.best["kimg"] * 1000
-    assert best["callbacks"]["GrowthCheckpoint"] == {"best": keeper.best}
+    state = {"best": keeper.best, "evaluated": keeper.best["kimg"] * 1000}
+    assert best["callbacks"]["GrowthCheckpoint"] == state
     with (tmp_path / "run/fidelity.csv").open() as file:
         rows = [line.split(",") for line in file.read().splitlines()]
     assert ("kid_held_out" in rows[0]) == (name == "kid_held_out")

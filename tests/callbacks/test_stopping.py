@@ -31,10 +31,11 @@ def add_callback(name, **settings):
         (("StopAt", {"images": 72, "number": int(signal.SIGUSR1)}), 80),
         # the last batch of a tick does not wait for its validation
         (("StopAt", {"images": 56, "number": int(signal.SIGTERM)}), 64),
+        (("StopAt", {"images": 184, "number": int(signal.SIGTERM)}), 192),
         (("StopInValidation", {"number": int(signal.SIGTERM)}), 32),
         (("StopInSaving", {"images": 96}), 96),
     ],
-    ids=["end of a tick", "within a tick", "end of a phase", "validation", "saving"],
+    ids=["end of a tick", "within a tick", "end of a phase", "end", "validation", "saving"],
 )
 def test_a_run_that_a_scheduler_stops_exits_with_75_and_resumes(callback, reached, trained, capfd):
     name, settings = callback
@@ -48,8 +49,9 @@ def test_a_run_that_a_scheduler_stops_exits_with_75_and_resumes(callback, reache
     assert not list(Path("cut").rglob("*.part"))
     assert fit() == 0
     assert_same_run(LAST, "runs/tiny/checkpoints/last.ckpt")
-    cut, whole = (read_table(Path(run, "fidelity.csv")) for run in ("cut", "runs/tiny"))
-    assert cut == whole
+    for table in ("fidelity.csv", "metrics.csv"):
+        cut, whole = (read_table(Path(run, table)) for run in ("cut", "runs/tiny"))
+        assert cut == whole
 
 
 def test_a_run_stopped_before_training_can_start_again(trained):

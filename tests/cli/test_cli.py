@@ -16,12 +16,13 @@ from blastogan.cli import LIGHTNING, TOOLS, load_tool
 from blastogan.errors import UserError
 from blastogan.grades import CLASSES
 from blastogan.presets import find_config, preset_names
+from blastogan.utils.version import describe_version, provenance
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.usefixtures("blank_plots")
-def test_fit_test_and_generate_from_a_preset_like_file(trained, capfd):
+def test_fit_test_and_generate_from_a_preset_like_file(trained, capfd, caplog):
     run = trained / "runs/tiny"
     assert {path.name for path in run.iterdir()} == {
         ".lock",
@@ -38,6 +39,8 @@ def test_fit_test_and_generate_from_a_preset_like_file(trained, capfd):
     assert any(row["swd"] for row in rows)
     assert len(list((run / "samples").glob("kimg-*.png"))) == 6
     last = run / "checkpoints/last.ckpt"
+    assert describe_version() in (run / "config.yaml").read_text().splitlines()[1]
+    assert weights(last)["blastogan"].items() >= provenance().items()
 
     # a second run of the same command gets a folder of its own
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
@@ -47,9 +50,14 @@ def test_fit_test_and_generate_from_a_preset_like_file(trained, capfd):
 
     capfd.readouterr()
     assert blastogan("test", "--ckpt_path", last) == 0
-    assert "swd" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    # in one table: what is compared, and no name twice
+    assert shown.count("SWD x 1000") == 1
+    assert "DataLoader" not in shown
     assert blastogan("validate", "--ckpt_path", last) == 0
-    assert "ms_ssim" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert all(text in shown for text in ("validation images", "MS-SSIM"))
+    assert "DataLoader" not in shown
 
     assert blastogan("generate", last, "out", "--count", "20", "--seed", "3") == 0
     files = sorted(Path("out").rglob("*.png"))
@@ -61,6 +69,7 @@ def test_fit_test_and_generate_from_a_preset_like_file(trained, capfd):
 
     predicted = ["--run_dir", "predicted", "--data.predict_count", "20", "--data.predict_seed", "3"]
     assert blastogan("predict", "--ckpt_path", last, *predicted) == 0
+    assert "20 generated images in predicted" in caplog.text
     for file in files:
         other = Path("predicted") / file.relative_to("out")
         difference = np.asarray(Image.open(file)).astype(int) - np.asarray(Image.open(other))
@@ -101,6 +110,8 @@ WRONG = {
     "stddev": (["fit", "--config", "tiny.yaml", "--schedule.batch_size", "6"], "multiple of the"),
     "model": (["fit", "--config", "tiny.yaml", "--model.init_args.augment", "all"], "expected one"),
     "seed": (["fit", "--config", "tiny.yaml", "--seed_everything", "-1"], "seed_everything is -1"),
+    "devices": (["fit", "--config", "tiny.yaml", "--trainer.devices", "100000"], "trainer.devices"),
+    "key twice": (["fit", "--config", "tiny.yaml", "--schedule.hold_kimg", "{8: 1, 8: 2}"], "'8'"),
     "no folder": (["fit", "--config", "tiny.yaml", "--data.root", "absent"], "absent"),
     "empty folder": (["fit", "--config", "tiny.yaml", "--data.root", "empty"], "empty"),
     "broken image": (["fit", "--config", "tiny.yaml", "--data.root", "broken"], "broken"),
@@ -269,7 +280,7 @@ def test_help_and_version(capfd):
     assert blastogan() == 2
     capfd.readouterr()
     assert blastogan("--version") == 0
-    assert capfd.readouterr().out == f"blastogan {version('blastogan')}\n"
+    assert capfd.readouterr().out == f"{describe_version()}\n"
     assert package.__version__ == version("blastogan")
 
 

@@ -81,7 +81,7 @@ def test_ctrl_c_leaves_a_checkpoint_says_how_to_go_on_and_exits_with_130(here):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "to resume, add --ckpt_path runs/tiny/checkpoints/last.ckpt" in output
+    assert "runs/tiny/checkpoints/last.ckpt; the same command with --resume" in output
     assert "Traceback" not in output
     assert weights(last)["blastogan"]["images_shown"] > 0
 

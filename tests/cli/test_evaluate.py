@@ -94,7 +94,7 @@ def test_all_metrics_come_as_a_table_and_as_json(sets, eye, capfd):
         *(f"{name}_std" for name in measured),
         "swd_16",
         "n_real", "n_fake", "extractor", "shape", "floor", "classes", "notes",
-        "real", "fake", "seed", "metrics",
+        "real", "fake", "seed", "metrics", "blastogan",
     }  # fmt: skip
     assert all(isinstance(found[name], float) for name in measured)
     assert (found["n_real"], found["n_fake"], found["extractor"]) == (12, 14, "means")

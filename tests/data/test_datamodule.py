@@ -129,3 +129,12 @@ def test_phantoms_below_their_least_resolution_are_shrunk():
     data.setup("fit")
     assert data.images("train").shape[1:] == (1, 8, 8)
     assert set(data._decoded.levels) == {16, 8, 4}
+
+
+def test_data_print_as_what_they_are(make_data):
+    data = make_data()
+    assert repr(data) == "BlastocystDataModule(phantoms, 8 to 16 pixels, before setup)"
+    data.setup("fit")
+    assert "train 48, val 6, test 6" in repr(data)
+    made = PhantomDataset(5, seed=3, masks=True)
+    assert eval(repr(made)).settings() == made.settings()

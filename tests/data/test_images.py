@@ -130,6 +130,30 @@ class TestModes:
         with pytest.raises(UserError, match=rf"a\.{suffix}: {mode} colours, expected grey or RGB"):
             load_image(path, 8, 3)
 
+    @pytest.mark.parametrize(
+        ("order", "white", "kind", "text", "reason"),
+        [
+            (">", 1, 1, b"ImageJ=1.53t\nimages=5\n\0", "stack of 5"),
+            ("<", 1, 2, b"x\0", "signed values of 16 bits"),
+            (">", 0, 1, b"x\0", "white is zero"),
+        ],
+    )
+    def test_odd_tiffs_are_refused_for_the_right_reason(
+        self, tmp_path, order, white, kind, text, reason
+    ):
+        """A TIFF of 2 x 2 values of 16 bits in one page directory."""
+        place = 8 + 2 + 12 * 9 + 4
+        tags = [(256, 3, 1, 2), (257, 3, 1, 2), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, white)]
+        tags += [(270, 2, len(text), place), (273, 4, 1, place + len(text)), (279, 4, 1, 8)]
+        content = struct.pack(f"{order}HIH", 42, 8, 9)
+        for tag, size, count, value in [*tags, (339, 3, 1, kind)]:
+            cell = (f"{order}HHIHH", value, 0) if size == 3 else (f"{order}HHII", value)
+            content += struct.pack(cell[0], tag, size, count, *cell[1:])
+        content = (b"MM" if order == ">" else b"II") + content + bytes(4) + text + bytes(80)
+        (tmp_path / "odd.tif").write_bytes(content)
+        with pytest.raises(UserError, match=reason):
+            load_image(tmp_path / "odd.tif", 2, 1)
+
     def test_32_bits_are_refused(self, tmp_path):
         path = save(tmp_path / "f.tif", np.ones((8, 8), dtype=np.float32))
         with pytest.raises(UserError, match=r"f\.tif: 32 bits per value"):

@@ -287,7 +287,8 @@ class TestCommand:
         assert caplog.messages == ["all 12 phantoms are in set already"]
 
     def test_the_audit_finds_it_sound(self, drawn, here, capsys):
-        assert blastogan("audit", drawn, "--json", "audit.json", "--workers", 0) == 0
+        everything = ("--val-fraction", 0, "--test-fraction", 0)
+        assert blastogan("audit", drawn, "--json", "audit.json", "--workers", 0, *everything) == 0
         found = json.loads(Path("audit.json").read_text())
         assert (found["images"], found["files"], found["unlisted"]) == (12, 12, [])
         assert not [finding for finding in found["findings"] if "mask" in str(finding)]

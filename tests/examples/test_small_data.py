@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers.command import blastogan
 from PIL import Image
 
 from blastogan.grades import CLASSES
+from blastogan.modules import load_module
 
 FOLDER = Path(__file__).parents[2] / "examples" / "small_data"
+
+
+class InTurn:
+    """Runs what a pool is given one by one, in this thread."""
+
+    def __init__(self, jobs: int) -> None:
+        self.map = map
+
+    def __enter__(self) -> InTurn:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def run_here(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the package in this process: it would load for longer than it takes."""
+    assert command[1:3] == ["-m", "blastogan"]
+    code = blastogan(*command[3:])
+    assert code == 0
+    return subprocess.CompletedProcess(command, code)
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +52,8 @@ def experiment(home, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.setenv("BLASTOGAN_CACHE", str(home / "cache"))
     shared = importlib.import_module("runs")
+    monkeypatch.setattr(shared, "ThreadPoolExecutor", InTurn)
+    monkeypatch.setattr(subprocess, "run", run_here)
     monkeypatch.setattr(shared, "GRADER_IMAGES", 48)
     monkeypatch.setattr(shared, "GRADER_EPOCHS", 1)
     phantoms, settings = shared.reference, shared.settings
@@ -44,7 +71,9 @@ def experiment(home, monkeypatch):
     def run(name, *arguments):
         module = importlib.import_module(name)
         monkeypatch.setattr(module, "settings", short)
-        monkeypatch.setattr(module, "EMBRYOS", 120)
+        for size, few in {"EMBRYOS": 120, "IMAGES": 60, "GRADED": 30}.items():
+            if hasattr(module, size):
+                monkeypatch.setattr(module, size, few)
         return module.main(["--folder", "runs", *arguments])
 
     return run
@@ -83,3 +112,19 @@ def test_grades_and_architectures_train_and_measure(experiment, capsys):
     assert "swd x 1" in said
     assert "ICM letters ProGANModule" in said
     assert Image.open("runs/architectures.png").height > 6 * 96
+
+
+@pytest.mark.slow
+def test_the_worth_of_ungraded_images_is_measured(experiment, capsys):
+    rows = experiment("ungraded", "--seeds", "1", "--count", "4")
+    assert rows.keys() == {"300 alone", "300 of 3,000", "3,000"}
+    assert json.loads(Path("runs/ungraded.json").read_text()) == rows
+    assert "ICM letters found" in capsys.readouterr().out
+    # one model each, conditioned on the grade, of 30 graded images, 60 with 30 graded, and 60
+    seen = {}
+    for name in ("300-alone", "300-of-3000", "3000"):
+        module = load_module(f"runs/ungraded-{name}-0/checkpoints/last.ckpt")
+        assert module.conditional
+        seen[name] = int(module.grade_counts.sum()) / module.images_shown
+    assert seen["300-alone"] == seen["3000"] == 1.0
+    assert 0.3 < seen["300-of-3000"] < 0.7

@@ -26,7 +26,11 @@ def saved(module, shown=1000, **growth):
     for name, value in growth.items():
         setattr(module, name, value)
     weights = {name: value.clone() for name, value in module.state_dict().items()}
-    checkpoint = {"state_dict": weights, "hyper_parameters": dict(module.hparams)}
+    checkpoint = {
+        "pytorch-lightning_version": "2.6.6",
+        "state_dict": weights,
+        "hyper_parameters": dict(module.hparams),
+    }
     module.on_save_checkpoint(checkpoint)
     return checkpoint
 

@@ -317,6 +317,38 @@ class TinyClip(CLIPVisual):
         return self.visual(images) @ self.text_projection
 
 
+class HostileScript(torch.nn.Module):
+    """Overwrites a file when TorchScript opens its archive."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    @torch.jit.export
+    def __getstate__(self):
+        return (self.weight, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[torch.Tensor, bool]) -> None:
+        self.weight = state[0]
+        file = torch.from_file("precious", True, 8, dtype=torch.uint8)
+        self.training = bool(file.fill_(42)[0] == 42)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_code_in_a_torchscript_archive_is_not_run(here):
+    torch.jit.save(torch.jit.script(HostileScript()), "hostile.pt")
+    precious = file_with(Path("precious"), b"precious")
+    with pytest.raises(UserError, match="safety"):
+        load_extractor("clip-vit-b-32", "hostile.pt")
+    assert precious.read_bytes() == b"precious"
+    torch.jit.load("hostile.pt")
+    assert precious.read_bytes() == b"*" * 8
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_clip_takes_the_torchscript_archive(here):

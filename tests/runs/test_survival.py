@@ -41,16 +41,26 @@ def damage(path, how):
     path.write_bytes(DAMAGES[how](path.read_bytes()))
 
 
+def content(images, **state):
+    """A checkpoint, as far as it is read here."""
+    return {
+        "pytorch-lightning_version": "2.6.6",
+        "blastogan": {"architecture": "GradeClassifier", "images_shown": images},
+        "hyper_parameters": {},
+        "state_dict": state,
+    }
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
     path = tmp_path / "last.ckpt"
-    torch.save({"blastogan": {"images_shown": 8}, "weights": torch.rand(3000)}, path)
+    torch.save(content(8, weights=torch.rand(3000)), path)
     return path
 
 
 @pytest.mark.parametrize("how", DAMAGES)
 def test_damage_of_a_checkpoint_is_noticed(how, checkpoint):
-    assert read_checkpoint(checkpoint)["blastogan"] == {"images_shown": 8}
+    assert read_checkpoint(checkpoint)["blastogan"]["images_shown"] == 8
     damage(checkpoint, how)
     with pytest.raises(UserError, match=r"cannot read the checkpoint .*last\.ckpt: it is damaged"):
         read_checkpoint(checkpoint)
@@ -58,7 +68,7 @@ def test_damage_of_a_checkpoint_is_noticed(how, checkpoint):
 
 def test_no_bit_of_the_weights_flips_unnoticed(checkpoint):
     content = checkpoint.read_bytes()
-    raw = read_checkpoint(checkpoint)["weights"].numpy().tobytes()
+    raw = read_checkpoint(checkpoint)["state_dict"]["weights"].numpy().tobytes()
     place = content.index(raw)
     for step in range(0, len(raw), len(raw) // 7):
         checkpoint.write_bytes(flip(content, place + step))
@@ -75,7 +85,7 @@ def test_the_latest_valid_checkpoint_is_found(tmp_path):
         "diverged.ckpt": 95,
     }  # fmt: skip
     for name, images in shown.items():
-        torch.save({"blastogan": {"images_shown": images}}, tmp_path / name)
+        torch.save(content(images), tmp_path / name)
     found = [path.name for path in checkpoints_in(tmp_path)]
     assert found == [
         "last.ckpt", "last-1.ckpt", "last-2.ckpt", "last-10.ckpt",

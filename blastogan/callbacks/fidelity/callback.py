@@ -11,13 +11,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from blastogan.callbacks.checkpoints import save_last
 from blastogan.callbacks.fidelity.statistics import MIN_HELD_OUT, RunStatistics
-from blastogan.callbacks.fidelity.table import print_held_out
-from blastogan.errors import UserError
-from blastogan.growth import GrowthSchedule
+from blastogan.callbacks.fidelity.table import describe_report, print_held_out
+from blastogan.errors import UserError, check_ranges
+from blastogan.grades import MAX_COUNT
+from blastogan.growth import MAX_BATCH, GrowthSchedule
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.held_out import compare_held_out
 from blastogan.metrics.report import FidelityReport
-from blastogan.metrics.specs import METRICS, PIXEL_METRICS, SPECS, TABLE, TESTED
+from blastogan.metrics.specs import METRICS, PIXEL_METRICS, SPECS, TESTED
 from blastogan.modules import BaseGANModule
 from blastogan.modules.base import as_gan
 from blastogan.runs.loggers import send_picture
@@ -89,6 +90,10 @@ class FidelityCallback(Callback):
                 "fidelity: num_fakes, num_test_fakes and batch_size must be 2 or more, "
                 f"every_kimg above 0; got {num_fakes}, {num_test_fakes}, {batch_size}, {every_kimg}"
             )
+        counts = {"num_fakes": num_fakes, "num_test_fakes": num_test_fakes}
+        counts |= {"pixel_images": pixel_images, "kid_subset_size": kid_subset_size}
+        check_ranges({f"fidelity.{name}": n for name, n in counts.items()}, 0, MAX_COUNT)
+        check_ranges({"fidelity.batch_size": batch_size}, 1, MAX_BATCH)
         self.schedule = schedule
         self.extractor = extractor
         self.weights = weights
@@ -141,17 +146,10 @@ class FidelityCallback(Callback):
         self._statistics = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate a finished stage whose row is missing because of an interruption."""
-        shown = as_gan(pl_module).images_shown
-        table = RunTable(Path(trainer.default_root_dir) / self.TABLE)
+        """Drop rows that a resumed run repeats; `GrowthCheckpoint` repeats a missing evaluation."""
         if trainer.is_global_zero:
-            table.truncate(shown / 1000, inclusive=False)
-        found = any(float(row["kimg"]) == shown / 1000 for row in table.rows())
-        missing = not trainer.strategy.broadcast(found)
-        at_tick = shown > 0 and self.schedule.ends_tick(shown)
-        if self._statistics and missing and at_tick and self._is_due(shown):
-            _log.info("evaluating the stage up to %g kimg: its row is missing", shown / 1000)
-            self._evaluate(trainer, as_gan(pl_module))
+            table = RunTable(Path(trainer.default_root_dir) / self.TABLE)
+            table.truncate(as_gan(pl_module).images_shown / 1000, inclusive=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate at the end of a phase or if `every_kimg` has passed."""
@@ -173,6 +171,8 @@ class FidelityCallback(Callback):
         return [*names, "kid_held_out"] if self._statistics.measures_held_out else names
 
     def _is_due(self, images_shown: int) -> bool:
+        if not self.schedule.ends_tick(images_shown):
+            return False
         if self.schedule.finished_phase(images_shown) is not None:
             return True
         within = images_shown - self.schedule.state_after(images_shown).phase.start
@@ -208,7 +208,7 @@ class FidelityCallback(Callback):
         }
         folder = Path(trainer.default_root_dir)
         table = RunTable(folder / self.TABLE)
-        table.append(row)
+        table.replace(row)
         picture = plot_curves(
             table.rows(),
             PANELS,
@@ -223,9 +223,7 @@ class FidelityCallback(Callback):
             if logged:
                 logger.log_metrics(self.schedule.log_columns(shown) | logged, step=shown)
             send_picture(logger, "fidelity", picture, shown)
-        main = [f"{name} {value:.4g}" for name, value in report.values.items() if name in TABLE]
-        given = shown / 1000, report.extractor, report.n_fake, ", ".join(main)
-        _log.info("fidelity at %g kimg (%s, %d fakes): %s", *given)
+        _log.info("fidelity at %g kimg, %s", shown / 1000, describe_report(report))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare many fakes with training and held-out images, and report the gap."""
@@ -252,11 +250,14 @@ class FidelityCallback(Callback):
                 values |= {f"gap_{name}": getattr(report.gap, name) for name in names}
             kimg = module.images_shown / 1000
             content = {"kimg": kimg, "resolution": module.resolution, "seed": self.seed}
+            content |= statistics.data.plan.position()
             name = f"fidelity-test-{kimg:g}.json"
             path = unused_file(Path(trainer.default_root_dir) / name)
-            write_json(content | report.to_json(), path)
-            _log.info("written: %s", path)
-            print_held_out(report, statistics.data.source)
+            try:
+                write_json(content | report.to_json(), path)
+                _log.info("written: %s", path)
+            finally:
+                print_held_out(report, statistics.data.source)
         values = trainer.strategy.broadcast(values)
         pl_module.log_dict({name: values[name] for name in TESTED if name in values})
 

@@ -21,8 +21,8 @@ from blastogan.callbacks.watch.alarms import (
 )
 from blastogan.callbacks.watch.probe import MIN_HELD_OUT, probe_discriminator
 from blastogan.data import BlastocystDataModule
-from blastogan.errors import DivergenceError, UserError
-from blastogan.growth import GrowthSchedule, GrowthState
+from blastogan.errors import DivergenceError, UserError, check_ranges
+from blastogan.growth import MAX_BATCH, GrowthSchedule, GrowthState
 from blastogan.modules import BaseGANModule
 from blastogan.modules.base import as_gan
 from blastogan.modules.step.passes import size_of_passes
@@ -83,12 +83,14 @@ class DivergenceWatch(Callback):
         for name in ("every_n_steps", "every_n_ticks", "num_images"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        check_ranges({"num_images": num_images}, 1, MAX_BATCH)
         for name in ("on_nan", "on_collapse", "on_overfitting"):
             if getattr(self, name) not in get_args(Action):
                 raise UserError(f"{name} is {getattr(self, name)!r}: expected warn or stop")
         self.alarms = Alarms()
         self._norms: dict[str, list[Tensor]] = {name: [] for name in NETWORKS}
         self._reported_missing = False
+        self._judged = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -126,8 +128,10 @@ class DivergenceWatch(Callback):
         self._act(self.on_nan, nan_message(values, place, path, self.alarms.good_images))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judge the gradients of the tick, and probe if it is due."""
+        """Judge the gradients of the tick, and probe if it is due; only once, also when resumed."""
         module = as_gan(pl_module)
+        if module.images_shown == self._judged or not self.schedule.ends_tick(module.images_shown):
+            return
         ticks = module.images_shown // self.schedule.tick_images
         row, due = self._summary(), ticks % self.every_n_ticks == 0
         if due:
@@ -138,6 +142,9 @@ class DivergenceWatch(Callback):
             for logger in trainer.loggers:
                 place = self.schedule.log_columns(module.images_shown)
                 logger.log_metrics(place | row, step=module.images_shown)
+        for kept in self._norms.values():
+            kept.clear()
+        self._judged = module.images_shown
         self._judge(trainer, module, row)
 
     def _summary(self) -> dict[str, float]:
@@ -147,7 +154,6 @@ class DivergenceWatch(Callback):
             norms = [norm for norm in _values(kept) if math.isfinite(norm)]
             if norms:
                 row |= {f"{name}_max": max(norms), f"{name}_median": statistics.median(norms)}
-            kept.clear()
         return row
 
     def _probe(self, trainer: Trainer, module: BaseGANModule) -> dict[str, float]:
@@ -205,13 +211,14 @@ class DivergenceWatch(Callback):
         _log.warning("%s", message)
 
     def state_dict(self) -> dict[str, Any]:
-        """Alarms and the gradient norms of the unfinished tick, as plain values."""
+        """Alarms, the gradient norms of the unfinished tick, and the images judged."""
         norms = {name: _values(kept) for name, kept in self._norms.items()}
-        return {"alarms": self.alarms.state_dict(), "norms": norms}
+        return {"alarms": self.alarms.state_dict(), "norms": norms, "judged": self._judged}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore alarms and gradient norms."""
         self.alarms = Alarms.from_state_dict(state_dict["alarms"])
+        self._judged = state_dict.get("judged", 0)
         self._norms = {
             name: [torch.tensor(norm) for norm in kept]
             for name, kept in state_dict["norms"].items()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -232,10 +233,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: {error} {_too_large()}") from error
     except UnidentifiedImageError as error:
-        raise UserError(
-            f"{path}: no image in one of the formats {', '.join(_FORMATS)}: convert it, "
-            "or take it out"
-        ) from error
+        got = _unknown_tiff(path) or f"no image in one of the formats {', '.join(_FORMATS)}"
+        raise UserError(f"{path}: {got}: convert it, or take it out") from error
     # damaged files make decoders raise nearly anything: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise UserError(
@@ -277,9 +276,15 @@ def _fault(image: Image.Image, file_size: int) -> str:
     """Why an image must not be decoded; empty if it may be."""
     if image.width * image.height > MAX_PIXELS:
         return f"{image.width}x{image.height} pixels. {_too_large()}"
+    if pages := _stack_of_imagej(image):
+        return f"a stack of {pages} images, expected one: save the one that was graded as an image"
     # MPO is a JPEG that a camera has put a preview or a gain map behind
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         return "several frames, expected one: save the frame that was graded as an image"
+    if image.mode == "I" and isinstance(image, Tiff.TiffImageFile):
+        bits = max(image.tag_v2.get(Tiff.BITSPERSAMPLE, (1,)))
+        if bits < 32:  # signed values, which Pillow widens
+            return f"signed values of {bits} bits, expected unsigned ones: convert it to them"
     if image.mode in ("I", "F"):
         return "32 bits per value, expected 8 or 16: convert it, which fixes its white point"
     if image.mode not in _MODES and not image.mode.startswith("I;16"):
@@ -294,6 +299,29 @@ def _fault(image: Image.Image, file_size: int) -> str:
             f"{MAX_DECODER_BYTES / 1e6:.0f}: convert it to PNG, or to a JPEG that is not "
             "progressive"
         )
+    return ""
+
+
+def _stack_of_imagej(image: Image.Image) -> int:
+    """Number of images in a stack of ImageJ with one page directory, else 0."""
+    if not isinstance(image, Tiff.TiffImageFile):
+        return 0
+    text = str(image.tag_v2.get(Tiff.IMAGEDESCRIPTION, ""))
+    found = re.search(r"^images=(\d+)", text, re.MULTILINE) if text.startswith("ImageJ=") else None
+    return int(found[1]) if found and int(found[1]) > 1 else 0
+
+
+def _unknown_tiff(path: Path) -> str:
+    """What kind of TIFF Pillow does not know; empty if it is none, or cannot be told."""
+    with suppress(Exception), path.open("rb") as file:
+        head = file.read(8)
+        if head[:4] in (b"II*\0", b"MM\0*"):
+            tags = Tiff.ImageFileDirectory_v2(head)
+            file.seek(tags.next)
+            tags.load(file)
+            bits = tags.get(Tiff.BITSPERSAMPLE, (1,))
+            white = ", white is zero" if tags.get(Tiff.PHOTOMETRIC_INTERPRETATION) == 0 else ""
+            return f"a TIFF that cannot be read ({len(bits)} x {max(bits)} bits{white})"
     return ""
 
 

@@ -18,8 +18,8 @@ from blastogan.data.readers.kromp import KrompReader
 from blastogan.data.readers.names import GradedNameReader
 from blastogan.data.readers.nantes import NantesReader
 from blastogan.data.readers.options import ReaderOptions
-from blastogan.data.readers.tables import header_of
 from blastogan.data.readers.tree import IMAGE_SUFFIXES, ImageTree
+from blastogan.data.readers.ungraded import UngradedReader, possible_tables
 from blastogan.data.records import GradedTable
 from blastogan.errors import ProblemList, UserError
 from blastogan.grades import CLASSES
@@ -41,7 +41,7 @@ class Reader(Protocol):
     layout: str
     """Short description, shown when no reader recognises a folder."""
 
-    def claims(self, tree: ImageTree) -> bool:
+    def claims(self, tree: ImageTree, options: ReaderOptions) -> bool:
         """Whether the folder looks like this layout; cheap, and never raises for its content."""
         ...
 
@@ -62,6 +62,7 @@ READERS: tuple[Reader, ...] = (
     CSVTableReader(),
     GradedNameReader(),
     ClassFolderReader(),
+    UngradedReader(),
 )
 """The first that claims a folder reads it."""
 
@@ -96,9 +97,9 @@ def read_graded_images(root: str | Path, options: ReaderOptions | str = "auto") 
 
 
 def has_known_layout(root: str | Path) -> bool:
-    """Whether a reader recognises the folder."""
-    tree = open_tree(root)
-    return any(reader.claims(tree) for reader in READERS)
+    """Whether a reader of grades recognises the folder."""
+    tree, options = open_tree(root), ReaderOptions(ungraded="drop")
+    return any(reader.claims(tree, options) for reader in READERS)
 
 
 def open_tree(root: str | Path) -> ImageTree:
@@ -126,13 +127,14 @@ def reject_problems(root: Path, format_: str, problems: Sequence[str]) -> None:
             problems,
             "Fix or remove them; blastogan audit lists them all. Grades are "
             f"{', '.join(CLASSES)}, with an expansion digit, + or - if known (4AB, 3AA-); ND if "
-            "not gradable yet; NA, ? or nothing if unknown. Images must lie in this folder; "
-            "copy those from elsewhere into it.",
+            "not gradable yet; NA, ? or nothing if unknown; say what other values mean by "
+            "grade_map, such as 'EB=ND,1=AA'. Images must lie in this folder; copy those from "
+            "elsewhere into it.",
         )
 
 
 def reject_empty(table: GradedTable) -> None:
-    """Raise a `UserError` if there is no graded image."""
+    """Raise a `UserError` if there is no image."""
     if not table.records:
         raise UserError(f"no graded image is left: grade some images. {table.summary()}")
 
@@ -149,21 +151,13 @@ def _choose(tree: ImageTree, options: ReaderOptions) -> Reader:
         format_ = CSVTableReader.format
     if format_ != "auto":
         return readers[format_]
-    claiming = next((reader for reader in READERS if reader.claims(tree)), None)
+    claiming = next((reader for reader in READERS if reader.claims(tree, options)), None)
     if claiming is not None:
         return claiming
     layouts = "; ".join(f"{reader.format}: {reader.layout}" for reader in READERS)
     raise UserError(
         f"{tree.root} has {len(tree.images)} images, such as {', '.join(tree.images[:3])}, "
-        f"but no known layout. {_unknown_tables(tree)}Known layouts are {layouts}. "
-        "Give the folder that holds the table or the class folders, or arrange the images so"
+        f"but no known layout. {possible_tables(tree)}Known layouts are {layouts}. "
+        "Give the folder that holds the table or the class folders, or arrange the images so. "
+        "To use images without grades, set format to ungraded, and ungraded to use (the default)"
     )
-
-
-def _unknown_tables(tree: ImageTree) -> str:
-    """Hint for tables whose columns must be named; empty without any."""
-    headers = {name: header_of(tree.root / name) for name in tree.tables if "/" not in name}
-    known = {name: ", ".join(columns)[:300] for name, columns in headers.items() if columns[1:]}
-    found = [f"{name} has the columns {columns}" for name, columns in known.items()]
-    hint = "if it holds the grades, name its columns by the option columns"
-    return f"{'; '.join(found[:3])}: {hint}, such as image=file,grade=score. " if found else ""

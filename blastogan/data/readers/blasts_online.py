@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import PurePosixPath
-
 from blastogan.data.readers.builder import TableBuilder
 from blastogan.data.readers.cells import path_of
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tables import header_of, read_table
-from blastogan.data.readers.tree import ImageTree
+from blastogan.data.readers.tree import ImageTree, is_mask
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 
 _COLUMNS = ("filename", "be", "icm", "te")
-_MASK = re.compile(r"[ _-](?P<tissue>icm|te|zp)[ _-]mask$", re.IGNORECASE)
-_MASK_FOLDER = re.compile(r"gt[ _-](icm|te|zp)", re.IGNORECASE)
 
 
 class BlastsOnlineReader:
@@ -30,7 +25,7 @@ class BlastsOnlineReader:
     format = "blasts-online"
     layout = "a table with the columns Filename, BE, ICM, TE beside Images/ (BlastsOnline)"
 
-    def claims(self, tree: ImageTree) -> bool:
+    def claims(self, tree: ImageTree, options: ReaderOptions) -> bool:
         """Whether a table has these columns."""
         return bool(_tables(tree))
 
@@ -45,7 +40,7 @@ class BlastsOnlineReader:
         table = read_table(tree.root / names[0])
         builder = TableBuilder(tree, self.format, options)
         builder.notes += table.notes
-        masks = set(filter(_is_mask, tree.images))
+        masks = set(filter(is_mask, tree.images))
         builder.ignore(masks)
         if masks:
             builder.notes.append(f"{len(masks)} masks are recognised by their names and ignored")
@@ -64,8 +59,3 @@ class BlastsOnlineReader:
 def _tables(tree: ImageTree) -> list[str]:
     headers = {name: filter(None, header_of(tree.root / name)) for name in tree.tables}
     return [name for name, columns in headers.items() if tuple(columns) == _COLUMNS]
-
-
-def _is_mask(name: str) -> bool:
-    path = PurePosixPath(name)
-    return bool(_MASK.search(path.stem)) or any(map(_MASK_FOLDER.fullmatch, path.parts[:-1]))

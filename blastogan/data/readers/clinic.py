@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from blastogan.data.readers.builder import TableBuilder
 from blastogan.data.readers.cells import embryo_name, path_of
+from blastogan.data.readers.columns import EmbryoColumns
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.readers.tables import Row, read_table
 from blastogan.data.readers.tree import TABLE, ImageTree
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
+
+_IDENTIFIERS = ("embryo_guid", "embryo_ivf_id")
 
 
 class ClinicTableReader:
@@ -17,13 +20,14 @@ class ClinicTableReader:
     Columns are filename and grade, and optionally folder, embryo_guid and embryo_ivf_id; others
     are ignored. The image is ``root/folder/filename``; without a folder it may lie in any
     subfolder if the file name is unique. The embryo is the embryo_guid, else that of another row
-    with the same embryo_ivf_id, else the embryo_ivf_id, else the image itself.
+    with the same embryo_ivf_id, else the embryo_ivf_id, else the image itself; without either
+    column, see `EmbryoColumns`.
     """
 
     format = "clinic"
     layout = "a table metadata.csv with the columns filename and grade"
 
-    def claims(self, tree: ImageTree) -> bool:
+    def claims(self, tree: ImageTree, options: ReaderOptions) -> bool:
         """Whether there is a ``metadata.csv``, even one that `read` refuses."""
         path = tree.root / TABLE
         return path.exists() or path.is_symlink()
@@ -32,12 +36,17 @@ class ClinicTableReader:
         """Read the table, see `Reader.read`."""
         path = tree.root / TABLE
         if not path.is_file():
-            got = "is not a file" if self.claims(tree) else "is missing"
+            got = "is not a file" if self.claims(tree, options) else "is missing"
             raise UserError(f"{path} {got}: put the table there, or choose another format")
         table = read_table(path)
         table.require(("filename", "grade"), "Rename them, or use the format csv")
         builder = TableBuilder(tree, self.format, options)
         builder.notes += table.notes
+        others = EmbryoColumns(table.columns, table.rows)
+        own = [name for name in _IDENTIFIERS if name in table.columns]
+        if not own:
+            builder.notes += filter(None, [others.note])
+        builder.embryos_by = f"the column {', else '.join(own)}" if own else str(others)
         guids: dict[str, str] = {}
         for guid, ivf_id in map(_identifiers, table.rows):
             if guid and ivf_id:
@@ -48,11 +57,12 @@ class ClinicTableReader:
                 builder.reject(row.where, name, row.fault)
                 continue
             guid, ivf_id = _identifiers(row)
-            builder.add(row.where, name, row.cells["grade"], guid or guids.get(ivf_id, ivf_id))
+            embryo = guid or guids.get(ivf_id, ivf_id) if own else others.embryo(row.cells)
+            builder.add(row.where, name, row.cells["grade"], embryo)
         return builder.build()
 
 
 def _identifiers(row: Row) -> tuple[str, str]:
     """The embryo_guid and the embryo_ivf_id, empty if unknown."""
-    guid, ivf_id = (row.cells.get(column, "") for column in ("embryo_guid", "embryo_ivf_id"))
+    guid, ivf_id = (row.cells.get(column, "") for column in _IDENTIFIERS)
     return embryo_name(guid), embryo_name(ivf_id)

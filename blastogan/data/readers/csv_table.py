@@ -8,43 +8,35 @@ from pathlib import Path
 from typing import NamedTuple
 
 from blastogan.data.readers.builder import TableBuilder
-from blastogan.data.readers.cells import NOT_DEFINED, UNKNOWN, parse_grade, part_of, path_of
+from blastogan.data.readers.cells import UNKNOWN, is_not_gradable, parse_grade, part_of, path_of
+from blastogan.data.readers.columns import SYNONYMS, EmbryoColumns, column_of
 from blastogan.data.readers.options import ReaderOptions
-from blastogan.data.readers.tables import SEPARATOR_HINT, Row, header_of, read_table
+from blastogan.data.readers.tables import SEPARATOR_HINT, Row, Table, header_of, read_table
 from blastogan.data.readers.tree import ImageTree
 from blastogan.data.records import GradedTable
 from blastogan.errors import UserError
 
-SYNONYMS = {
-    "image": ("image", "filename", "file", "path", "image_path", "file_name", "name"),
-    "grade": ("grade", "gardner", "class", "label"),
-    "icm": ("icm",),
-    "te": ("te",),
-    "expansion": ("expansion", "exp", "be"),
-    "embryo": ("embryo", "embryo_id", "embryo_guid", "group", "patient", "patient_id"),
-    "part": ("part", "split", "set"),
-}
-"""Names by which columns are recognised, by role, the likeliest first."""
-
 
 class _Layout(NamedTuple):
-    columns: Mapping[str, str]  # by role
+    columns: Mapping[str, str]  # by role, without the embryo
     letters: bool  # whether the grade comes from the letters' own columns
+    embryos: EmbryoColumns
 
 
 class CSVTableReader:
     """Reader of any table with a row for each image.
 
-    Columns are named by `ReaderOptions.columns`, else found by `SYNONYMS`: the image (path below
-    the root, or its file name alone), a grade or the two letters, and optionally expansion, embryo
-    and part. If a table has both a grade and letters, the columns that are not named fill in for
-    unknown values, and must not contradict the others.
+    Columns are named by `ReaderOptions.columns`, else found by `SYNONYMS` in any spelling: the
+    image (path below the root, or its file name alone), a grade or the two letters, and optionally
+    expansion, embryo and part. See `EmbryoColumns` for what tells embryos apart. If a table has
+    both a grade and letters, the columns that are not named fill in for unknown values, and must
+    not contradict the others.
     """
 
     format = "csv"
     layout = "a CSV with a column for the image and one for the grade, or for icm and te"
 
-    def claims(self, tree: ImageTree) -> bool:
+    def claims(self, tree: ImageTree, options: ReaderOptions) -> bool:
         """Whether a table beside the images has such columns."""
         return bool(_candidates(tree))
 
@@ -52,9 +44,11 @@ class CSVTableReader:
         """Read the table, see `Reader.read`."""
         path = _table_path(tree, options)
         table = read_table(path)
-        layout = _layout(path, table.columns, options.names_by_role)
+        layout = _layout(path, table, options.names_by_role)
         builder = TableBuilder(tree, self.format, options)
-        builder.notes += table.notes
+        builder.notes += filter(None, [*table.notes, layout.embryos.note])
+        builder.embryos_by = str(layout.embryos)
+        builder.split_by = f"the column {layout.columns.get('part', '')}"
         for row in table.rows:
             if row.fault:
                 name = path_of(row.cells.get(layout.columns["image"], ""))
@@ -66,15 +60,17 @@ class CSVTableReader:
 
 def _add(builder: TableBuilder, row: Row, layout: _Layout) -> None:
     cells = {role: row.cells[column] for role, column in layout.columns.items()}
-    name, embryo, part = path_of(cells["image"]), cells.get("embryo", ""), cells.get("part", "")
+    name, part = path_of(cells["image"]), cells.get("part", "")
+    embryo = layout.embryos.embryo(row.cells)
     known_part = part_of(part)
-    grade, icm, te = cells.get("grade", ""), cells.get("icm", ""), cells.get("te", "")
+    grade, icm, te = (cells.get(role, "") for role in ("grade", "icm", "te"))
     letters = layout.letters
     if known_part is None:
-        builder.reject(row.where, name, f"part {part[:20]!r}, expected train, val or test")
+        builder.reject_value(row.where, name, f"part {part[:20]!r}, expected train, val or test")
         return
     if "grade" in cells and ("icm" in cells or "te" in cells):
-        of_grade, of_columns = _letters_of(grade), (_letter(icm), _letter(te))
+        of_grade = _letters_of(builder.meaning(grade))
+        of_columns = _letter(builder.meaning(icm)), _letter(builder.meaning(te))
         if any(a and b and a != b for a, b in zip(of_grade, of_columns, strict=True)):
             got = f"grade {grade[:20]!r} contradicts ICM {icm[:20]!r} and TE {te[:20]!r}"
             builder.reject(row.where, name, f"{got}: correct the wrong one")
@@ -91,17 +87,17 @@ def _add(builder: TableBuilder, row: Row, layout: _Layout) -> None:
 
 
 def _letters_of(grade: str) -> tuple[str, str]:
-    """Letters of ICM and TE; D if not defined, empty if the text is not a grade."""
-    if grade.upper() == NOT_DEFINED:
+    """Letters of ICM and TE; D if not gradable, empty if the text is not a grade."""
+    if is_not_gradable(grade):
         return "D", "D"
     parsed = parse_grade(grade)
     return (parsed.icm, parsed.te) if parsed else ("", "")
 
 
 def _letter(text: str) -> str:
-    """Letter of a cell; D if not defined, empty if the text is not a letter."""
+    """Letter of a cell; D if not gradable, empty if the text is not a letter."""
     text = text.upper()
-    if text == NOT_DEFINED:
+    if is_not_gradable(text):
         return "D"
     return text[0] if re.fullmatch("[A-D][+-]?", text) else ""
 
@@ -112,7 +108,7 @@ def _candidates(tree: ImageTree) -> list[str]:
 
 
 def _known(columns: list[str]) -> bool:
-    found = {role for role, names in SYNONYMS.items() if set(names) & set(columns)}
+    found = {role for role, names in SYNONYMS.items() if column_of(columns, names)}
     return {"image", "grade"} <= found or {"image", "icm", "te"} <= found
 
 
@@ -132,23 +128,28 @@ def _table_path(tree: ImageTree, options: ReaderOptions) -> Path:
     return tree.root / names[0]
 
 
-def _layout(path: Path, found: tuple[str, ...], named: Mapping[str, str]) -> _Layout:
+def _layout(path: Path, table: Table, named: Mapping[str, str]) -> _Layout:
     """Column of each role, as named by the user or found by `SYNONYMS`."""
     columns = {role: name.strip().lower() for role, name in named.items()}
-    missing = [f"{name} (for {role})" for role, name in named.items() if columns[role] not in found]
+    embryos = [part.strip() for part in columns.pop("embryo", "").split("+") if part.strip()]
+    wanted = [*columns.items(), *(("embryo", name) for name in embryos)]
+    missing = [f"{name} (for {role})" for role, name in wanted if name not in ("", *table.columns)]
     if not missing:
         for role, names in SYNONYMS.items():
-            for name in names:
-                if name in found:
-                    columns.setdefault(role, name)
+            if role not in named and role != "embryo":
+                columns[role] = column_of(table.columns, names)
+        columns = {role: name for role, name in columns.items() if name}
         if "image" not in columns:
             missing = ["one for the image"]
         elif "grade" not in columns and not {"icm", "te"} <= set(columns):
             missing = ["one for the grade, or icm and te"]
     if missing:
         raise UserError(
-            f"{path} has the columns {', '.join(found)}: missing {', '.join(missing)}. Name them "
-            f"by the option columns, such as image=file,grade=score. {SEPARATOR_HINT}"
+            f"{path} has the columns {', '.join(table.columns)}: missing {', '.join(missing)}. "
+            "Name them by the option columns, such as image=file,grade=score. "
+            f"{SEPARATOR_HINT}"
         )
     letters_named = {"icm", "te"} <= set(named) and "grade" not in named
-    return _Layout(columns, letters_named or "grade" not in columns)
+    without = "embryo" in named and not embryos
+    found = EmbryoColumns(() if without else table.columns, table.rows, embryos)
+    return _Layout(columns, letters_named or "grade" not in columns, found)

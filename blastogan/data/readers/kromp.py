@@ -45,7 +45,7 @@ class KrompReader:
     format = "kromp"
     layout = "Gardner_train_silver.csv or complete.csv of Kromp et al., beside Images/"
 
-    def claims(self, tree: ImageTree) -> bool:
+    def claims(self, tree: ImageTree, options: ReaderOptions) -> bool:
         """Whether one of the tables exists."""
         official = any((tree.root / source.file).is_file() for source in _OFFICIAL)
         return official or _is_copy(header_of(tree.root / _COPY.file))
@@ -64,6 +64,9 @@ class KrompReader:
                     f"{_COPY.file}: give the unpacked folder, or choose another format"
                 )
             sources = [_COPY]
+        builder.embryos_by = "the file name up to the first _ (a patient or a cycle)"
+        builder.embryo_of = _group
+        builder.split_by = "the two published tables"
         for source in sources:
             rows = _rows(builder, tree, source)
             _check_codes(source, rows)
@@ -88,7 +91,7 @@ def _rows(
         codes = dict(zip(_COPY_HEADER, cells, strict=True))
         fault = row.fault or _fault(codes)
         if fault:
-            builder.reject(row.where, codes["image"], fault)
+            builder.reject_value(row.where, codes["image"], fault)
         else:
             rows.append((row, {role: code.upper() for role, code in codes.items()}))
     return rows
@@ -131,12 +134,16 @@ def _broken(codes: Mapping[str, str]) -> bool:
     return _complete(codes) and not early == (codes["icm"] == "3") == (codes["te"] == "3")
 
 
+def _group(name: str) -> str:
+    return name.rpartition("/")[2].partition("_")[0]
+
+
 def _add(builder: TableBuilder, row: Row, codes: Mapping[str, str], source: _Source) -> None:
     exp, icm, te = codes["exp"], codes["icm"], codes["te"]
     name = builder.locate(row.where, codes["image"].lower())
     if name is None:
         return
-    group = name.rpartition("/")[2].partition("_")[0]
+    group = _group(name)
     if _broken(codes):
         builder.ignore([name])
         builder.problems.append(

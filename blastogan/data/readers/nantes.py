@@ -39,7 +39,7 @@ class NantesReader:
     format = "nantes"
     layout = f"{_TABLE} beside embryo_dataset/ (Nantes time-lapse)"
 
-    def claims(self, tree: ImageTree) -> bool:
+    def claims(self, tree: ImageTree, options: ReaderOptions) -> bool:
         """Whether the table of grades exists."""
         return (tree.root / _TABLE).is_file()
 
@@ -53,6 +53,7 @@ class NantesReader:
         table.require(("video_name", "te", "icm"), remedy)
         builder = TableBuilder(tree, self.format, options)
         builder.notes += table.notes
+        builder.embryos_by = "the video"
         videos = _videos(tree)
         selector = _FrameSelector(builder)
         for row in table.rows:
@@ -67,6 +68,12 @@ class NantesReader:
             for frames in planes.values():
                 for name in selector.select(video, frames):
                     builder.add_letters(row.where, name, icm, te, embryo=video)
+        if options.ungraded == "use":
+            listed = {row.cells.get("video_name", "").lower() for row in table.rows}
+            for video in sorted(videos.keys() - listed):
+                for frames in videos[video].values():
+                    for name in selector.select(video, frames):
+                        builder.add_letters(f"video {video}", name, "", "", embryo=video)
         selector.add_notes()
         return builder.build()
 

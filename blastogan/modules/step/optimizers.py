@@ -41,12 +41,40 @@ def build_optimizer(
     inside = path in (name, f"torch.optim.{name}", getattr(found, "__module__", "") + f".{name}")
     if not (inspect.isclass(found) and issubclass(found, Optimizer) and inside):
         raise UserError(f"optimizer {path!r}: expected a class of torch.optim, such as Adam")
-    arguments = arguments_of(settings)
     try:
-        optimizer: Optimizer = found(parameters, **arguments)
+        optimizer: Optimizer = found(parameters, **arguments_of(settings))
     except (TypeError, ValueError) as error:
-        raise UserError(f"optimizer {path!r} refuses {arguments}: {error}") from error
+        raise UserError(
+            f"optimizer {path!r} refuses {settings.get('init_args')}: {error}"
+        ) from error
     return optimizer
+
+
+def check_optimizer(settings: Mapping[str, Any] | None) -> None:
+    """Take a step with an optimiser on weights of the shapes that networks have.
+
+    Raises:
+        UserError: If it cannot be built, or cannot step as training does: with the gradients alone,
+            which are dense, and of weights with any number of dimensions.
+    """
+    given = DEFAULT if settings is None else settings
+    arguments = given.get("init_args") or {}
+    # these are of the device that trains
+    on_device = {"fused", "foreach", "capturable"}
+    arguments = {name: value for name, value in arguments.items() if name not in on_device}
+    with torch.device("cpu"):
+        weights = [nn.Parameter(torch.ones(2, *[1] * n)) for n in range(4)]
+        for weight in weights:
+            weight.grad = torch.ones_like(weight)
+        optimizer = build_optimizer({**given, "init_args": arguments}, weights)
+        try:
+            optimizer.step()
+        # each optimiser has reasons of its own
+        except Exception as error:
+            raise UserError(
+                f"optimizer {given.get('class_path')!r} cannot train these networks: {error}. "
+                "Choose another, such as torch.optim.Adam"
+            ) from error
 
 
 def apply_gradients(

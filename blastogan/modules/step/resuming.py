@@ -6,8 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytorch_lightning import LightningModule
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from blastogan.errors import UserError
 from blastogan.modules.step.optimizers import DEFAULT, arguments_of
 
 _log = logging.getLogger(__name__)
@@ -16,16 +19,32 @@ AUGMENTATION = "augmentation."
 """Prefix of the augmentation's state in a state dict."""
 
 
+def is_fitting(module: LightningModule) -> bool:
+    """Whether a trainer is fitting the module."""
+    trainer = module._trainer
+    return trainer is not None and trainer.state.fn == TrainerFn.FITTING
+
+
 def change_optimizers(
-    checkpoint: Mapping[str, Any], settings: Sequence[Mapping[str, Any] | None]
+    checkpoint: Mapping[str, Any], settings: Sequence[Mapping[str, Any] | None], resuming: bool
 ) -> None:
     """Write settings into saved optimiser states, which would bring back their own; log changes.
 
     Args:
         checkpoint: Its optimiser states are changed in place.
         settings: One per optimiser, see `build_optimizer`.
+        resuming: Whether a training goes on with the states; otherwise there may be none.
+
+    Raises:
+        UserError: If the number of states is another.
     """
-    for mine, state in zip(settings, checkpoint.get("optimizer_states", []), strict=False):
+    states = checkpoint.get("optimizer_states")
+    if states is not None and len(states) != len(settings) and (states or resuming):
+        raise UserError(
+            f"the checkpoint is damaged: it has states of {len(states)} optimizers, expected "
+            f"{len(settings)}. Use an earlier one."
+        )
+    for mine, state in zip(settings, states or [], strict=False):
         for name, value in arguments_of(DEFAULT if mine is None else mine).items():
             for group in state["param_groups"]:
                 saved = group.get(name, value)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from blastogan.errors import UserError
 from blastogan.grades import LABEL_SIZES
+from blastogan.growth import is_number
 from blastogan.losses import LossName
+from blastogan.modules.step.optimizers import check_optimizer
 
 Augment = str | dict[str, float]
 """Name of an augmentation, or amplitudes by operation."""
@@ -16,6 +18,33 @@ Regularizer = Literal["r1", "gradient_penalty", "none"]
 
 FakeLabels = Literal["data", "balanced"]
 """Class distribution of fakes in training: that of the reals shown, or uniform over those seen."""
+
+RANGES: dict[str, tuple[Any, ...]] = {
+    "latent_dim": (int, 1, 16384),
+    "channel_base": (int, 1, 2**20),
+    "channel_cap": (int, 1, 4096),
+    "w_dim": (int, 1, 16384),
+    "mapping_layers": (int, 1, 64),
+    "mapping_lr_multiplier": (float, 0, 1e6),
+    "style_mixing_prob": (float, 0, 1),
+    "stddev_group": (int, 1, 2**20),
+    "r1_gamma": (float, 0, 1e9, " for the rule"),
+    "r1_interval": (int, 1, 10**6),
+    "gradient_penalty_weight": (float, 0, 1e9),
+    "drift_weight": (float, 0, 1e9, " for that of the loss"),
+    "ema_kimg": (float, 0, 1e9),
+    "ema_rampup": (float, 0, 1e9),
+    "micro_batch": (int, 1, 2**20, ""),
+    "generator_clip": (float, 1e-12, 1e12, ""),
+    "discriminator_clip": (float, 1e-12, 1e12, ""),
+    "augment_p": (float, 0, 1, " to adapt it"),
+    "augment_target": (float, 0, 1),
+    "augment_kimg": (float, 1e-9, 1e9),
+    "augment_max": (float, 0, 1),
+}
+"""Numbers among the hyper-parameters: type, lowest and highest value, and, if null is allowed, what
+it means. The bounds are far above any use: a typing error, or the checkpoint of a stranger, shall
+not take all memory."""
 
 COMMON = (
     "resolution",
@@ -55,25 +84,32 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name, allowed in ((name, get_args(kind)) for name, kind in choices.items()):
         if settings[name] not in allowed:
             raise UserError(f"{name} is {settings[name]!r}: expected one of {', '.join(allowed)}")
+    if wrong := "; ".join(_out_of_range(settings)):
+        raise UserError(wrong)
+    for name in ("generator_optimizer", "discriminator_optimizer"):
+        check_optimizer(settings[name])
     if settings["ramp_kimg"] is not None:
         _check_ramp(settings)
     if settings["fake_labels"] == "balanced":
         _check_balanced(settings)
-    interval, gamma, limit = (settings[n] for n in ("r1_interval", "r1_gamma", "micro_batch"))
-    if interval < 1:
-        raise UserError(f"r1_interval is {interval}: expected 1 or more")
-    if gamma is not None and not gamma >= 0:
-        raise UserError(f"r1_gamma is {gamma}: expected 0 or more, or null for the rule")
-    if limit is not None and limit < 1:
-        raise UserError(f"micro_batch is {limit}: expected 1 or more, or null")
-    for name in ("generator_clip", "discriminator_clip"):
-        if settings[name] is not None and not settings[name] > 0:
-            raise UserError(f"{name} is {settings[name]}: expected a norm above 0, or null")
+
+
+def _out_of_range(settings: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each number that is none or out of range."""
+    for name, (kind, low, high, *null) in RANGES.items():
+        value = settings.get(name, low)
+        if value is None and null:
+            continue
+        if not (is_number(value) and low <= value <= high and kind(value) == value):
+            what = "a whole number" if kind is int else "a number"
+            or_null = f", or null{null[0]}" if null else ""
+            yield f"{name} is {value!r}: expected {what} from {low} to {high}{or_null}"
 
 
 def _check_ramp(settings: Mapping[str, Any]) -> None:
-    ramp = list(settings["ramp_kimg"])
-    if len(ramp) != 2 or not (0 <= ramp[0] < ramp[1] or ramp == [0, 0]):
+    ramp = settings["ramp_kimg"]
+    numbers = isinstance(ramp, (list, tuple)) and all(map(is_number, ramp))
+    if not (numbers and len(ramp) == 2 and (0 <= ramp[0] < ramp[1] or ramp[0] == ramp[1] == 0)):
         raise UserError(
             f"ramp_kimg is {ramp}: expected two numbers, at least 0 and ascending, such as "
             "[10, 30], or [0, 0] for both scores from the start"
