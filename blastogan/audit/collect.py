@@ -60,10 +60,10 @@ def audit_images(
     root = Path(root)
     options = ReaderOptions(format=options) if isinstance(options, str) else options
     tree = open_tree(root)
+    excluded = excluded_images(tree, options.exclude)
     table, refusal = _read(root, options)
     listed = _by_name(root, table.records)
     # a table may list files with other suffixes
-    excluded = excluded_images(tree, options.exclude)
     every = [name for name in dict.fromkeys([*tree.images, *listed]) if name not in excluded]
     good, unreadable = _inspect(root, every, num_workers, track) if pixels else ({}, {})
     published = {name: record for name, record in listed.items() if name not in unreadable}
@@ -71,8 +71,7 @@ def audit_images(
     graded, no_split = _in_parts(published, parts, plan, root)
     # of a set without known grades, all files are compared
     compared = {name: each for name, each in good.items() if refusal or name in graded}
-    prints = {name: each.fingerprint for name, each in compared.items()}
-    duplicates = label_duplicates(prints, graded)
+    duplicates = label_duplicates({n: each.fingerprint for n, each in compared.items()}, graded)
     uses_own = parts is None and plan.kind == "published"
     audit = Audit(
         table=table,
@@ -94,6 +93,10 @@ def audit_images(
         resolution=resolution or 64,
         measures={name: each.measures for name, each in compared.items()},
     )
+    return _with_findings(audit)
+
+
+def _with_findings(audit: Audit) -> Audit:
     findings = (*find_faults(audit), *find_notes(audit), *find_quality_notes(audit))
     return replace(audit, findings=findings)
 

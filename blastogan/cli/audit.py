@@ -35,13 +35,7 @@ SPLIT_OPTIONS = ("split", "split_file", "val_fraction", "test_fraction", "folds"
 def audit(args: Sequence[str]) -> int:
     """Audit a set, print and write the findings; returns 1 if there are faults."""
     options = _parser().parse_args(args)
-    outputs = {"audit": options.json, "table": options.write_exclude, "figure": options.figure}
-    named = zip(("--json", "--write-exclude", "--figure"), outputs.values(), strict=True)
-    check_outputs(dict(named))
-    if options.labels_only and options.write_exclude:
-        raise UserError("--write-exclude lists images by their pixels: leave out --labels-only")
-    if options.figure and Path(options.figure).suffix.lower() != ".png":
-        raise UserError(f"--figure is {options.figure}: expected a name ending in .png")
+    outputs = _outputs(options)
     crop = Crop(options.crop, options.crop_margin)
     reader_options = ReaderOptions(
         options.format,
@@ -93,6 +87,21 @@ def audit(args: Sequence[str]) -> int:
     if found.sound:
         _log.info("next: %s", _fit_command(options))
     return 0 if found.sound else 1
+
+
+def _outputs(options: argparse.Namespace) -> dict[str, str | None]:
+    """Checked paths of the files to write, by what they hold."""
+    files = {
+        "--json": options.json,
+        "--write-exclude": options.write_exclude,
+        "--figure": options.figure,
+    }
+    check_outputs(files)
+    if options.labels_only and options.write_exclude:
+        raise UserError("--write-exclude lists images by their pixels: leave out --labels-only")
+    if options.figure and Path(options.figure).suffix.lower() != ".png":
+        raise UserError(f"--figure is {options.figure}: expected a name ending in .png")
+    return dict(zip(("audit", "table of noted images", "figure"), files.values(), strict=True))
 
 
 def _fit_command(options: argparse.Namespace) -> str:

@@ -109,8 +109,7 @@ def decode_images(
 
     A cache file is named after the content of the image files, the resolution, the channels, the
     crop and the colour rule: it serves renamed, reordered and regraded files, and a changed file
-    makes another cache. Damage is noticed, and the file replaced. Processes may use one `cache_dir`
-    at once.
+    makes another cache. Damage is noticed. Processes may use one `cache_dir` at once.
 
     Args:
         paths: Image files.
