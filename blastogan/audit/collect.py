@@ -91,9 +91,15 @@ def audit_images(
         leaks=tuple(find_image_leaks(graded, duplicates)),
         published_leaks=() if uses_own else tuple(find_image_leaks(published, ())),
         resolution=resolution or 64,
-        measures={name: each.measures for name, each in compared.items()},
+        measures={name: good[name].measures for name in _measured(good, graded, table)},
     )
     return _with_findings(audit)
+
+
+def _measured(good: Iterable[str], used: Mapping[str, Any], table: GradedTable) -> list[str]:
+    """Images that are used, or would be once their faults are fixed."""
+    dropped = {name for name, _ in table.dropped}
+    return [name for name in good if name in used or name not in dropped]
 
 
 def _with_findings(audit: Audit) -> Audit:

@@ -68,8 +68,7 @@ class Audit:
         unknown_names: Names in the given split that are not graded images of the set.
         published_leaks: Leaks of the set's own split, if training will not use it.
         resolution: Side in pixels that training will use.
-        measures: Measures of every sound image by name; of every image if no reader can read the
-            set.
+        measures: Measures by name of every image that can be decoded and is not dropped.
     """
 
     table: GradedTable

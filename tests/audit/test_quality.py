@@ -178,3 +178,12 @@ def test_noted_images_are_drawn_below_the_classes(folder):
     Path("out.csv").write_text("image\nBB/two.png\n")
     fewer = audit_images(folder, exclude_options("out.csv"))
     assert draw_audit(found).height - draw_audit(fewer).height == pytest.approx(0.95 * 110, abs=1)
+
+
+def test_images_whose_grade_is_faulty_are_measured_too(folder):
+    rows = [f"AA/{n}.png,AA" for n in range(10)] + ["BB/cross.png,AZ"]
+    (folder / "table.csv").write_text("\n".join(["image,grade", *rows]))
+    found = audit_images(folder)
+    assert found.table.format == "csv"
+    assert "BB/cross.png" not in found.names
+    assert "BB/cross.png" in reasons(found.measures)
