@@ -51,6 +51,12 @@ def crosshair(tint):
     return image
 
 
+def blue_with_shadows():
+    image = micrograph(CENTRE, tint=(80, 160, 195))
+    image.paste((0, 90, 170), (70, 50, 78, 58))
+    return image
+
+
 def photograph():
     values = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     return Image.fromarray(values).resize((160, 120))
@@ -79,6 +85,7 @@ def kinds(image):
     [
         (micrograph(CENTRE), set()),
         (micrograph(CENTRE, tint=(80, 160, 195)), set()),
+        (blue_with_shadows(), set()),
         (micrograph((60, 50, 25)), set()),
         (blurred(), {"blurred"}),
         (micrograph(), {"no-embryo"}),
@@ -87,7 +94,18 @@ def kinds(image):
         (crosshair((150, 150, 150)), {"overlay"}),
         (crosshair((80, 160, 195)), {"overlay"}),
     ],
-    ids=["sound", "blue", "small", "blurred", "empty", "cropped", "two", "cross", "blue-cross"],
+    ids=[
+        "sound",
+        "blue",
+        "shadows",
+        "small",
+        "blurred",
+        "empty",
+        "cropped",
+        "two",
+        "cross",
+        "blue-cross",
+    ],
 )
 def test_each_fault_of_a_picture_has_its_note(image, expected):
     assert kinds(image) == expected
