@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from blastogan.audit.contents import ALL_GREY, Audit
 from blastogan.audit.copies import find_image_leaks, label_duplicates
 from blastogan.audit.findings import find_faults, find_notes
+from blastogan.audit.quality import find_quality_notes
 from blastogan.data.readers import READERS, ReaderOptions, open_tree, scan_graded_images
+from blastogan.data.readers.exclusion import excluded_images
 from blastogan.data.records import PARTS, GradedTable, ImageRecord
 from blastogan.data.splits import SplitPlan, split_records
 from blastogan.errors import UserError
@@ -58,17 +60,18 @@ def audit_images(
     root = Path(root)
     options = ReaderOptions(format=options) if isinstance(options, str) else options
     tree = open_tree(root)
+    excluded = excluded_images(tree, options.exclude)
     table, refusal = _read(root, options)
     listed = _by_name(root, table.records)
     # a table may list files with other suffixes
-    every = list(dict.fromkeys([*tree.images, *listed]))
+    every = [name for name in dict.fromkeys([*tree.images, *listed]) if name not in excluded]
     good, unreadable = _inspect(root, every, num_workers, track) if pixels else ({}, {})
     published = {name: record for name, record in listed.items() if name not in unreadable}
     plan = plan or SplitPlan()
     graded, no_split = _in_parts(published, parts, plan, root)
     # of a set without known grades, all files are compared
-    compared = {name: each.fingerprint for name, each in good.items() if refusal or name in graded}
-    duplicates = label_duplicates(compared, graded)
+    compared = {name: each for name, each in good.items() if refusal or name in graded}
+    duplicates = label_duplicates({n: each.fingerprint for n, each in compared.items()}, graded)
     uses_own = parts is None and plan.kind == "published"
     audit = Audit(
         table=table,
@@ -83,13 +86,25 @@ def audit_images(
         split="given" if parts is not None else plan.kind,
         no_split=no_split,
         published={} if uses_own else _published(published.values()),
-        unknown_names=tuple(sorted(set(parts or ()) - set(listed))),
+        unknown_names=tuple(sorted(set(parts or ()) - set(listed) - excluded)),
         duplicates=duplicates,
         leaks=tuple(find_image_leaks(graded, duplicates)),
         published_leaks=() if uses_own else tuple(find_image_leaks(published, ())),
         resolution=resolution or 64,
+        measures={name: good[name].measures for name in _measured(good, graded, table)},
     )
-    return replace(audit, findings=(*find_faults(audit), *find_notes(audit)))
+    return _with_findings(audit)
+
+
+def _measured(good: Iterable[str], used: Mapping[str, Any], table: GradedTable) -> list[str]:
+    """Images that are used, or would be once their faults are fixed."""
+    dropped = {name for name, _ in table.dropped}
+    return [name for name in good if name in used or name not in dropped]
+
+
+def _with_findings(audit: Audit) -> Audit:
+    findings = (*find_faults(audit), *find_notes(audit), *find_quality_notes(audit))
+    return replace(audit, findings=findings)
 
 
 def _by_name(root: Path, records: Sequence[ImageRecord]) -> dict[str, ImageRecord]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from blastogan.audit.copies import Duplicates, ImageLeak
 from blastogan.data.parts import Part, parts_of
 from blastogan.data.records import PARTS, GradedTable, ImageRecord, incomplete_grades
 from blastogan.grades import CLASSES, LETTERS
+
+if TYPE_CHECKING:
+    from blastogan.audit.measures import Measures
 
 ALL_GREY = "RGB, all grey"
 """Mode of RGB images with equal channels."""
@@ -65,6 +68,7 @@ class Audit:
         unknown_names: Names in the given split that are not graded images of the set.
         published_leaks: Leaks of the set's own split, if training will not use it.
         resolution: Side in pixels that training will use.
+        measures: Measures by name of every image that can be decoded and is not dropped.
     """
 
     table: GradedTable
@@ -88,6 +92,7 @@ class Audit:
     published_leaks: tuple[ImageLeak, ...]
     resolution: int
     findings: tuple[Finding, ...] = ()
+    measures: Mapping[str, Measures] = field(default_factory=dict)
 
     @property
     def faults(self) -> tuple[Finding, ...]:

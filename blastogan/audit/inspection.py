@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from blastogan.audit.duplicates import Fingerprint, hash_plane, image_fingerprint
+from blastogan.audit.measures import ColourSample, Measures, measure_image
 from blastogan.data.images.decoding import loaded, opened
 from blastogan.errors import UserError
 from blastogan.utils.workers import ignore_interrupt
@@ -29,6 +30,7 @@ class FileFacts(NamedTuple):
         levels: Darkest and lightest grey, 0 to 255, ignoring a thousandth of the pixels at either
             end.
         fingerprint: For comparison with other images.
+        measures: Light, colour, and what is in the frame.
     """
 
     size: tuple[int, int]
@@ -36,6 +38,7 @@ class FileFacts(NamedTuple):
     grey: bool
     levels: tuple[int, int]
     fingerprint: Fingerprint
+    measures: Measures
 
 
 def inspect_file(path: Path) -> FileFacts:
@@ -44,10 +47,16 @@ def inspect_file(path: Path) -> FileFacts:
         mode = header.mode
     with loaded(path) as found:
         bands = "L" if mode in _GREY or mode.startswith("I;16") else "RGB"
-        planes = [hash_plane(found.plane(band)) for band in bands]
+        planes, sample = [], ColourSample()
+        for band in bands:
+            plane = found.plane(band)
+            planes.append(hash_plane(plane))
+            sample.add(band, plane)
         grey = found.plane("L")
     all_grey = mode == "RGB" and len(set(planes)) == 1
-    return FileFacts(grey.size, mode, all_grey, _levels(grey), image_fingerprint(planes, grey))
+    print_ = image_fingerprint(planes, grey)
+    measures = measure_image(grey, sample)
+    return FileFacts(grey.size, mode, all_grey, _levels(grey), print_, measures)
 
 
 def _levels(grey: Image.Image) -> tuple[int, int]:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from blastogan.audit.collect import audit_images
+from blastogan.audit.quality import reasons
 from blastogan.audit.report import show_audit
 from blastogan.data.images.framing import Crop
 from blastogan.data.readers import READERS, ReaderOptions
+from blastogan.data.readers.exclusion import write_exclude_file
 from blastogan.data.readers.options import COLUMN_ROLES, GradeSource, NotGradable, UngradedRule
 from blastogan.data.split_file import read_split_file
 from blastogan.data.splits import SplitKind, SplitPlan
@@ -33,9 +35,7 @@ SPLIT_OPTIONS = ("split", "split_file", "val_fraction", "test_fraction", "folds"
 def audit(args: Sequence[str]) -> int:
     """Audit a set, print and write the findings; returns 1 if there are faults."""
     options = _parser().parse_args(args)
-    check_outputs({"--json": options.json, "--figure": options.figure})
-    if options.figure and Path(options.figure).suffix.lower() != ".png":
-        raise UserError(f"--figure is {options.figure}: expected a name ending in .png")
+    outputs = _outputs(options)
     crop = Crop(options.crop, options.crop_margin)
     reader_options = ReaderOptions(
         options.format,
@@ -47,6 +47,7 @@ def audit(args: Sequence[str]) -> int:
         options.grade_pattern,
         options.grade_map or "",
         options.trust,
+        options.exclude,
     )
     found = audit_images(
         options.root,
@@ -68,6 +69,10 @@ def audit(args: Sequence[str]) -> int:
     if options.json:
         write_json(found.to_dict(), options.json)
     try:
+        if options.write_exclude:
+            noted = reasons(found.measures)
+            write_exclude_file(options.write_exclude, noted)
+            _log.info("%d noted images: remove the rows of those to be kept", len(noted))
         if options.figure:
             from blastogan.audit.figure import draw_audit
 
@@ -76,12 +81,27 @@ def audit(args: Sequence[str]) -> int:
     finally:
         # last, as a console may fail
         show_audit(found, options.json)
-    for what, path in (("audit", options.json), ("figure", options.figure)):
+    for what, path in outputs.items():
         if path:
             _log.info("%s written to %s", what, path)
     if found.sound and not found.no_split:
         _log.info("next: %s", _fit_command(options))
     return 0 if found.sound else 1
+
+
+def _outputs(options: argparse.Namespace) -> dict[str, str | None]:
+    """Checked paths of the files to write, by what they hold."""
+    files = {
+        "--json": options.json,
+        "--write-exclude": options.write_exclude,
+        "--figure": options.figure,
+    }
+    check_outputs(files)
+    if options.labels_only and options.write_exclude:
+        raise UserError("--write-exclude lists images by their pixels: leave out --labels-only")
+    if options.figure and Path(options.figure).suffix.lower() != ".png":
+        raise UserError(f"--figure is {options.figure}: expected a name ending in .png")
+    return dict(zip(("audit", "table of noted images", "figure"), files.values(), strict=True))
 
 
 def _fit_command(options: argparse.Namespace) -> str:
@@ -145,8 +165,12 @@ def _parser() -> argparse.ArgumentParser:
     text = "check grades and splits only, without opening images"
     add("--labels-only", action="store_true", help=text)
     add("--workers", type=int, help="processes that decode images (default: one per core, to 8)")
+    text = "leave out the images that this table names, as --data.exclude"
+    add("--exclude", metavar="FILE", type=user_path, help=text)
+    text = "write a table of the noted images, to be edited and given as --data.exclude"
+    add("--write-exclude", metavar="FILE", type=user_path, help=text)
     add("--json", metavar="FILE", type=user_path, help="write the audit as JSON")
     add_crop(add, "crop of the images in the figure")
-    text = "draw counts of the classes, and images of each"
+    text = "draw counts of the classes, images of each, and noted ones"
     add("--figure", metavar="FILE.png", type=user_path, help=text)
     return parser

@@ -52,6 +52,7 @@ PATHS = (
     "data.root",
     "data.table",
     "data.split_file",
+    "data.exclude",
     "data.cache_dir",
     "fidelity.weights",
     "transfer.checkpoint",

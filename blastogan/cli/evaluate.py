@@ -48,6 +48,7 @@ def evaluate(args: Sequence[str]) -> int:
 
     device = choose_device(options.device)
     settings = {"resolution": options.resolution, "count": options.count or FAKES, "crop": crop}
+    settings["colour"] = options.colour
     sets = open_sets(options.real, options.fake, seed=options.seed, device=device, **settings)
     evaluator = _evaluator(options, sets, device)
     workers = min(available_cores(), 8) if options.workers is None else max(options.workers, 0)
@@ -109,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_crop(add, "square of the real images; with a checkpoint, that of its training")
     parser.set_defaults(crop=None, crop_margin=None)
+    text = "colours of the real images (default: keep; with a checkpoint, as in its training)"
+    add("--colour", choices=("keep", "grey", "balance"), help=text)
     add("--count", type=positive, help=f"images that a checkpoint generates (default {FAKES})")
     add("--batch-size", type=positive, default=32, help="images per batch")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")

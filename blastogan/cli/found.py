@@ -29,6 +29,7 @@ PATHS = {
     "data.root",
     "data.table",
     "data.split_file",
+    "data.exclude",
     "data.cache_dir",
     "transfer.checkpoint",
     "fidelity.weights",

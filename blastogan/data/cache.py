@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blastogan.data.batches import Track, map_in_processes, no_track
+from blastogan.data.images.colour import ColourRule
 from blastogan.data.images.decoding import check_shape, content_digest, load_framed, pyramid
 from blastogan.data.images.framing import Crop
 from blastogan.errors import ProblemList, UserError
@@ -73,7 +74,7 @@ class DecodedImages:
         return self.levels[resolution].index_select(0, rows)
 
 
-_Request = tuple[int, int, Crop]  # side of the first level in pixels, channels, crop
+_Request = tuple[int, int, Crop, ColourRule]  # side of the first level, channels, crop, colour
 
 
 class _Rows(NamedTuple):
@@ -97,6 +98,7 @@ def decode_images(
     resolution: int,
     channels: int,
     crop: Crop = _CENTRE,
+    colour: ColourRule = "keep",
     *,
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
@@ -105,15 +107,16 @@ def decode_images(
 ) -> DecodedImages:
     """Decode images into memory, or map the cache of an earlier call.
 
-    A cache file is named after the content of the image files, the resolution, the channels and
-    the crop: it serves renamed, reordered and regraded files, and a changed file makes another
-    cache. Damage is noticed, and the file replaced. Processes may use one `cache_dir` at once.
+    A cache file is named after the content of the image files, the resolution, the channels, the
+    crop and the colour rule: it serves renamed, reordered and regraded files, and a changed file
+    makes another cache. Damage is noticed. Processes may use one `cache_dir` at once.
 
     Args:
         paths: Image files.
         resolution: Side of the largest level in pixels, a power of two.
         channels: 1 (grey) or 3 (RGB).
         crop: Square of each image that is shown.
+        colour: What becomes of the colours, see `load_image`.
         cache_dir: Folder of cache files, made as needed; ``None`` writes nothing.
         num_workers: Processes that decode; 0 decodes in this one.
         skip_faulty: Leave out files that cannot be decoded; they are tried again at every call.
@@ -124,7 +127,7 @@ def decode_images(
         ProblemList: Listing all files that cannot be decoded, unless they may be skipped; nothing
             is cached then.
     """
-    request = _request(resolution, channels, crop)
+    request = _request(resolution, channels, crop, colour)
     with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
         digests = list(pool.map(_digest, paths))
     files = {key: path for key, path in zip(digests, paths, strict=True) if isinstance(key, str)}
@@ -152,11 +155,11 @@ def decode_images(
     return _in_order(rows, digests, faults)
 
 
-def _request(resolution: int, channels: int, crop: Crop) -> _Request:
+def _request(resolution: int, channels: int, crop: Crop, colour: ColourRule) -> _Request:
     check_shape(resolution, channels)
     if not is_power_of_two(resolution):
         raise UserError(f"got resolution {resolution}: expected a power of two")
-    return resolution, channels, crop
+    return resolution, channels, crop, colour
 
 
 def _in_order(
@@ -178,7 +181,7 @@ def _decode(
     files: Mapping[str, Path], request: _Request, num_workers: int, track: Track
 ) -> tuple[_Rows, dict[str, str]]:
     """Decode files by digest; also returns why a digest has no row, without the path."""
-    side, channels, _ = request
+    side, channels, *_ = request
     size = len(files) * channels * side**2 * 4 / 3e6
     _log.info("decoding %d images at %d pixels and less: %.1f MB", len(files), side, size)
     images = torch.zeros((len(files), channels, side, side), dtype=torch.uint8)
@@ -226,9 +229,11 @@ def _cache_file(folder: Path, request: _Request, digests: list[str]) -> Path:
             f"images cannot be cached in {folder} ({error}): give --data.cache_dir a folder that "
             "can be written to, or leave it out"
         ) from error
-    side, channels, crop = request
-    facts = json.dumps([_VERSION, side, channels, crop.key(), digests]).encode()
-    return folder / f"images-{hashlib.blake2b(facts, digest_size=16).hexdigest()}.pt"
+    side, channels, crop, colour = request
+    facts: list[object] = [_VERSION, side, channels, crop.key(), digests]
+    # caches that are older than the rule hold the colours of the files
+    key = json.dumps(facts if colour == "keep" else [*facts, colour]).encode()
+    return folder / f"images-{hashlib.blake2b(key, digest_size=16).hexdigest()}.pt"
 
 
 def _read(path: Path) -> _Rows | None:

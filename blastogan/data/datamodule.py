@@ -30,6 +30,7 @@ from blastogan.data.batches import (
     positions_of_rank,
 )
 from blastogan.data.cache import DecodedImages
+from blastogan.data.images.colour import ColourRule, check_colour
 from blastogan.data.images.framing import Crop, CropKind
 from blastogan.data.parts import parts_of
 from blastogan.data.provenance import split_fingerprint, state_differences
@@ -90,6 +91,7 @@ class BlastocystDataModule(LightningDataModule):
         grade_map: What values of grades mean: ``EB=ND,1=AA``, or a mapping.
         trust: Which grade is right where ``folder``, ``name`` and ``table`` disagree; otherwise
             such a set is refused.
+        exclude: Table of images to leave out, such as ``blastogan audit --write-exclude`` writes.
         faults: ``refuse`` a set with broken images or rows, or ``skip`` these.
         split: ``by-embryo`` for a new split, ``published`` for the split of the data set.
         split_file: Split to use instead, such as the ``split.csv`` of a run.
@@ -104,6 +106,8 @@ class BlastocystDataModule(LightningDataModule):
         balance: Class distribution of training: as in the data (``none``), by the square root of
             the counts (``sqrt``), or ``uniform``.
         img_channels: 1 (grey) or 3 (RGB).
+        colour: ``keep`` the colours of RGB images, make them ``grey``, or ``balance`` them, which
+            takes the cast of the light out of each image.
         crop: Square at the ``centre`` of each image, or around its ``embryo``.
         crop_margin: Margin around the embryo, in units of its radius.
         augment: ``none``, ``flip`` (mirrored half of the time), ``dihedral`` (any of the eight
@@ -150,6 +154,7 @@ class BlastocystDataModule(LightningDataModule):
         grade_pattern: str | None = None,
         grade_map: dict[str, str] | str | None = None,
         trust: GradeSource | None = None,
+        exclude: str | None = None,
         faults: FaultRule = "refuse",
         split: SplitKind = "by-embryo",
         split_file: str | None = None,
@@ -162,6 +167,7 @@ class BlastocystDataModule(LightningDataModule):
         rare_classes: RareRule = "keep",
         balance: Balance = "none",
         img_channels: int = 1,
+        colour: ColourRule = "keep",
         crop: CropKind = "centre",
         crop_margin: float = 0.1,
         augment: Augment = "none",
@@ -184,6 +190,7 @@ class BlastocystDataModule(LightningDataModule):
         check_ranges({"data.eval_batch_size": eval_batch_size}, 1, MAX_BATCH)
         check_augment(augment)
         check_balance(balance, rare_classes)
+        check_colour(colour, img_channels)
         reading = ReaderOptions(
             format,
             table,
@@ -194,12 +201,13 @@ class BlastocystDataModule(LightningDataModule):
             grade_pattern,
             grade_map or {},
             trust,
+            exclude,
         )
         self.crop = Crop(crop, crop_margin)
         self._source: Source = (
             PhantomSource(num_phantoms, seed, phantom_framing, phantom_counts, phantom_style)
             if root is None
-            else FolderSource(Path(root), reading, self.crop, faults, cache_dir)
+            else FolderSource(Path(root), reading, self.crop, colour, faults, cache_dir)
         )
         self.schedule = schedule
         self.plan = SplitPlan(
@@ -209,6 +217,7 @@ class BlastocystDataModule(LightningDataModule):
         self.rare_classes = rare_classes
         self.balance = balance
         self.img_channels = img_channels
+        self.colour = colour
         self.augment = augment
         self.seed = seed
         self.num_workers = num_workers
@@ -272,7 +281,11 @@ class BlastocystDataModule(LightningDataModule):
         for message in messages:
             _log.warning("%s", message)
         split = split_records(
-            records, self.plan, self.root, known=known, lenient=self._source.skips
+            records,
+            self.plan,
+            self.root,
+            known=(*known, *self._source.excluded),
+            lenient=self._source.skips,
         )
         if images is not None:
             row_of = dict(zip((record.path for record in known), images.rows.tolist(), strict=True))
@@ -293,6 +306,7 @@ class BlastocystDataModule(LightningDataModule):
             "augment": self.augment,
             "balance": self.balance,
             "crop": (self.crop if self.root else Crop()).key(),
+            "colour": self.colour if self.root else "keep",
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from blastogan.data.batches import map_in_processes
+from blastogan.data.images.colour import ColourRule
 from blastogan.data.images.decoding import (
     check_shape,
     content_digest,
@@ -30,7 +31,7 @@ from blastogan.data.readers import (
     open_tree,
     read_graded_images,
 )
-from blastogan.errors import ProblemList, UserError
+from blastogan.errors import ProblemList, UserError, check_choice
 
 _NONE = "no metrics by class"
 _SIZES_SHOWN = 5
@@ -52,6 +53,7 @@ class ImageSet:
             takes all images as they are, upright, and then they must be of one size.
         channels: 1 (grey) or 3 (RGB); ``None`` for grey if every file is grey.
         crop: Square that is shown, given a `resolution`; ``None`` for the centre.
+        colour: What becomes of the colours, given a `resolution`, see `load_image`.
 
     Attributes:
         names: Posix paths below `root`, sorted; the index of an image is its position here.
@@ -73,12 +75,15 @@ class ImageSet:
         resolution: int | None = None,
         channels: int | None = None,
         crop: Crop | None = None,
+        colour: ColourRule = "keep",
     ) -> None:
         check_shape(1 if resolution is None else resolution, 1 if channels is None else channels)
-        self.crop = crop or Crop()
-        if resolution is None and self.crop != Crop():
+        check_choice("colour", colour, ColourRule)
+        self.crop, self.colour = crop or Crop(), colour
+        if resolution is None and (self.crop != Crop() or colour != "keep"):
             raise UserError(
-                "a crop needs a resolution to resize to: add a resolution, or leave the crop out"
+                "a crop and a change of colour need a resolution to resize to: add a resolution, "
+                "or leave them out"
             )
         self.root = Path(root)
         self.names = _names(self.root)
@@ -101,13 +106,21 @@ class ImageSet:
         return jpeg > len(self.names) / 2
 
     def fingerprint(self) -> str:
-        """Digest of all files, names, grades and embryos, and of resolution, channels and crop."""
+        """Digest of files, names, grades and embryos, and of resolution, channels, crop, colour."""
         digest = hashlib.blake2b(digest_size=16)
         for name in self.names:
             content = content_digest(self.root / name)
             digest.update(repr((name, content)).encode(errors="surrogatepass"))
         labels = None if self.labels is None else self.labels.tolist()
-        rest = (self.resolution, self.channels, labels, self.groups, self.crop.key())
+        rest: tuple[object, ...] = (
+            self.resolution,
+            self.channels,
+            labels,
+            self.groups,
+            self.crop.key(),
+        )
+        # features that were cached before the rule existed are of the files' colours
+        rest = rest if self.colour == "keep" else (*rest, self.colour)
         digest.update(repr(rest).encode(errors="surrogatepass"))
         return digest.hexdigest()
 
@@ -127,7 +140,13 @@ class ImageSet:
         """
         paths = [self.root / name for name in self.names]
         crop = self.crop if self.resolution else None
-        load = partial(_load_or_fault, size=self.size, channels=self.channels, crop=crop)
+        load = partial(
+            _load_or_fault,
+            size=self.size,
+            channels=self.channels,
+            crop=crop,
+            colour=self.colour,
+        )
         problems: list[str] = []
         gathered: list[Image8] = []
         not_found = 0
@@ -226,12 +245,12 @@ def _one_size(root: Path, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _load_or_fault(
-    path: Path, size: tuple[int, int], channels: int, crop: Crop | None
+    path: Path, size: tuple[int, int], channels: int, crop: Crop | None, colour: ColourRule
 ) -> tuple[Image8, bool] | str:
     """See `load_framed`; without a crop the whole image. A fault is returned as a message."""
     try:
         if crop:
-            return load_framed(path, size[0], channels, crop)
+            return load_framed(path, size[0], channels, crop, colour)
         pixels = decode(path, channels)
     except UserError as error:
         return str(error)

@@ -28,7 +28,8 @@ def split_fingerprint(
 def state_differences(here: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> list[str]:
     """A clause for each entry of a state that a checkpoint has otherwise."""
     # values of checkpoints that are older than these settings
-    checkpoint = {"balance": "none", "crop": Crop().key(), "look": "", **checkpoint}
+    older = {"balance": "none", "crop": Crop().key(), "colour": "keep", "look": ""}
+    checkpoint = {**older, **checkpoint}
     return [
         f"{name} is {checkpoint.get(name)} in the checkpoint and {value} here"
         for name, value in here.items()

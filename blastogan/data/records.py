@@ -49,6 +49,7 @@ class GradedTable:
             also among the problems, then the grades of each.
         embryos_by: By what embryos are told apart; empty if it is unknown.
         split_by: What marks the parts of a published split; empty without one.
+        excluded: Images that the user leaves out.
     """
 
     root: Path
@@ -62,6 +63,7 @@ class GradedTable:
     disputes: tuple[str, ...] = ()
     embryos_by: str = ""
     split_by: str = ""
+    excluded: tuple[ImageRecord, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Number of images of each of the ten classes."""

@@ -12,6 +12,7 @@ import torch
 
 from blastogan.data.batches import Track, no_track
 from blastogan.data.cache import SMALLEST, DecodedImages, decode_images
+from blastogan.data.images.colour import ColourRule
 from blastogan.data.images.decoding import pyramid
 from blastogan.data.images.framing import Crop
 from blastogan.data.readers import reject_empty, reject_problems, scan_graded_images
@@ -38,6 +39,7 @@ class FolderSource:
         root: The folder.
         reading: Options of its reader.
         crop: Square of each image that is shown.
+        colour: What becomes of the colours.
         faults: Whether a set with broken images or rows is refused, or these are skipped.
         cache_dir: Folder that caches the decoded images; ``None`` writes nothing.
         caption: Kind of the images, for captions.
@@ -47,6 +49,7 @@ class FolderSource:
     root: Path
     reading: ReaderOptions
     crop: Crop
+    colour: ColourRule = "keep"
     faults: FaultRule = "refuse"
     cache_dir: str | None = None
     caption: str = "real images"
@@ -92,6 +95,7 @@ class FolderSource:
                 resolution,
                 channels,
                 self.crop,
+                self.colour,
                 cache_dir=self.cache_dir,
                 num_workers=min(available_cores(), 8),
                 skip_faulty=self.skips,
@@ -118,6 +122,11 @@ class FolderSource:
     def grouped(self) -> bool:
         """Whether it is known which images show the same embryo; after `read`."""
         return self._table is None or self._table.grouped
+
+    @property
+    def excluded(self) -> tuple[ImageRecord, ...]:
+        """Images that the user leaves out; after `read`."""
+        return self._table.excluded if self._table else ()
 
     def _resolve_faults(self, faults: list[str]) -> None:
         assert self._table is not None
@@ -146,6 +155,7 @@ class PhantomSource:
     root: Path | None = None
     grouped: bool = True
     skips: bool = False
+    excluded: tuple[ImageRecord, ...] = ()
 
     def __post_init__(self) -> None:
         self._phantoms(RESOLUTIONS[0])

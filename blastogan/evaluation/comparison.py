@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from blastogan.data.image_sets import ImageSet
+from blastogan.data.images.colour import ColourRule
 from blastogan.data.images.framing import Crop
-from blastogan.errors import UserError
+from blastogan.errors import UserError, check_choice
 from blastogan.evaluation.fakes import evaluation_fakes, sample_labels
 from blastogan.grades import Grade
 from blastogan.metrics.cache import load_statistics
@@ -76,6 +77,7 @@ def open_sets(
     seed: int,
     device: str,
     crop: Crop | None = None,
+    colour: ColourRule | None = None,
 ) -> tuple[ComparedSet, ComparedSet]:
     """Open reals and fakes; no image is decoded yet.
 
@@ -91,20 +93,24 @@ def open_sets(
         device: Device of the generator.
         crop: Square of the reals to use; ``None`` for the one that a checkpoint was trained on,
             else the centre. Fakes are never cropped.
+        colour: What becomes of the colours of the reals; ``None`` for what was trained on.
 
     Raises:
         UserError: If a set cannot be read (every fault of a folder is listed), or the crop of a
             checkpoint is unknown.
     """
     if not is_checkpoint(fake):
-        return _open(real, resolution, crop=crop), _open(fake, resolution)
-    trained = trained_crop(read_checkpoint(fake))
+        reals = _open(real, resolution, crop=crop, colour=colour or "keep")
+        return reals, _open(fake, resolution)
+    checkpoint = read_checkpoint(fake)
+    trained = trained_crop(checkpoint)
+    colour = colour or trained_colour(checkpoint)
     crop = crop or _crop_of(trained)
     # building the networks draws random weights
     with torch.random.fork_rng(devices=[]):
         module = load_module(fake).to(device)
     channels = int(module.hparams["img_channels"])
-    reals = _open(real, resolution or module.final_resolution, channels, crop)
+    reals = _open(real, resolution or module.final_resolution, channels, crop, colour)
     distribution = module.class_weights()
     if reals.labels is not None:
         names = Counter(Grade.from_labels(*pair).name for pair in reals.labels.tolist())
@@ -114,11 +120,15 @@ def open_sets(
 
 
 def _open(
-    path: str, resolution: int | None, channels: int | None = None, crop: Crop | None = None
+    path: str,
+    resolution: int | None,
+    channels: int | None = None,
+    crop: Crop | None = None,
+    colour: ColourRule = "keep",
 ) -> ImageSet | SetStatistics:
     if is_statistics(path):
         return load_statistics(path)
-    return ImageSet(path, resolution, channels, crop)
+    return ImageSet(path, resolution, channels, crop, colour)
 
 
 def trained_crop(checkpoint: Mapping[str, Any]) -> str:
@@ -126,11 +136,23 @@ def trained_crop(checkpoint: Mapping[str, Any]) -> str:
 
     Checkpoints without one are older than the setting: they were trained on the centre.
     """
+    return str(_data_state(checkpoint).get("crop", _CENTRE))
+
+
+def trained_colour(checkpoint: Mapping[str, Any]) -> ColourRule:
+    """What became of the colours of a checkpoint's training images, see `load_image`."""
+    found = _data_state(checkpoint).get("colour", "keep")
+    check_choice("colour in the checkpoint", found, ColourRule)
+    return found  # type: ignore[no-any-return]
+
+
+def _data_state(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """State of the data module of a checkpoint; empty without any."""
     for state in checkpoint.values():
-        # the key of the data module's state is the name of its class, which may be a user's own
+        # its key is the name of the module's class, which may be a user's own
         if isinstance(state, Mapping) and {"crop", "fingerprint"} <= state.keys():
-            return str(state["crop"])
-    return _CENTRE
+            return state
+    return {}
 
 
 def _crop_of(key: str) -> Crop:

@@ -340,7 +340,10 @@ def test_the_figure_has_a_row_for_each_class_with_an_image(make_set, capfd):
     labels = audit_images(root, pixels=False)
     drawn = draw_audit(labels)
     assert figure.width > 2 * drawn.width
-    assert figure.height == drawn.height
+    # one of the planted images has colours that no light has, which is a row of its own
+    assert figure.height > drawn.height
+    plain = replace(audit_images(root), measures={})
+    assert draw_audit(plain).height == drawn.height
     two = replace(labels, records=labels.records[:2], names=labels.names[:2])
     assert draw_audit(two).height < drawn.height
 

@@ -341,3 +341,19 @@ def test_a_run_leaves_its_split_which_can_be_given_back(here, table):
     other = ["--run_dir", "second", "--data.split_file", split, "--data.val_fraction", 0.4]
     assert command.blastogan(*base, *other) == 0
     assert (here / "second/split.csv").read_bytes() == split.read_bytes()
+
+
+def test_images_left_out_by_hand_count_nowhere(make, table, tmp_path, caplog):
+    whole = make()
+    write_split_file(tmp_path / "split.csv", whole.records, whole.split, table)
+    (tmp_path / "out.csv").write_text("image,why\n00_0.png,blurred\n05_1.png,\n")
+    data = make(exclude=str(tmp_path / "out.csv"), split_file=str(tmp_path / "split.csv"))
+    assert len(data.records) == 34
+    assert "excluded by hand 2" in caplog.text
+    assert data.state_dict()["fingerprint"] != whole.state_dict()["fingerprint"]
+    assert sum(len(part) for part in data.split.values()) == 34
+    kept = make(exclude=str(tmp_path / "out.csv"))
+    labels = (table / "labels.csv").read_text().splitlines()
+    rest = [line for line in labels if not line.startswith(("00_0.png", "05_1.png"))]
+    (table / "labels.csv").write_text("\n".join(rest))
+    assert make(ungraded="drop").state_dict() == kept.state_dict()

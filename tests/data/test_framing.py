@@ -158,9 +158,11 @@ class TestFindEmbryo:
         import cv2
 
         threads = []
-        texture = framing._texture
+        texture = framing.texture_strength
         monkeypatch.setattr(
-            framing, "_texture", lambda grey: threads.append(cv2.getNumThreads()) or texture(grey)
+            framing,
+            "texture_strength",
+            lambda grey: threads.append(cv2.getNumThreads()) or texture(grey),
         )
         before = cv2.getNumThreads()
         cv2.setNumThreads(2)

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL import TiffImagePlugin as Tiff
 from torch import Tensor
 
+from blastogan.data.images.colour import ColourRule, cast_gains, with_gains
 from blastogan.data.images.framing import Circle, Crop, find_embryo
 from blastogan.errors import UserError
 from blastogan.growth import is_power_of_two
@@ -39,7 +40,7 @@ _CHUNK_VALUES = 2**22
 
 
 def load_image(
-    path: Path, resolution: int, channels: int, crop: Crop = _CENTRE
+    path: Path, resolution: int, channels: int, crop: Crop = _CENTRE, colour: ColourRule = "keep"
 ) -> NDArray[np.uint8]:
     """Decode one image: upright, one square of it, resized once with antialiasing (Lanczos).
 
@@ -50,6 +51,7 @@ def load_image(
         resolution: Side R of the result, in pixels.
         channels: C, 1 for grey or 3 for RGB.
         crop: Square that is shown.
+        colour: Of RGB: ``keep`` it, make it ``grey``, or ``balance`` it by the whole image.
 
     Returns:
         uint8 ``(C, R, R)``.
@@ -59,11 +61,11 @@ def load_image(
             animated, of 32 bits per value, or neither grey nor RGB; if its decoder takes more than
             `MAX_DECODER_BYTES`; or if `resolution` or `channels` is out of range.
     """
-    return load_framed(path, resolution, channels, crop)[0]
+    return load_framed(path, resolution, channels, crop, colour)[0]
 
 
 def load_framed(
-    path: Path, resolution: int, channels: int, crop: Crop
+    path: Path, resolution: int, channels: int, crop: Crop, colour: ColourRule = "keep"
 ) -> tuple[NDArray[np.uint8], bool]:
     """See `load_image`; also False if the centre is shown as no embryo was found, else True."""
     check_shape(resolution, channels)
@@ -73,6 +75,10 @@ def load_framed(
     left, top, side = crop.box(*image.size, circle)
     box = (left, top, left + side, top + side)
     square = image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=box)
+    if channels == 3 and colour == "grey":
+        square = square.convert("L").convert("RGB")
+    elif channels == 3 and colour == "balance":
+        square = with_gains(square, cast_gains(image))
     return to_chw(square), circle is not None or not seeks
 
 

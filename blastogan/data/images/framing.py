@@ -109,8 +109,8 @@ def find_embryo(grey: NDArray[np.uint8]) -> Circle | None:
         )
     if min(grey.shape) < 8:
         return None
-    with _one_thread():
-        texture = _texture(grey)
+    with one_thread():
+        texture = texture_map(texture_strength(grey))
         found = _best_disc(texture)
     if found is None:
         return None
@@ -125,7 +125,7 @@ def find_embryo(grey: NDArray[np.uint8]) -> Circle | None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Restrict OpenCV to the calling thread, as its other threads do not survive a fork."""
     import cv2
 
@@ -137,8 +137,8 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _texture(grey: NDArray[np.uint8]) -> _Floats:
-    """Logarithm of the undirected texture, of mean 0 and variance 1; zeros for a constant image."""
+def texture_strength(grey: NDArray[np.uint8]) -> _Floats:
+    """Strength of the undirected texture, in greys, on a map of up to 128 pixels a side."""
     import cv2
 
     scale = _MAP_SIDE / max(grey.shape)
@@ -153,10 +153,17 @@ def _texture(grey: NDArray[np.uint8]) -> _Floats:
         for product in (along_x * along_x, along_x * along_y, along_y * along_y)
     )
     smaller = (xx + yy) / 2 - np.sqrt(((xx - yy) / 2) ** 2 + xy * xy)
-    strength = np.sqrt(np.maximum(smaller, 0))
+    return np.asarray(np.sqrt(np.maximum(smaller, 0)), np.float32)
+
+
+def texture_map(strength: _Floats) -> _Floats:
+    """Logarithm of `texture_strength`, halved in size, of mean 0 and variance 1; else zeros."""
+    import cv2
+
     # texture below a share of the strongest, or below rounding to 8 bits, is medium
     floor = max(0.3, 0.2 * float(np.percentile(strength, 95)))
     fine = np.log(strength + floor)
+    rows, columns = (side // 2 for side in strength.shape)
     texture = np.asarray(cv2.resize(fine, (columns, rows), interpolation=cv2.INTER_AREA))
     # so that the few most granular cells do not outweigh the rest of the embryo
     return _standardised(np.minimum(texture, np.percentile(texture, 90)))

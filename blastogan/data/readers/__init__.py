@@ -12,6 +12,7 @@ from typing import Protocol
 from blastogan.data.readers.blasts_online import BlastsOnlineReader
 from blastogan.data.readers.clinic import ClinicTableReader
 from blastogan.data.readers.csv_table import CSVTableReader
+from blastogan.data.readers.exclusion import excluded_images, without_excluded
 from blastogan.data.readers.folders import ClassFolderReader
 from blastogan.data.readers.kromp import KrompReader
 from blastogan.data.readers.names import GradedNameReader
@@ -73,11 +74,13 @@ def scan_graded_images(root: str | Path, options: ReaderOptions | str = "auto") 
 
     Raises:
         UserError: If the folder is missing or has no image, or if it cannot be read as a whole.
+        ProblemList: If images to be left out are not in the set.
     """
     if isinstance(options, str):
         options = ReaderOptions(format=options)
     tree = open_tree(root)
-    return _choose(tree, options).read(tree, options)
+    excluded = excluded_images(tree, options.exclude)
+    return without_excluded(_choose(tree, options).read(tree, options), excluded)
 
 
 def read_graded_images(root: str | Path, options: ReaderOptions | str = "auto") -> GradedTable:

@@ -44,6 +44,8 @@ class ReaderOptions:
             assign them to the class ``DD``.
         ungraded: ``use`` or ``drop`` images of which a letter of the grade or all of it is unknown
             (``NA``, ``?``, nothing), and images to which nothing assigns a grade.
+        exclude: Table of images to leave out, with a column ``image`` of their posix paths below
+            the folder; ``blastogan audit --write-exclude`` writes one.
 
     Raises:
         UserError: If a value is invalid.
@@ -58,6 +60,7 @@ class ReaderOptions:
     grade_pattern: str | None = None
     grade_map: Mapping[str, str] | str = field(default_factory=dict)
     trust: GradeSource | None = None
+    exclude: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.columns, str):
