@@ -9,7 +9,7 @@ from blastogan.data.datamodule import BlastocystDataModule
 from blastogan.data.transforms import Augment
 from blastogan.errors import UserError
 from blastogan.grades import UNGRADED
-from blastogan.growth import GrowthSchedule, check_resolution
+from blastogan.growth import MAX_KIMG, GrowthSchedule, check_resolution
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class GradeDataModule(BlastocystDataModule):
             GrowthSchedule(
                 start_resolution=resolution,
                 final_resolution=resolution,
-                hold_kimg=ENDLESS * epoch_kimg,
+                hold_kimg=min(ENDLESS, MAX_KIMG // epoch_kimg - 1) * epoch_kimg,
                 batch_size=batch_size,
                 tick_kimg=epoch_kimg,
             ),

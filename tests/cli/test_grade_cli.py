@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,9 @@ def test_fit_and_test_without_a_config(here, capfd, caplog):
     assert "not the images" not in caplog.text
     assert blastogan("grade", "validate", "--ckpt_path", best) == 0
     assert f"{float(first['loss']):.4g}" in capfd.readouterr().out
+    (result,) = run.glob("grade-test-*.json")
+    assert {"kappa", "loss"} <= set(json.loads(result.read_text())["values"])
+    result.unlink()
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 

@@ -26,7 +26,7 @@ def test_a_gan_is_measured_by_its_own_settings(grown, make_module, here, capfd):
     callbacks = [ProgressiveGrowing(schedule)] if grown else []
     path = save(make_module("stylegan"), here / "mine.ckpt", *callbacks)
     assert blastogan("validate", "--ckpt_path", path, *DATA) == 0
-    assert "ms_ssim" in capfd.readouterr().out
+    assert "MS-SSIM" in capfd.readouterr().out
     assert blastogan("fit", "--ckpt_path", path, *DATA) == 2
     assert "no configuration" in capfd.readouterr().err
 

@@ -21,7 +21,7 @@ schedule: {start_resolution: 8, final_resolution: 16, fade_kimg: 0.064,
 model:
   class_path: ProGANModule
   init_args: {latent_dim: 8, channel_base: 64, channel_cap: 8}
-data: {num_phantoms: 60}
+data: {num_phantoms: 60, phantom_counts: balanced}
 samples: {rows: 1}
 fidelity: {extractor: none, metrics: [swd], num_fakes: 16}
 trainer: {accelerator: cpu, enable_model_summary: false}

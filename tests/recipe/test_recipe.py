@@ -199,7 +199,7 @@ def print_config(capfd, *args):
 
 
 # options of one command, which a run folder does without
-NOT_KEPT = {"resume": False, "ckpt_path": None}
+NOT_KEPT = {"resume": False, "ckpt_path": None, "dry_run": False, "yes": False}
 
 
 def sized(values):

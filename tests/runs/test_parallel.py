@@ -37,7 +37,7 @@ STYLEGAN += tuple(
         "w_dim=8",
         "fake_labels=data",
         "augment=bgc",
-        "augment_target=0",
+        "augment_target=-1",
         "augment_kimg=0.5",
         "ramp_kimg=[0.05,0.3]",
     )
