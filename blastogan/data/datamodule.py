@@ -333,7 +333,7 @@ class BlastocystDataModule(LightningDataModule):
     def _describe(self) -> None:
         parts = parts_of(self.records, self.split, self._source.grouped)
         for part in parts:
-            _log.info("%s", part)
+            _log.info("%s", part.describe(self.source))
         self.weak_parts = {part.name: part.weakness for part in parts if part.weakness}
         if self.weak_parts:
             _log.warning(

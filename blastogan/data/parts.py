@@ -35,11 +35,14 @@ class Part:
     grouped: bool = True
 
     def __str__(self) -> str:
+        return self.describe("image" if self.images == 1 else "images")
+
+    def describe(self, kind: str) -> str:
+        """One line; `kind` is what the images are called, such as ``phantoms``."""
         every = [f"{name} {n}" for name, n in {**self.classes, **self.incomplete}.items()]
         embryos = f" of {self.embryos} embryo{'' if self.embryos == 1 else 's'}"
-        images = f"{self.images} image{'' if self.images == 1 else 's'}"
         listed = f" ({', '.join(every)})" if every else ""
-        return f"{self.name}: {images}{embryos if self.grouped else ''}{listed}"
+        return f"{self.name}: {self.images} {kind}{embryos if self.grouped else ''}{listed}"
 
     @property
     def weakness(self) -> str:
