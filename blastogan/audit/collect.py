@@ -39,9 +39,7 @@ def audit_images(
     resolution: int | None = None,
     track: Track | None = None,
 ) -> Audit:
-    """Audit a set of graded images.
-
-    If no reader can read the set, that is a finding, and its files are still inspected.
+    """Audit a set of images, whose files are inspected even if no reader can read it.
 
     Args:
         root: The folder.
@@ -70,9 +68,8 @@ def audit_images(
     plan = plan or SplitPlan()
     graded, no_split = _in_parts(published, parts, plan, root)
     # of a set without known grades, all files are compared
-    compared = {name: each for name, each in good.items() if refusal or name in graded}
-    duplicates = label_duplicates({n: each.fingerprint for n, each in compared.items()}, graded)
-    uses_own = parts is None and plan.kind == "published"
+    compared = {n: each.fingerprint for n, each in good.items() if refusal or n in graded}
+    duplicates = label_duplicates(compared, graded)
     audit = Audit(
         table=table,
         refusal=refusal,
@@ -83,13 +80,11 @@ def audit_images(
         unreadable=tuple(unreadable.items()),
         **_pixel_facts({name: good[name] for name in graded if name in good}),
         others=dict(sorted(tree.others.items())),
-        split="given" if parts is not None else plan.kind,
         no_split=no_split,
-        published={} if uses_own else _published(published.values()),
+        **_split_facts(published, "given" if parts is not None else plan.kind),
         unknown_names=tuple(sorted(set(parts or ()) - set(listed) - excluded)),
         duplicates=duplicates,
         leaks=tuple(find_image_leaks(graded, duplicates)),
-        published_leaks=() if uses_own else tuple(find_image_leaks(published, ())),
         resolution=resolution or 64,
         measures={name: good[name].measures for name in _measured(good, graded, table)},
     )
@@ -134,10 +129,13 @@ def _in_parts(
     return {name: replace(each, part=parts.get(name, "")) for name, each in named.items()}, ""
 
 
-def _published(records: Iterable[ImageRecord]) -> dict[str, int]:
-    """Images of each part of the set's own split; empty without one."""
-    found = Counter(record.part for record in records if record.part)
-    return {part: found[part] for part in PARTS} if len(found) > 1 else {}
+def _split_facts(own: Mapping[str, ImageRecord], used: str) -> dict[str, Any]:
+    """Name of the split that is used; images and leaks of the set's own, if there is another."""
+    if used == "published":
+        return {"split": used, "published": {}, "published_leaks": ()}
+    found = Counter(record.part for record in own.values() if record.part)
+    counts = {part: found[part] for part in PARTS} if len(found) > 1 else {}
+    return {"split": used, "published": counts, "published_leaks": (*find_image_leaks(own, ()),)}
 
 
 def _read(root: Path, options: ReaderOptions) -> tuple[GradedTable, str]:
