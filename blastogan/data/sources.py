@@ -18,7 +18,7 @@ from blastogan.data.images.framing import Crop
 from blastogan.data.readers import reject_empty, reject_problems, scan_graded_images
 from blastogan.data.readers.options import ReaderOptions
 from blastogan.data.records import GradedTable, ImageRecord
-from blastogan.errors import ProblemList, UserError, check_choice
+from blastogan.errors import ProblemList, UserError, check_choice, printable
 from blastogan.phantoms.dataset import PhantomDataset, embryo_name, picture_name, render_phantoms
 from blastogan.phantoms.plan import PhantomStyle
 from blastogan.phantoms.rendering import RESOLUTIONS
@@ -65,9 +65,9 @@ class FolderSource:
         If they are to be `decoded`, `decode` refuses or reports faulty rows and files together.
         """
         table = scan_graded_images(self.root, self.reading)
-        _log.info("%s", table.summary())
+        _log.info("%s", printable(table.summary()))
         for note in table.notes:
-            _log.info("note: %s", note)
+            _log.info("note: %s", printable(note))
         if not table.grouped:
             _log.warning(
                 "it is unknown which images show the same embryo: each counts as an embryo of its "
