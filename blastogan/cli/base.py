@@ -16,6 +16,7 @@ from blastogan.callbacks import RandomState, SplitRecord
 from blastogan.callbacks.fidelity.table import print_values
 from blastogan.callbacks.stopping import TimeLimit
 from blastogan.cli.checks import cause_of, check_trainer, one_message
+from blastogan.cli.found import PATHS as SETTINGS_WITH_PATHS
 from blastogan.cli.found import check_found, place_of_run
 from blastogan.cli.parser import RunParser, read_early, run_to_resume, without_retired
 from blastogan.errors import ProblemList, UserError, check_ranges
@@ -45,18 +46,7 @@ from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
 
-PATHS = (
-    "run_dir",
-    "trainer.default_root_dir",
-    "ckpt_path",
-    "data.root",
-    "data.table",
-    "data.split_file",
-    "data.exclude",
-    "data.cache_dir",
-    "fidelity.weights",
-    "transfer.checkpoint",
-)
+PATHS = (*SETTINGS_WITH_PATHS, "ckpt_path", "run_dir", "trainer.default_root_dir")
 """Options that are paths; see `blastogan.utils.files.user_path`."""
 NAMES = {"val": "validation", "test": "test"}
 """Names of the parts that are evaluated."""

@@ -36,7 +36,7 @@ PATHS = {
 }
 """Options with a path."""
 
-TEXTS = ("data.embryo_pattern", "data.columns")
+TEXTS = ("data.columns", "data.embryo_pattern", "data.grade_map", "data.grade_pattern")
 """Options whose text may look like a path."""
 
 CLASSES = {

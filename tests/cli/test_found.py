@@ -30,6 +30,8 @@ SOUND = {
     "data": {
         "root": "images",
         "embryo_pattern": r"(\d+)/.*",
+        "grade_pattern": r"/(?P<embryo>[^/]+)/day5\.(?P<grade>..)",
+        "grade_map": "4.0=AB,../x=ND",
         "augment": [{"class_path": "albumentations.Rotate", "init_args": {"limit": 10}}],
     },
     "schedule": {"hold_kimg": {"8": 0.3, 16: 0.3}},
