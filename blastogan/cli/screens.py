@@ -28,6 +28,8 @@ _ROOT = Shown("--data.root", "FOLDER", "graded images; without it, phantoms are 
 _RUN = Shown("--run_dir", "FOLDER", "folder of the run (default: new, under runs/)")
 _RESUME = Shown("--resume", "", "continue the run in --run_dir, or the newest")
 _CHECKPOINT = Shown("--ckpt_path", "FILE", "checkpoint, such as RUN/checkpoints/last.ckpt")
+_YES = Shown("--yes", "", "begin although a CPU will take days")
+_DRY_RUN = Shown("--dry_run", "", "show phases, time, disk and memory, and end")
 _DEVICES = Shown("--trainer.devices", "N", "number of devices (default: all GPUs)")
 _EXTRACTOR = Shown("--fidelity.extractor", "NAME", "for FID and KID: inception-clean, grader, none")
 _WEIGHTS = Shown("--fidelity.weights", "FILE", "its weights, such as a grader's best.ckpt")
@@ -38,8 +40,8 @@ GENERAL = (
     _SEED,
     _RUN,
     _RESUME,
-    Shown("--yes", "", "begin although a CPU will take days"),
-    Shown("--dry_run", "", "show phases, time, disk and memory, and end"),
+    _YES,
+    _DRY_RUN,
     Shown("--wandb", "MODE", "log to Weights & Biases: off, online or offline"),
     Shown("--recipe", "", "choose settings from the training images, and print why"),
     Shown("--scale_batch", "", "schedule.batch_size is that of one device, not of all"),
@@ -63,8 +65,8 @@ SCREENS = {
             _ROOT,
             _RUN,
             _RESUME,
-            Shown("--dry_run", "", "show phases, time, disk and memory, and end"),
-            Shown("--yes", "", "begin although a CPU will take days"),
+            _DRY_RUN,
+            _YES,
             Shown("--recipe", "", "choose settings by the number of images"),
             Shown("--schedule.hold_kimg", "K", "thousands of images at each resolution"),
             Shown("--schedule.batch_size", "N", "images in a step, or a number by resolution"),

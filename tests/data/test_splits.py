@@ -154,12 +154,12 @@ def test_each_embryo_is_in_one_fold_and_each_fold_has_all_classes():
 
 
 def test_folds_depend_on_names_and_seed_not_on_the_order():
-    def test_part(records, seed):
+    def tested(records, seed):
         split = split_records(records, SplitPlan(folds=5, fold=2, seed=seed))
         return {records[n].path for n in split["test"]}
 
-    assert test_part(MANY, 0) == test_part(MANY[::-1], 0)
-    assert test_part(MANY, 0) != test_part(MANY, 1)
+    assert tested(MANY, 0) == tested(MANY[::-1], 0)
+    assert tested(MANY, 0) != tested(MANY, 1)
 
 
 @pytest.mark.parametrize(
