@@ -185,7 +185,7 @@ def _groups(audit: Audit) -> Iterator[Finding]:
     if audit.table.grouped:
         largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:GROUPS]
         shown = tuple(f"{embryo}: {_named(names)}" for embryo, names in largest)
-        message = f"embryos ({len(groups):,}) are told apart by {audit.table.embryos_by}, such as"
+        message = f"embryos ({len(groups):,}) are identified by {audit.table.embryos_by}, such as"
         yield Finding("embryos", "note", message, len(groups), shown)
         yield from _spellings(groups)
     yield from _listed(

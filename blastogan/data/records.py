@@ -47,7 +47,7 @@ class GradedTable:
         grouped: Whether it is known which images show the same embryo.
         disputes: Of images with different grades by table, name and folder: a sentence, which is
             also among the problems, then the grades of each.
-        embryos_by: By what embryos are told apart; empty if it is unknown.
+        embryos_by: What identifies an embryo; empty if unknown.
         split_by: What marks the parts of a published split; empty without one.
         excluded: Images that the user leaves out.
     """

@@ -312,7 +312,7 @@ def _stack_of_imagej(image: Image.Image) -> int:
 
 
 def _unknown_tiff(path: Path) -> str:
-    """What kind of TIFF Pillow does not know; empty if it is none, or cannot be told."""
+    """Why Pillow cannot read a TIFF; empty if the file is not a TIFF or the reason is unknown."""
     with suppress(Exception), path.open("rb") as file:
         head = file.read(8)
         if head[:4] in (b"II*\0", b"MM\0*"):

@@ -42,7 +42,7 @@ def column_of(columns: Iterable[str], names: Sequence[str]) -> str:
 class EmbryoColumns:
     """What tells embryos apart in a table: a column, or several together.
 
-    Embryos that are numbered within each patient are told apart by both columns.
+    Embryos that are numbered within each patient are identified by both columns.
 
     Args:
         columns: Names of all columns.
@@ -70,7 +70,7 @@ class EmbryoColumns:
         if repeated and not named:
             self.columns = (patient, embryo)
         if repeated:
-            told = "embryos are told apart by both" if not named else "they count as one embryo"
+            told = "embryos are identified by both" if not named else "they count as one embryo"
             self.note = (
                 f"values of the column {embryo} occur with several values of {patient}: {told}"
                 + (f" (columns embryo={patient}+{embryo} tells them apart)" if named else "")
