@@ -112,8 +112,9 @@ class _Checker:
         if name in PATHS and f"--{name}" in self._typed:
             return
         if name == "data.augment" and isinstance(value, list):
-            return  # these entries are checked where they are built, whoever wrote them
-        if isinstance(value, dict):
+            # classes are checked where they are built, whoever wrote them
+            yield from self._problems_of_arguments(value, name)
+        elif isinstance(value, dict):
             yield from self._problems_of_mapping(value, name)
         elif isinstance(value, list):
             for each in value:
@@ -139,6 +140,16 @@ class _Checker:
                 yield f"{inner}: {each!r} is no group of settings"
             elif key != "class_path":
                 yield from self.problems(each, inner)
+
+    def _problems_of_arguments(self, value: Any, name: str) -> Iterator[str]:
+        """A sentence for each text within augmentations that leads to another file."""
+        if isinstance(value, dict):
+            value = [each for key, each in value.items() if key != "class_path"]
+        if isinstance(value, list):
+            for each in value:
+                yield from self._problems_of_arguments(each, name)
+        elif isinstance(value, str) and (fault := self._fault_of_text(value, name)):
+            yield f"{name}: {value!r} {fault}"
 
     def _fault_of_text(self, value: str, name: str) -> str:
         if name in CLASSES:

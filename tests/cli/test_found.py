@@ -98,6 +98,10 @@ def test_known_classes_and_files_of_the_run_are_taken(run):
         ("data/split_file", "/etc/passwd"),
         ("data/schedule", "somewhere.yaml"),
         ("data/augment", "../flips.yaml"),
+        (
+            "data/augment",
+            [{"class_path": "albumentations.FDA", "init_args": {"images": ["/1.png"]}}],
+        ),
         ("schedule/hold_kimg", "../hold.yaml"),
         ("fidelity/weights", "../weights.pth"),
         ("fidelity/weights", "a\0b"),
