@@ -17,8 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from PIL import Image
-from runs import (
+from experiment import (
     ARCHITECTURES,
     Run,
     agreement,
@@ -33,6 +32,7 @@ from runs import (
     summary,
     train_in_turn,
 )
+from PIL import Image
 
 from blastogan.grades import CLASSES, Grade
 from blastogan.modules import BaseGANModule

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from runs import (
+from experiment import (
     ARCHITECTURES,
     Run,
     agreement,

@@ -19,8 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from runs import (
+from experiment import (
     Run,
     column,
     fidelity,
@@ -33,6 +32,7 @@ from runs import (
     summary,
     train_in_turn,
 )
+from matplotlib.figure import Figure
 
 EMBRYOS = 300
 # operations that move whole pixels: resampling would blur images of this size

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runs import (
+from experiment import (
     ARCHITECTURES,
     STYLE,
     Run,

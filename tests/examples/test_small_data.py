@@ -58,7 +58,7 @@ def experiment(home, monkeypatch):
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.setenv("BLASTOGAN_CACHE", str(home / "cache"))
-    shared = importlib.import_module("runs")
+    shared = importlib.import_module("experiment")
     monkeypatch.setattr(shared, "ThreadPoolExecutor", InTurn)
     monkeypatch.setattr(subprocess, "run", run_here)
     monkeypatch.setattr(shared, "GRADER_IMAGES", 48)
