@@ -48,6 +48,9 @@ class GradeClassifier(LightningModule):
         class_weights: ``balanced`` weights the loss of each letter inversely to its frequency in
             the training images; ``none`` weights all images equally.
         label_smoothing: Part of the target that is spread over all letters.
+        min_resolution: Lowest resolution in pixels, 32 or more, at which images may come later.
+            Each training batch is then reduced to a size drawn from powers of two between it and
+            `resolution`, and resized as `prepare` does; ``None`` trains at `resolution` alone.
 
     Attributes:
         images_shown: Images trained on so far, summed over devices.
@@ -69,6 +72,7 @@ class GradeClassifier(LightningModule):
         weight_decay: float = 1e-2,
         class_weights: ClassWeights = "balanced",
         label_smoothing: float = 0.0,
+        min_resolution: int | None = None,
     ) -> None:
         super().__init__()
         if img_channels not in (1, 3):
@@ -84,6 +88,11 @@ class GradeClassifier(LightningModule):
                 f"got lr {lr}, weight_decay {weight_decay}, label_smoothing {label_smoothing}: "
                 "expected above 0, 0 or more, and from 0 to below 1"
             )
+        if min_resolution is not None and not MIN_RESOLUTION <= min_resolution <= resolution:
+            raise UserError(
+                f"min_resolution is {min_resolution}: expected {MIN_RESOLUTION} to {resolution}, "
+                "the resolution of the images"
+            )
         self.save_hyperparameters()
         self.img_channels = img_channels
         self.resolution = resolution
@@ -91,6 +100,7 @@ class GradeClassifier(LightningModule):
         self.weight_decay = weight_decay
         self.class_weights = class_weights
         self.label_smoothing = label_smoothing
+        self.min_resolution = min_resolution
         self.images_shown = 0
         self.network = GraderNetwork(backbone, feature_dim)
         self.register_buffer("letter_weights", torch.ones(len(HEADS), len(LETTERS)))
@@ -176,7 +186,8 @@ class GradeClassifier(LightningModule):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, summed over both heads."""
-        loss = self._loss(self.network(self.prepare(batch["image"])), batch["labels"])
+        images = self._reduced(batch["image"])
+        loss = self._loss(self.network(self.prepare(images)), batch["labels"])
         self.train_loss.update(loss.detach(), weight=len(batch["labels"]))
         self.images_shown += len(batch["labels"]) * self.trainer.world_size
         return loss
@@ -208,6 +219,17 @@ class GradeClassifier(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test set."""
         self._log_metrics(self.test_metrics)
+
+    def _reduced(self, images: Tensor) -> Tensor:
+        """The 8-bit images at a resolution drawn for the batch; see `min_resolution`."""
+        if self.min_resolution is None:
+            return images
+        halvings = int(math.log2(self.resolution / self.min_resolution))
+        side = self.resolution >> int(torch.randint(halvings + 1, ()))
+        if side == images.shape[-1]:
+            return images
+        reduced = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+        return reduced.round().to(torch.uint8)
 
     def _loss(self, logits: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
         # not divided by the sum of weights, which is 0 for a batch of letters not in training

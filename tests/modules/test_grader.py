@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -187,6 +188,8 @@ WRONG = [
     {"resolution": 16},
     {"lr": 0.0},
     {"label_smoothing": 1.0},
+    {"min_resolution": 16},
+    {"min_resolution": 64},
     {"class_weights": "sqrt"},
     {"feature_dim": 0},
 ]
@@ -196,6 +199,24 @@ WRONG = [
 def test_settings_out_of_range_are_refused_by_name(settings):
     with pytest.raises(UserError, match=next(iter(settings))):
         make_grader(**settings)
+
+
+def test_batches_are_trained_on_at_resolutions_drawn_down_to_the_lowest(monkeypatch):
+    module = make_grader(resolution=128, min_resolution=32)
+    seen = []
+    monkeypatch.setattr(module, "prepare", lambda batch: seen.append(batch.shape[-1]) or batch)
+    monkeypatch.setattr(module, "_loss", lambda logits, labels: torch.zeros(()))
+    monkeypatch.setattr(module, "network", nn.Identity())
+    monkeypatch.setattr(type(module), "trainer", SimpleNamespace(world_size=1))
+    batch = {"image": images(side=128), "labels": torch.zeros(2, 2)}
+    for _ in range(40):
+        module.training_step(batch, 0)
+    assert set(seen) == {32, 64, 128}
+    module.min_resolution = None
+    before = torch.get_rng_state()
+    module.training_step(batch, 0)
+    assert seen[-1] == 128
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_fit_counts_images_weighs_letters_lowers_the_rate_and_logs(make_trainer, tmp_path):
