@@ -125,6 +125,8 @@ class GrowthSchedule:
         hold_kimg: Thousands of images for which a resolution is held after its fade.
         batch_size: Global batch size.
         learning_rate: Learning rate of both optimisers; ``None`` leaves them as configured.
+        cooldown_kimg: Thousands of images, the last of the schedule, over which the learning rates
+            fall to 0 by half a cosine (Loshchilov and Hutter 2017, equation 5).
         tick_kimg: Thousands of images per tick, which is one Lightning epoch: a run is validated,
             sampled and saved at the ends of ticks.
 
@@ -138,6 +140,7 @@ class GrowthSchedule:
     hold_kimg: float | dict[int, float] = 600.0
     batch_size: int | dict[int, int] = 16
     learning_rate: float | dict[int, float] | None = None
+    cooldown_kimg: float = 0.0
     tick_kimg: float = 10.0
 
     def __post_init__(self) -> None:
@@ -156,6 +159,8 @@ class GrowthSchedule:
             self._check_values(resolution)
         if not (is_number(self.tick_kimg) and 0 < self.tick_kimg <= MAX_KIMG):
             raise UserError(f"tick_kimg is {self.tick_kimg}: expected a number above 0")
+        if not (is_number(self.cooldown_kimg) and 0 <= self.cooldown_kimg <= MAX_KIMG):
+            raise UserError(f"cooldown_kimg is {self.cooldown_kimg}: expected 0 or more")
         if not self.phases:
             raise UserError("the schedule shows no images: set hold_kimg or fade_kimg above 0")
         if self.total_images > 1000 * MAX_KIMG:
@@ -295,7 +300,7 @@ class GrowthSchedule:
     def prolongs(self, other: GrowthSchedule) -> bool:
         """Whether a run of `other` may continue with this one: equal, or with a longer last hold.
 
-        Learning rates may differ.
+        Learning rates and cooldown may differ.
         """
         own, theirs = (replace(each, learning_rate=None).phases for each in (self, other))
         if (self.resolutions, self.tick_images) != (other.resolutions, other.tick_images):
@@ -323,6 +328,14 @@ class GrowthSchedule:
         """
         phase = self.finished_phase(images_shown)
         return GrowthState(phase, alpha=1.0) if phase else self.at(images_shown)
+
+    def rate_factor(self, images_shown: int) -> float:
+        """Factor of the learning rates of the batch after `images_shown` images, 0 to 1."""
+        left = self.total_images - images_shown
+        length = min(self.cooldown_kimg * 1000, self.total_images)
+        if left >= length:
+            return 1.0
+        return 0.5 * (1.0 - math.cos(math.pi * max(left, 0) / length))
 
     def next_tick(self, images_shown: int) -> int:
         """Images shown at the next end of a tick, strictly after `images_shown`."""

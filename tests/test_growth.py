@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -140,12 +141,25 @@ def test_a_schedule_can_be_cut_at_both_ends_by_its_resolutions_alone():
         ({"hold_kimg": float("nan")}, "hold_kimg at 8 is nan"),
         ({"tick_kimg": 0.0}, "tick_kimg is 0"),
         ({"learning_rate": 0.0}, "learning_rate at 8"),
+        ({"cooldown_kimg": -1.0}, "cooldown_kimg is -1"),
+        ({"cooldown_kimg": float("nan")}, "cooldown_kimg is nan"),
         ({"hold_kimg": 0.0, "fade_kimg": 0.0}, "shows no image"),
     ],
 )
 def test_bad_schedules_are_refused_by_message(settings, message):
     with pytest.raises(UserError, match=message):
         GrowthSchedule(**{"start_resolution": 8, "final_resolution": 32, **settings})
+
+
+def test_rates_fall_by_half_a_cosine_at_the_end():
+    total = TABLE.total_images
+    cooled = replace(TABLE, cooldown_kimg=total / 2000)
+    factors = [cooled.rate_factor(total * n // 4) for n in range(5)]
+    assert factors == pytest.approx([1.0, 1.0, 1.0, 0.5, 0.0])
+    # longer than the schedule is as long as the schedule
+    assert replace(TABLE, cooldown_kimg=1e5).rate_factor(total // 2) == pytest.approx(0.5)
+    assert {TABLE.rate_factor(n) for n in (0, total - 1, total, 2 * total)} == {1.0}
+    assert cooled.prolongs(TABLE)
 
 
 def test_negative_time_is_refused():

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class ProgressiveGrowing(Callback):
-    """Set the resolution and any scheduled learning rate of a step from ``module.images_shown``.
+    """Set the resolution and the scheduled learning rate of a step from ``module.images_shown``.
 
     Karras et al. 2018, section 2. Without `FadeIn`, new resolutions start at full weight.
 
@@ -28,6 +28,7 @@ class ProgressiveGrowing(Callback):
 
     def __init__(self, schedule: GrowthSchedule) -> None:
         self.schedule = schedule
+        self._rates: list[float] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise `UserError` if resolutions or batch sizes of schedule and module do not match."""
@@ -121,16 +122,21 @@ class ProgressiveGrowing(Callback):
         state = self.schedule.at(module.images_shown)
         module.resolution = state.resolution
         if state.phase.learning_rate is not None:
-            for optimizer in trainer.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = state.phase.learning_rate
+            for group in _groups(trainer):
+                group["lr"] = state.phase.learning_rate
+        self._rates = [group["lr"] for group in _groups(trainer)]
+        factor = self.schedule.rate_factor(module.images_shown)
+        for group, rate in zip(_groups(trainer), self._rates, strict=True):
+            group["lr"] = factor * rate
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Set the resolution reached after the step, for samples and checkpoints."""
+        """Set the resolution reached, and the rates before any cooldown, as checkpoints hold."""
         module = as_gan(pl_module)
         module.resolution = self.schedule.state_after(module.images_shown).resolution
+        for group, rate in zip(_groups(trainer), self._rates, strict=True):
+            group["lr"] = rate
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report an end before that of the schedule."""
@@ -156,10 +162,15 @@ class ProgressiveGrowing(Callback):
         different = [
             f"{name} is {theirs[name]} in the checkpoint and {mine[name]} in the configuration"
             for name in mine
-            if mine[name] != theirs[name] and name != "learning_rate"
+            if mine[name] != theirs[name] and name not in ("learning_rate", "cooldown_kimg")
         ]
         raise UserError(
             f"the checkpoint was trained on another schedule: {'; '.join(different)}. Use its "
             "schedule, in config.yaml of its run folder; only hold_kimg of the last resolution may "
             "be raised."
         )
+
+
+def _groups(trainer: Trainer) -> list[dict[str, Any]]:
+    """Parameter groups of all optimisers."""
+    return [group for optimizer in trainer.optimizers for group in optimizer.param_groups]

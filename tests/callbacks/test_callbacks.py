@@ -26,6 +26,7 @@ from blastogan.callbacks import (
 )
 from blastogan.callbacks.progress import PaceMeter, format_seconds
 from blastogan.callbacks.sample_grid import training_sheet
+from blastogan.data import BlastocystDataModule
 from blastogan.data.records import ImageRecord, embryos_first
 from blastogan.errors import DivergenceError, UserError
 from blastogan.grades import Grade
@@ -101,6 +102,27 @@ def test_the_learning_rate_of_the_schedule_reaches_both_optimisers(
     )
     assert seen[0] == [0.25, 0.25]
     assert seen[-1] == [0.125, 0.125]
+
+
+def test_the_cooldown_lowers_the_rate_of_steps_but_not_that_of_checkpoints(
+    make_module, make_data, make_trainer
+):
+    schedule = GrowthSchedule(16, 16, 0.0, 0.064, 16, cooldown_kimg=0.032, tick_kimg=0.064)
+    seen = []
+
+    class Rates(pl.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            seen.append(optimizer.param_groups[0]["lr"])
+
+    trainer = make_trainer(
+        callbacks=[ProgressiveGrowing(schedule), Rates()], max_epochs=1, enable_checkpointing=False
+    )
+    module = make_module()
+    trainer.fit(module, BlastocystDataModule(schedule, num_phantoms=60))
+    base = trainer.optimizers[0].param_groups[0]["lr"]
+    # D and G of each of four batches
+    assert seen == pytest.approx([base * f for f in (1, 1, 1, 1, 1, 1, 0.5, 0.5)])
+    assert base == 0.001
 
 
 def test_schedule_and_module_must_match(make_module, make_data, make_trainer, schedule):
