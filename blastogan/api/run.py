@@ -40,7 +40,10 @@ PANELS = {
 }
 """What `Run.plot` shows, by column."""
 
-FIRST_COLUMNS = ("kimg", "resolution", "alpha", *(spec.name for spec in SPECS))
+OF_FEATURES = {spec.name for spec in SPECS if spec.needs != "pixels"}
+"""Columns whose values depend on the extractor."""
+
+FIRST_COLUMNS = ("kimg", "resolution", "alpha", *PANELS, "extractor", "n_fake", "n_real")
 """Columns in front of all others."""
 
 
@@ -120,13 +123,15 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether `checkpoint` is at the end of the schedule, and evaluated.
+        """Whether the latest checkpoint is at the end of the schedule, and evaluated.
 
         Raises:
-            UserError: As for `schedule` and `checkpoint`.
+            UserError: As for `schedule`, or if the checkpoint is damaged.
         """
         from blastogan.callbacks.checkpoints import owes_evaluation
 
+        if not checkpoints_in(self.folder / "checkpoints"):
+            return False
         content, schedule = self._content(), self.schedule
         shown = content["blastogan"]["images_shown"]
         return shown >= schedule.total_images and not owes_evaluation(content, schedule)
@@ -214,7 +219,7 @@ def _of_extractor(row: dict[str, Any], extractor: str) -> dict[str, Any]:
     """A row without metrics by other features."""
     if row.get("extractor", extractor) == extractor:
         return row
-    return {name: row[name] for name in row if name in PIXEL_METRICS or name not in PANELS}
+    return {name: value for name, value in row.items() if name not in OF_FEATURES}
 
 
 def _number(text: str) -> int | float | str:

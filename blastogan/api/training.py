@@ -32,7 +32,8 @@ def train(
     Everything is checked before anything is written, and no run is overwritten. Ctrl-C, or the
     interrupt of a notebook, finishes and saves the batch; with ``resume=True`` the same call
     continues. Progress is shown on a terminal and in a notebook; elsewhere it goes to the logger
-    ``blastogan`` at level INFO. One run trains at a time in a process, in any thread.
+    ``blastogan`` at level INFO. One run trains at a time in a process, in any thread. The random
+    states of Python, NumPy and PyTorch are seeded.
 
     Args:
         config: Preset, such as ``demo``, or configuration file; may be left out to resume a run.
@@ -64,6 +65,9 @@ def train(
             from blastogan.api.fitting import fit
 
             return Run(fit(args))
+    except KeyboardInterrupt as stop:
+        # without the hundred frames of the trainer
+        raise type(stop)("stopped; the same call with resume=True continues") from None
     finally:
         _one_at_a_time.release()
 
