@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 from helpers.command import assert_same_run
 
 import blastogan
 from blastogan.api import training
 from blastogan.api.training import arguments
+from blastogan.callbacks import default_callbacks
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
+from blastogan.runs.loggers import CSVLog
 
 
 @pytest.mark.parametrize(
@@ -99,3 +102,27 @@ def test_a_stopped_run_is_open_and_continues(trained):
     run = blastogan.train(run_dir="run", resume=True)
     assert run.finished
     assert_same_run(run.checkpoint, trained / "runs/tiny/checkpoints/last.ckpt")
+
+
+def test_a_script_with_the_default_callbacks_equals_the_command(trained):
+    schedule = blastogan.open_run("runs/tiny").schedule
+    pl.seed_everything(0)
+    data = blastogan.BlastocystDataModule(schedule, num_phantoms=60, phantom_counts="balanced")
+    sizes = {"latent_dim": 8, "channel_base": 64, "channel_cap": 8}
+    module = blastogan.ProGANModule(resolution=16, start_resolution=8, **sizes)
+    trainer = pl.Trainer(
+        max_epochs=schedule.total_ticks,
+        accelerator="cpu",
+        default_root_dir="script",
+        logger=CSVLog("script"),
+        num_sanity_val_steps=0,
+        callbacks=default_callbacks(schedule, samples={"rows": 1}, fidelity=None),
+    )
+    trainer.fit(module, data)
+    run, command = blastogan.open_run("script"), blastogan.open_run("runs/tiny")
+    assert_same_run(run.checkpoint, command.checkpoint)
+    # without a configuration, of the checkpoint
+    assert run.schedule == schedule
+    assert run.finished
+    assert run.samples().tobytes() == command.samples().tobytes()
+    assert run.metrics.column("swd") == command.metrics.column("swd")
