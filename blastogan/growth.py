@@ -217,7 +217,7 @@ class GrowthSchedule:
 
         Resolutions may be texts, as YAML and JSON have them.
         """
-        settings = {
+        settings: dict[str, Any] = {
             name: {_resolution(key): each for key, each in value.items()}
             if isinstance(value, Mapping)
             else value

@@ -131,7 +131,7 @@ class GrowthProgress(ProgressBar):
             from IPython.display import display
 
             bar = _Cell(shown, self.schedule.total_images, "starting")
-            self._cell = display(bar, display_id=True)
+            self._cell = display(bar, display_id=True)  # type: ignore[no-untyped-call]
         # a resumed epoch has no start
         self.on_train_epoch_start(trainer)
 
