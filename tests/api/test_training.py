@@ -18,6 +18,7 @@ from blastogan.callbacks import default_callbacks
 from blastogan.errors import UserError
 from blastogan.growth import GrowthSchedule
 from blastogan.runs.loggers import CSVLog
+from blastogan.utils.quiet import LOGGERS
 
 
 @pytest.mark.parametrize(
@@ -64,12 +65,15 @@ def test_wrong_use_is_an_error_of_python_and_writes_nothing(here, options, messa
 
 def settings_of_the_process():
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    names = ("", "blastogan", "pytorch_lightning.utilities.rank_zero")
-    loggers = [logging.getLogger(name) for name in names]
+    loggers = [logging.getLogger(name) for name in ("", "blastogan", *LOGGERS)]
     return handlers, [(each.level, each.handlers[:]) for each in loggers], warnings.filters[:]
 
 
 def test_runs_in_any_thread_equal_the_command_and_change_no_settings(trained, monkeypatch):
+    # a command has run in this process
+    for name in LOGGERS:
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.INFO)
+    warnings.simplefilter("default")
     before, runs = settings_of_the_process(), []
     runs.append(blastogan.train("tiny.yaml"))
     thread = threading.Thread(target=lambda: runs.append(blastogan.train("tiny.yaml")))

@@ -16,6 +16,7 @@ import torch
 from helpers.small_modules import TINY, same_weights
 from PIL import Image
 
+import blastogan
 from blastogan import FadeIn, GrowthSchedule, ProgressiveGrowing, SampleGrid
 from blastogan.callbacks import (
     GracefulInterrupt,
@@ -25,7 +26,7 @@ from blastogan.callbacks import (
     TrainingLog,
     training_log,
 )
-from blastogan.callbacks.defaults import DEFAULT_CALLBACKS, RECORDS, default_callbacks
+from blastogan.callbacks.defaults import DEFAULT_CALLBACKS, default_callbacks
 from blastogan.callbacks.progress import PaceMeter, format_seconds
 from blastogan.callbacks.sample_grid import training_sheet
 from blastogan.data.records import ImageRecord, embryos_first
@@ -464,9 +465,9 @@ def test_a_notebook_shows_one_bar_that_is_updated(
     assert "hold 8x8" in repr(shown[-1])
 
 
-def test_default_callbacks_take_settings_by_key(schedule):
-    kinds = [type(each) for each in default_callbacks(schedule)]
-    assert kinds == [*DEFAULT_CALLBACKS.values(), *RECORDS]
+def test_default_callbacks_are_all_of_them_and_take_settings_by_key(schedule):
+    names = {type(each).__name__ for each in default_callbacks(schedule)}
+    assert names == set(blastogan.callbacks.__all__) - {"default_callbacks"}
     (fewer, *_) = default_callbacks(
         schedule, samples={"rows": 3}, **dict.fromkeys(DEFAULT_CALLBACKS.keys() - {"samples"})
     )
