@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike
@@ -67,11 +68,12 @@ class Run:
         self._loaded: tuple[tuple[Path, int], BaseGANModule] | None = None
 
     def __repr__(self) -> str:
-        rows = self.metrics
-        position = f"{rows[-1]['kimg']:g}" if rows else "0"
+        position, total = 0.0, ""
         with suppress(UserError):
-            position += f" of {self.schedule.total_images / 1000:g}"
-        return f"Run({str(self.folder)!r}, {position} kimg)"
+            position = max((row["kimg"] for row in self.metrics), default=0.0)
+        with suppress(UserError):
+            total = f" of {self.schedule.total_images / 1000:g}"
+        return f"Run({str(self.folder)!r}, {position:g}{total} kimg)"
 
     @property
     def checkpoint(self) -> Path:
@@ -147,6 +149,9 @@ class Run:
 
         The last ones are to the images trained on, by the features of ``extractor``, of ``n_fake``
         generated and ``n_real`` real images.
+
+        Raises:
+            UserError: If a table of the run is damaged.
         """
         rows: dict[float, dict[str, Any]] = {}
         for row in (*self._rows(LOG), *self._features()):
@@ -162,7 +167,12 @@ class Run:
                 yield {n: v for n, v in row.items() if not n.startswith(PIXEL_METRICS)}
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:
-        for row in RunTable(self.folder / name).rows():
+        path = self.folder / name
+        try:
+            rows = RunTable(path).rows()
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        for row in rows:
             found = {column: _number(text) for column, text in row.items() if text}
             if isinstance(found.get("kimg"), (int, float)):
                 yield {**found, "kimg": float(found["kimg"])}

@@ -103,17 +103,18 @@ def test_what_a_run_does_not_have_yet_is_one_message(tmp_path):
 @pytest.mark.parametrize(
     ("path", "content", "read"),
     [
-        ("config.yaml", "schedule: {hold_kimg: {x: 1}}", lambda run: run.schedule),
-        ("config.yaml", "schedule: {layers: 1}", lambda run: run.schedule),
-        ("config.yaml", "[", lambda run: run.schedule),
-        ("checkpoints/last.ckpt", "", lambda run: run.generator),
-        ("samples/kimg-00009.000-0016.png", "GIF89a", Run.samples),
+        ("config.yaml", b"schedule: {hold_kimg: {x: 1}}", lambda run: run.schedule),
+        ("config.yaml", b"schedule: {layers: 1}", lambda run: run.schedule),
+        ("config.yaml", b"[", lambda run: run.schedule),
+        ("metrics.csv", b"kimg,\xff\n1,2\n", lambda run: run.metrics),
+        ("checkpoints/last.ckpt", b"", lambda run: run.generator),
+        ("samples/kimg-00009.000-0016.png", b"GIF89a", Run.samples),
     ],
 )
 def test_damaged_files_are_errors_of_the_user(run, path, content, read):
     path = Path(run.folder / path)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(content)
+    path.write_bytes(content)
     assert repr(run).startswith("Run(")
     with pytest.raises(UserError):
         read(run)
