@@ -18,14 +18,17 @@ from blastogan.runs.loggers import CSVLog
 
 
 def main(
-    root: str | None = None, run_dir: str = "runs/example", hold_kimg: float = 4.0
+    root: str | None = None,
+    run_dir: str = "runs/example",
+    hold_kimg: float = 4.0,
+    num_phantoms: int = 1000,
 ) -> ProGANModule:
     """Train for a few minutes on two processor cores, and return the module."""
     pl.seed_everything(0)
     schedule = GrowthSchedule(
         8, 16, fade_kimg=hold_kimg / 2, hold_kimg=hold_kimg, tick_kimg=hold_kimg / 4
     )
-    data = BlastocystDataModule(schedule, root=root, num_phantoms=1000)
+    data = BlastocystDataModule(schedule, root=root, num_phantoms=num_phantoms)
     sizes = {"latent_dim": 64, "channel_base": 512, "channel_cap": 64}
     module = ProGANModule(resolution=16, start_resolution=8, r1_gamma=1.0, **sizes)
     trainer = pl.Trainer(
