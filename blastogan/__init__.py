@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from blastogan.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from blastogan.api import Run, open_run, train
     from blastogan.callbacks import FadeIn, FidelityCallback, ProgressiveGrowing, SampleGrid
     from blastogan.data import BlastocystDataModule
     from blastogan.evaluation import FidelityEvaluator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from blastogan.growth import GrowthSchedule
     from blastogan.modules import ProGANModule, StyleGANModule
     from blastogan.phantoms import PhantomDataset
+    from blastogan.utils.sheets import to_pil
     from blastogan.utils.version import __version__ as __version__
 
 __all__ = [
@@ -31,8 +33,12 @@ __all__ = [
     "PhantomDataset",
     "ProGANModule",
     "ProgressiveGrowing",
+    "Run",
     "SampleGrid",
     "StyleGANModule",
+    "open_run",
+    "to_pil",
+    "train",
 ]
 
 _HOMES = {
@@ -45,9 +51,13 @@ _HOMES = {
     "PhantomDataset": ".phantoms",
     "ProGANModule": ".modules",
     "ProgressiveGrowing": ".callbacks",
+    "Run": ".api",
     "SampleGrid": ".callbacks",
     "StyleGANModule": ".modules",
     "__version__": ".utils.version",
+    "open_run": ".api",
+    "to_pil": ".utils.sheets",
+    "train": ".api",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 
@@ -15,6 +14,7 @@ from blastogan.errors import DivergenceError, Requeue, UserError, printable
 from blastogan.presets import preset_names
 from blastogan.runs.lock import is_first_process
 from blastogan.utils.allocator import keep_freed_memory
+from blastogan.utils.quiet import hide_noise
 from blastogan.utils.terminal import write_stdout
 from blastogan.utils.version import describe_version
 
@@ -78,17 +78,13 @@ def _configure_messages() -> None:
     # what libraries print must not fail on a console that lacks a character
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    # Lightning uses names of jsonargparse that are deprecated
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     handler = logging.StreamHandler()
     handler.setFormatter(_Printable("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # of several processes the first one reports
     level = logging.INFO if is_first_process() else logging.ERROR
     logging.getLogger("blastogan").setLevel(level)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    for text in ("LeafSpec", "does not have many workers", "but have no logger configured"):
-        warnings.filterwarnings("ignore", message=f".*{text}.*")
+    hide_noise()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ that rises from 0 to 1 over a span of images, then held for another span.
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -217,11 +218,20 @@ class GrowthSchedule:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GrowthSchedule:
-        """The schedule of a `to_dict`; raises `UserError` for anything else."""
+        """The schedule of a `to_dict`; raises `UserError` for anything else.
+
+        Resolutions may be texts, as YAML and JSON have them.
+        """
+        settings: dict[str, Any] = {
+            name: {_resolution(key): each for key, each in value.items()}
+            if isinstance(value, Mapping)
+            else value
+            for name, value in values.items()
+        }
         try:
-            return cls(**values)
+            return cls(**settings)
         except TypeError as error:
-            raise UserError(f"the schedule of the checkpoint is damaged: {error}") from error
+            raise UserError(f"the schedule is damaged: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as plain numbers and mappings, fit for a checkpoint."""
@@ -372,3 +382,8 @@ class GrowthSchedule:
 
 def _at(setting: Number | dict[int, Number], resolution: int) -> Number:
     return setting[resolution] if isinstance(setting, Mapping) else setting
+
+
+def _resolution(key: Any) -> Any:
+    """A key of a mapping, as a number where it is the text of one."""
+    return int(key) if isinstance(key, str) and re.fullmatch("[0-9]{1,4}", key) else key

@@ -18,7 +18,7 @@ import blastogan
 ROOT = Path(blastogan.__file__).parent
 PACKAGE = ROOT.name
 ROOMS = (
-    ("__main__",),
+    ("__main__", "api"),
     ("cli",),
     ("callbacks",),
     ("evaluation",),
@@ -177,7 +177,9 @@ def test_public_names_are_there_and_sorted():
         _ = blastogan.absent
 
 
-@pytest.mark.parametrize("room", ["audit", "callbacks", "data", "metrics", "modules", "phantoms"])
+@pytest.mark.parametrize(
+    "room", ["api", "audit", "callbacks", "data", "metrics", "modules", "phantoms"]
+)
 def test_each_room_has_the_names_that_it_lists(room):
     package = importlib.import_module(f"blastogan.{room}")
     assert package.__all__

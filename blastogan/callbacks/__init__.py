@@ -1,6 +1,7 @@
 """Lightning callbacks: growth, fade-in, checkpoints, logs, evaluation and monitoring of a run."""
 
 from blastogan.callbacks.checkpoints import GrowthCheckpoint
+from blastogan.callbacks.defaults import default_callbacks
 from blastogan.callbacks.fade_in import FadeIn
 from blastogan.callbacks.fidelity.callback import FidelityCallback
 from blastogan.callbacks.growing import ProgressiveGrowing
@@ -26,4 +27,5 @@ __all__ = [
     "SampleGrid",
     "SplitRecord",
     "TrainingLog",
+    "default_callbacks",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from html import escape
+from typing import Any, NamedTuple
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
@@ -69,8 +70,23 @@ class PaceMeter:
         return doublings
 
 
+class _Cell(NamedTuple):
+    """A bar in the output of a notebook's cell, of so many images."""
+
+    done: int
+    total: int
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        bar = f'<progress value="{self.done}" max="{self.total}"></progress>'
+        return f"{bar} <code>{escape(self.text)}</code>"
+
+
 class GrowthProgress(ProgressBar):
-    """A progress bar over the whole schedule; without a terminal, log lines.
+    """A progress bar over the whole schedule, on a terminal or in a notebook; else log lines.
 
     A line comes at each tick, after half a minute without one, and later every ten minutes.
     """
@@ -83,6 +99,7 @@ class GrowthProgress(ProgressBar):
         self.schedule = schedule
         self.pace = PaceMeter(schedule)
         self._progress: Progress | None = None
+        self._cell: Any = None  # a display of IPython
         self._task = TaskID(0)
         self._mark = (0.0, 0)
         self._line_at, self._pause = 0.0, self.FIRST_LINE
@@ -109,6 +126,12 @@ class GrowthProgress(ProgressBar):
                 "starting", total=self.schedule.total_images, completed=shown
             )
             self._progress.start()
+        elif self._enabled and console.is_jupyter:
+            # Rich needs ipywidgets for this
+            from IPython.display import display
+
+            bar = _Cell(shown, self.schedule.total_images, "starting")
+            self._cell = display(bar, display_id=True)  # type: ignore[no-untyped-call]
         # a resumed epoch has no start
         self.on_train_epoch_start(trainer)
 
@@ -138,6 +161,8 @@ class GrowthProgress(ProgressBar):
         text = self.describe(shown, losses)
         if self._progress is not None:
             self._progress.update(self._task, completed=shown, description=text)
+        elif self._cell is not None:
+            self._cell.update(_Cell(shown, self.schedule.total_images, text))
         elif self._enabled and (ended or now >= self._line_at):
             _log.info("%s", text)
             self._pause = min(2 * self._pause, self.LONGEST_PAUSE)
@@ -167,7 +192,7 @@ class GrowthProgress(ProgressBar):
     def _close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
-            self._progress = None
+        self._progress = self._cell = None
 
 
 def format_seconds(seconds: float | None) -> str:

@@ -12,7 +12,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from blastogan.callbacks import RandomState, SplitRecord
+from blastogan.callbacks.defaults import RECORDS
 from blastogan.callbacks.fidelity.table import print_values
 from blastogan.callbacks.stopping import TimeLimit
 from blastogan.cli.checks import cause_of, check_trainer, one_message
@@ -244,7 +244,7 @@ class RunCLI(LightningCLI):
         folder = self._run_folder()
         # a grader reads its data for the callbacks
         self.datamodule.track = track
-        callbacks = [RandomState(), SplitRecord(), *self.callbacks_in(folder)]
+        callbacks = [*(kind() for kind in RECORDS), *self.callbacks_in(folder)]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         settings = self._get(self.config_init, "trainer")
         if limit := settings.get("max_time"):

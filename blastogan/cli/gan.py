@@ -17,19 +17,8 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 from torch.optim import Optimizer
 
-from blastogan.callbacks import (
-    TF32,
-    DivergenceWatch,
-    FadeIn,
-    FidelityCallback,
-    GracefulInterrupt,
-    GrowthCheckpoint,
-    GrowthProgress,
-    ProgressiveGrowing,
-    SampleGrid,
-    TrainingLog,
-)
 from blastogan.callbacks.checkpoints import owes_evaluation
+from blastogan.callbacks.defaults import DEFAULT_CALLBACKS, takes_schedule
 from blastogan.callbacks.image_writer import ImageWriter
 from blastogan.callbacks.stopping import stopped_by
 from blastogan.cli import base
@@ -58,18 +47,6 @@ from blastogan.runs.lock import is_first_process
 from blastogan.utils.terminal import show_tables
 
 _log = logging.getLogger(__name__)
-
-CALLBACKS = {
-    "growing": ProgressiveGrowing,
-    "fade_in": FadeIn,
-    "checkpoints": GrowthCheckpoint,
-    "watch": DivergenceWatch,
-    "training_log": TrainingLog,
-    "progress": GrowthProgress,
-    # after those that have a row to write
-    "interrupt": GracefulInterrupt,
-}
-"""Callbacks that take the schedule, by the key of their options."""
 
 CONTRADICTIONS: dict[str, Any] = {
     "max_epochs": None,
@@ -101,7 +78,7 @@ class BlastoganCLI(RunCLI):
     source: dict[str, Any] | None = None
     """Content of ``--transfer.checkpoint``; ``None`` without one."""
 
-    def __init__(self, args: Sequence[str]) -> None:
+    def __init__(self, args: Sequence[str], **settings: Any) -> None:
         super().__init__(
             BaseGANModule,
             BlastocystDataModule,
@@ -109,6 +86,7 @@ class BlastoganCLI(RunCLI):
             subclass_mode_model=True,
             trainer_defaults={"enable_model_summary": False},
             args=args,
+            **settings,
         )
 
     def config_of_run(self) -> Path | None:
@@ -174,13 +152,10 @@ class BlastoganCLI(RunCLI):
         parser.add_class_arguments(TransferOptions, "transfer")
         parser.add_class_arguments(GrowthSchedule, "schedule")
         parser.link_arguments("schedule", "data.schedule", apply_on="instantiate")
-        for key, callback in CALLBACKS.items():
+        for key, callback in DEFAULT_CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
-            parser.link_arguments("schedule", f"{key}.schedule", apply_on="instantiate")
-        parser.add_lightning_class_args(TF32, "float32")
-        parser.add_lightning_class_args(SampleGrid, "samples")
-        parser.add_lightning_class_args(FidelityCallback, "fidelity")
-        parser.link_arguments("schedule", "fidelity.schedule", apply_on="instantiate")
+            if takes_schedule(callback):
+                parser.link_arguments("schedule", f"{key}.schedule", apply_on="instantiate")
         parser.link_arguments("schedule.final_resolution", "model.init_args.resolution")
         parser.link_arguments("schedule.start_resolution", "model.init_args.start_resolution")
         parser.link_arguments("data.img_channels", "model.init_args.img_channels")

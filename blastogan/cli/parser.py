@@ -61,7 +61,11 @@ class RunParser(LightningArgumentParser):
         return super().add_argument(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print a message, for an unknown option with the option that was meant, and exit."""
+        """Print a message, for an unknown option with the option that was meant, and exit.
+
+        Raises:
+            UserError: Instead, with ``exit_on_error=False``.
+        """
         if found := _UNKNOWN.search(message):
             name = found["typed"] or found["class"] or found["key"]
             typed = [arg.partition("=")[0] for arg in getattr(self, "args", ())]
@@ -70,6 +74,8 @@ class RunParser(LightningArgumentParser):
                 message = f"unknown option {option}"
             if meant := self._closest(name):
                 message += f" (did you mean --{meant}?)"
+        if not self.exit_on_error:
+            raise UserError(message) from ex
         super().error(message, ex)
 
     def _closest(self, name: str) -> str | None:

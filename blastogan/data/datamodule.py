@@ -237,6 +237,9 @@ class BlastocystDataModule(LightningDataModule):
         sides = f"{self.schedule.start_resolution} to {self.schedule.final_resolution} pixels"
         return f"{type(self).__name__}({where}, {sides}, {parts or 'before setup'})"
 
+    # Lightning's own lists data loaders; outside a trainer there are none
+    __str__ = __repr__
+
     @property
     def source(self) -> str:
         """Kind of the images, for captions: ``phantoms`` or ``real images``."""

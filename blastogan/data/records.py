@@ -30,6 +30,10 @@ class ImageRecord:
     embryo: str
     part: str = ""
 
+    def __repr__(self) -> str:
+        part = f", {self.part}" if self.part else ""
+        return f"ImageRecord({self.path.name!r}, {self.grade}, embryo {self.embryo!r}{part})"
+
 
 @dataclass(frozen=True)
 class GradedTable:
@@ -64,6 +68,11 @@ class GradedTable:
     embryos_by: str = ""
     split_by: str = ""
     excluded: tuple[ImageRecord, ...] = ()
+
+    def __repr__(self) -> str:
+        found = f"{len(self.records)} images, {len(self.dropped)} dropped"
+        where = f"{str(self.root)!r}, format {self.format!r}"
+        return f"GradedTable({where}, {found}, {len(self.problems)} problems)"
 
     def counts(self) -> dict[str, int]:
         """Number of images of each of the ten classes."""

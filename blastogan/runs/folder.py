@@ -13,6 +13,9 @@ from blastogan.errors import UserError
 RUNS = Path("runs")
 """Default folder of runs."""
 
+LOG = "metrics.csv"
+"""Table of all that is logged."""
+
 LOCK = ".lock"
 """File in a run folder, locked by the process that writes there; it stays afterwards."""
 

@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from blastogan.errors import UserError
+from blastogan.runs.folder import LOG
 from blastogan.runs.table import RunTable
 
 
@@ -26,7 +27,7 @@ class CSVLog(Logger):
         save_dir: The run folder.
     """
 
-    FILE = "metrics.csv"
+    FILE = LOG
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__()

@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from blastogan.growth import GrowthSchedule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -40,25 +43,39 @@ def plot_curves(
     schedule: GrowthSchedule,
     caption: str,
 ) -> Image.Image:
+    """What `draw_curves` draws, as an RGB picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    canvas = FigureCanvasAgg(Figure())
+    draw_curves(canvas.figure, rows, panels, schedule, caption)
+    file = BytesIO()
+    canvas.print_png(file)  # type: ignore[no-untyped-call]
+    return Image.open(file).convert("RGB")
+
+
+def draw_curves(
+    figure: Figure,
+    rows: Sequence[Mapping[str, Any]],
+    panels: Sequence[Panel],
+    schedule: GrowthSchedule,
+    caption: str,
+) -> None:
     """Plot metrics against kimg in panels, with the stages of growth marked.
 
     Args:
+        figure: An empty figure, whose size is set.
         rows: Rows with ``kimg`` and the columns of the panels; empty values are skipped.
         panels: Metrics to plot; panels without values are skipped.
         schedule: Growth schedule; fades are shaded.
         caption: Title of the figure.
-
-    Returns:
-        RGB picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = [panel for panel in panels if _curve(rows, panel.name, panel.unit)[0]]
     columns = min(len(panels), 2) or 1
     lines = math.ceil(len(panels) / columns) or 1
-    figure = Figure(figsize=(5.6 * columns, 2.5 * lines + 0.6), dpi=110, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure.set_size_inches(5.6 * columns, 2.5 * lines + 0.6)
+    figure.set_dpi(110)
+    figure.set_layout_engine("constrained")
     figure.suptitle(caption, fontsize=10)
     for place, panel in enumerate(panels):
         axes = figure.add_subplot(lines, columns, place + 1)
@@ -66,9 +83,6 @@ def plot_curves(
         _mark_stages(axes, schedule)
         if place >= len(panels) - columns:
             axes.set_xlabel("thousands of images shown (kimg)", fontsize=8)
-    file = BytesIO()
-    canvas.print_png(file)  # type: ignore[no-untyped-call]
-    return Image.open(file).convert("RGB")
 
 
 def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:

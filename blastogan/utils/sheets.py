@@ -1,4 +1,4 @@
-"""Captioned sheets of images."""
+"""Images as pictures, one by one or on captioned sheets."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from blastogan.errors import UserError
 from blastogan.utils.files import atomic_write
 
 INK, PAPER = (30, 30, 30), (255, 255, 255)
@@ -61,6 +63,23 @@ def to_hwc(image: Tensor) -> NDArray[np.uint8]:
     """Array ``(H, W)`` or ``(H, W, 3)`` of an image uint8 ``(C, H, W)``, as image files have it."""
     array = image.cpu().numpy()
     return array[0] if array.shape[0] == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """Pillow pictures, grey or RGB, of images as ``generate`` returns them.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``, C 1 or 3, on any device.
+
+    Raises:
+        UserError: If the images have another type or shape.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise UserError(
+            f"images are {images.dtype} {tuple(images.shape)}: expected torch.uint8 (N, C, H, W) "
+            "with 1 or 3 channels, as generate returns them"
+        )
+    return [Image.fromarray(to_hwc(image)) for image in images]
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

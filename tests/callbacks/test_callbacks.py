@@ -4,6 +4,7 @@ import csv
 import os
 import random
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import torch
 from helpers.small_modules import TINY, same_weights
 from PIL import Image
 
+import blastogan
 from blastogan import FadeIn, GrowthSchedule, ProgressiveGrowing, SampleGrid
 from blastogan.callbacks import (
     GracefulInterrupt,
@@ -24,6 +26,7 @@ from blastogan.callbacks import (
     TrainingLog,
     training_log,
 )
+from blastogan.callbacks.defaults import DEFAULT_CALLBACKS, default_callbacks
 from blastogan.callbacks.progress import PaceMeter, format_seconds
 from blastogan.callbacks.sample_grid import training_sheet
 from blastogan.data import BlastocystDataModule
@@ -464,6 +467,37 @@ def test_without_a_terminal_the_time_left_is_logged_before_the_first_tick_ends(
     trainer.fit(make_module(), make_data())
     (first, *_) = [line for line in caplog.messages if " left  " in line]
     assert first.startswith("0.0/")
+
+
+def test_a_notebook_shows_one_bar_that_is_updated(
+    make_module, make_data, make_trainer, schedule, monkeypatch
+):
+    shown = []
+
+    def display(bar, display_id):
+        shown.append(bar)
+        return SimpleNamespace(update=shown.append)
+
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    progress = GrowthProgress(schedule)
+    make_trainer(progress, enable_progress_bar=True, max_epochs=1).fit(make_module(), make_data())
+    assert [bar.done for bar in shown] == [0, schedule.tick_images]
+    assert f'value="{schedule.tick_images}"' in shown[-1]._repr_html_()
+    assert "hold 8x8" in repr(shown[-1])
+
+
+def test_default_callbacks_are_all_of_them_and_take_settings_by_key(schedule):
+    names = {type(each).__name__ for each in default_callbacks(schedule)}
+    assert names == set(blastogan.callbacks.__all__) - {"default_callbacks"}
+    (fewer, *_) = default_callbacks(
+        schedule, samples={"rows": 3}, **dict.fromkeys(DEFAULT_CALLBACKS.keys() - {"samples"})
+    )
+    assert fewer.rows == 3
+    with pytest.raises(UserError, match="sample: expected some of growing"):
+        default_callbacks(schedule, sample={})
+    with pytest.raises(UserError, match="no setting row: expected some of rows"):
+        default_callbacks(schedule, samples={"row": 3})
 
 
 def test_no_partial_files_are_left(make_module, make_data, make_trainer, tmp_path):

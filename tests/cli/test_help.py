@@ -9,7 +9,8 @@ import re
 import pytest
 from helpers.command import blastogan
 
-from blastogan.cli.gan import CALLBACKS, BlastoganCLI
+from blastogan.callbacks.defaults import DEFAULT_CALLBACKS
+from blastogan.cli.gan import BlastoganCLI
 from blastogan.cli.grade import GradeCLI
 from blastogan.cli.screens import SCREENS
 from blastogan.modules import ARCHITECTURES
@@ -79,7 +80,7 @@ def test_help_all_has_every_option_and_no_other(kind, name, capsys, monkeypatch)
     parsed = options_of(kind, "fit", monkeypatch)
     if kind is BlastoganCLI:
         parsed |= model_options()
-    groups = {each.partition(".")[0] for each in parsed if "." in each} | set(CALLBACKS)
+    groups = {each.partition(".")[0] for each in parsed if "." in each} | set(DEFAULT_CALLBACKS)
     shown = named(printed(capsys, *name.split(), "--help", "all"))
     assert parsed - groups - LINKED[name] - {"h", "c"} == shown - {
         *("model", "verbose", "return_predictions")

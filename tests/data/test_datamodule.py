@@ -134,7 +134,9 @@ def test_phantoms_below_their_least_resolution_are_shrunk():
 def test_data_print_as_what_they_are(make_data):
     data = make_data()
     assert repr(data) == "BlastocystDataModule(phantoms, 8 to 16 pixels, before setup)"
+    assert str(data) == repr(data)
     data.setup("fit")
     assert "train 48, val 6, test 6" in repr(data)
+    assert repr(data.records[0]).startswith("ImageRecord('")
     made = PhantomDataset(5, seed=3, masks=True)
     assert eval(repr(made)).settings() == made.settings()

@@ -128,6 +128,7 @@ class TestClinicTable:
         assert table.summary().endswith(
             "1 images. Images by class: AA 1. Dropped: 4 (grade NA 2, grade ND 1, grade empty 1)."
         )
+        assert "1 images, 4 dropped, 0 problems" in repr(table)
 
     def test_listed_twice(self, tmp_path):
         write_images(tmp_path, "a/1.png")
