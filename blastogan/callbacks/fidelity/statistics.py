@@ -128,7 +128,10 @@ class RunStatistics:
         return self.measures_kid and enough and "val" not in self.data.weak_parts
 
     def held_out_kid(self, fake: SetStatistics) -> dict[str, float]:
-        """`unbiased_kid` of samples against validation images, and its error, if measurable."""
+        """`unbiased_kid` of samples against validation images, its error, and their number.
+
+        Empty if it cannot be measured.
+        """
         if not self.measures_held_out:
             return {}
         real = self.real("val")
@@ -137,7 +140,7 @@ class RunStatistics:
         number = {embryo: n for n, embryo in enumerate(dict.fromkeys(real.groups or ()))}
         embryos = torch.tensor([number[each] for each in real.groups]) if real.groups else None
         value, error = unbiased_kid(real.features, fake.features, embryos)
-        return {"kid_held_out": value, "kid_held_out_std": error}
+        return {"kid_held_out": value, "kid_held_out_std": error, "n_held_out": real.count}
 
     def _check_count(self, count: int, what: str) -> None:
         # on all processes: one without images would hang
