@@ -67,6 +67,7 @@ class FidelityCallback(Callback):
         metrics: Some of `blastogan.metrics.specs.METRICS`; empty disables evaluation.
         num_fakes: Fakes per evaluation in a fit.
         num_test_fakes: Fakes in a test.
+        num_reals: Maximum number of training images in a fit, chosen at random; ``None`` for all.
         every_kimg: Interval between evaluations within a phase, rounded up to whole ticks.
         batch_size: Images per batch.
         kid_subset_size: Images per subset for KID.
@@ -95,6 +96,7 @@ class FidelityCallback(Callback):
         pixel_images: int = 500,
         seed: int = 0,
         cache: bool = True,
+        num_reals: int | None = None,
     ) -> None:
         if min(num_fakes, num_test_fakes, batch_size) < 2 or not every_kimg > 0:
             raise UserError(
@@ -105,6 +107,8 @@ class FidelityCallback(Callback):
         counts |= {"pixel_images": pixel_images, "kid_subset_size": kid_subset_size}
         check_ranges({f"fidelity.{name}": n for name, n in counts.items()}, 0, MAX_COUNT)
         check_ranges({"fidelity.batch_size": batch_size}, 1, MAX_BATCH)
+        if num_reals is not None:
+            check_ranges({"fidelity.num_reals": num_reals}, 2, MAX_COUNT)
         self.schedule = schedule
         self.extractor = extractor
         self.weights = weights
@@ -117,6 +121,7 @@ class FidelityCallback(Callback):
         self.pixel_images = pixel_images
         self.seed = seed
         self.cache = cache
+        self.num_reals = num_reals
         self._statistics: RunStatistics | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -142,7 +147,8 @@ class FidelityCallback(Callback):
                 break
         if not evaluator.metrics:
             return
-        self._statistics = RunStatistics(trainer, evaluator, self.batch_size, self.cache)
+        reals = self.num_reals if stage == "fit" else None
+        self._statistics = RunStatistics(trainer, evaluator, self.batch_size, self.cache, reals)
         held_out = "val" in self._statistics.data.split and self._statistics.measures_held_out
         if stage == "fit" and self._statistics.measures_kid and not held_out:
             _log.warning(
