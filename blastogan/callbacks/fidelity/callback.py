@@ -233,7 +233,7 @@ class FidelityCallback(Callback):
         rows = [{**each, COMPARED: _describe_row(each)} for each in table.rows()]
         title = f"{type(module).__name__.removesuffix('Module')}: generated images against {source}"
         compared = dict.fromkeys(each[COMPARED] for each in rows)
-        caption = f"{title} trained on; {'; '.join(compared)}"
+        caption = "\n".join([f"{title} trained on", *compared])
         picture = plot_curves(rows, PANELS, self.schedule, caption)
         save_picture(picture, folder / self.PLOT)
         logged = _logged(report, rows)
