@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,7 +27,7 @@ from blastogan.runs.checkpoint_io import (
     write_checkpoints_atomically,
 )
 from blastogan.runs.epochs import reopen, repeat_end_of_epoch
-from blastogan.utils.files import atomic_copy, atomic_link
+from blastogan.utils.files import atomic_copy, atomic_link, unused_file
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class GrowthCheckpoint(Checkpoint):
     if `FidelityCallback` measures it; else the lowest KID against the training images; else, at the
     highest resolution so far, the lowest sliced Wasserstein distance (SWD) of a validation, or none
     if the validation part is too small. While grades are ramped in, a higher condition weight wins,
-    because no metric checks the grades.
+    because no metric checks the grades. KID by another extractor is not compared with that of the
+    best so far: a new best begins, and the previous one is kept as ``best-EXTRACTOR.ckpt``.
 
     Args:
         schedule: Growth schedule of the run.
@@ -65,7 +67,12 @@ class GrowthCheckpoint(Checkpoint):
 
     Raises:
         UserError: If `every_minutes` or `keep_last` is out of range.
+
+    Attributes:
+        extractor: Label of the extractor by which KID is measured; `FidelityCallback` sets it.
     """
+
+    extractor = ""
 
     def __init__(
         self,
@@ -165,8 +172,9 @@ class GrowthCheckpoint(Checkpoint):
             reals = "training images" if name == "kid" else "validation images"
             side = self.schedule.final_resolution
             _log.info(
-                "best so far: %s to the %s, %dx%d: %.4g at %g kimg, saved as best.ckpt",
+                "best so far: %s to the %s, %dx%d: %.4g at %g kimg, saved as best.ckpt%s",
                 *(spec.title, reals, side, side, value * spec.scale, kimg),
+                f" (extractor {by})" if (by := self.best.get("extractor")) else "",
             )
 
     def save_last(self, trainer: Trainer, *, is_best: bool = False) -> Path:
@@ -213,10 +221,31 @@ class GrowthCheckpoint(Checkpoint):
             # the key of all saved checkpoints
             "heeds": condition_weight,
         }
-        if not math.isfinite(value) or (self.best and _order(found) >= _order(self.best)):
+        if name != METRICS[-1] and self.extractor:
+            found["extractor"] = self.extractor
+        if not math.isfinite(value):
             return False
+        if self.best and _comparable(found, self.best):
+            if _order(found) >= _order(self.best):
+                return False
+        elif self.best:
+            if _order(found)[:-1] > _order(self.best)[:-1]:
+                return False
+            self._set_aside(checkpoint_folder(trainer))
         self.best = found
         return True
+
+    def _set_aside(self, folder: Path) -> None:
+        """Keep the best so far, by another extractor, under a name of its own."""
+        best, by = folder / BEST, self.best.get("extractor", "earlier")
+        kept = unused_file(folder / f"best-{re.sub(r'[^a-zA-Z0-9]+', '-', by).strip('-')}.ckpt")
+        if best.exists():
+            atomic_link(best, kept)
+        _log.warning(
+            "the best so far was chosen by KID of the extractor %s, which cannot be compared with "
+            "that of %s: it is kept as %s, and best.ckpt begins anew",
+            *(by, self.extractor, kept.name),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far, and the images shown at the end of the last evaluated tick."""
@@ -242,6 +271,12 @@ def owes_evaluation(checkpoint: Mapping[str, Any], schedule: GrowthSchedule) -> 
     evaluated = checkpoint.get("callbacks", {}).get("GrowthCheckpoint", {}).get("evaluated")
     shown = int(checkpoint["blastogan"]["images_shown"])
     return evaluated is not None and _is_owed(evaluated, shown, schedule)
+
+
+def _comparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two states were measured by the same extractor, or one of them by none."""
+    by_pixels = METRICS[-1] in (first["name"], second["name"])
+    return by_pixels or first.get("extractor") == second.get("extractor")
 
 
 def _order(best: Mapping[str, Any]) -> tuple[float, ...]:

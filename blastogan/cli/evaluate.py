@@ -93,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--extractor",
-        help="network whose features are compared: inception-clean (default), inception-legacy, "
+        help="network whose features are compared: auto (default: inception-clean or "
+        "efficientnet-lite0, the first whose weights are on this machine), inception-legacy, "
         "grader, one of torch-fidelity, or none",
     )
     text = "weights of the extractor instead of the published ones"
@@ -190,10 +191,13 @@ def _evaluator(
     options: argparse.Namespace, sets: Sequence[ComparedSet], device: str
 ) -> FidelityEvaluator:
     from blastogan.evaluation import FidelityEvaluator
+    from blastogan.metrics.extractors import AUTO, EXTRACTORS
     from blastogan.metrics.statistics import SetStatistics
 
-    extractor: str | _Recorded = options.extractor or "inception-clean"
+    extractor: str | _Recorded = options.extractor or AUTO
     files = [each for each in sets if isinstance(each, SetStatistics)]
+    if files and extractor == AUTO and files[0].extractor in EXTRACTORS:
+        extractor = files[0].extractor
     if len(files) == 2:
         extractor = _Recorded(files[0].extractor, files[0].extractor_key)
     keeps = files or options.save_real or options.save_fake
@@ -204,7 +208,7 @@ def _evaluator(
         kid_subset_size=options.kid_subset_size,
         seed=options.seed,
         device=device,
-        optional=options.extractor is None and options.metrics is None and not keeps,
+        optional=options.extractor in (None, AUTO) and options.metrics is None and not keeps,
     )
     found = evaluator.extractor
     if len(files) == 1 and found is not None and found.key != files[0].extractor_key:

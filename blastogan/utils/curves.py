@@ -27,6 +27,8 @@ class Panel:
         reference: Column of a reference value, drawn as a horizontal line; empty for none.
         reference_title: Label of that line.
         logarithmic: Use a symmetric logarithmic axis.
+        curve: Column of texts; rows with different ones are drawn as curves of their own, named
+            by it if there are several. Empty for one curve.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Panel:
     reference: str = ""
     reference_title: str = ""
     logarithmic: bool = False
+    curve: str = ""
 
 
 def plot_curves(
@@ -86,28 +89,43 @@ def draw_curves(
 
 
 def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], panel: Panel) -> None:
-    kimg, values, errors = _curve(rows, panel.name, panel.unit)
-    axes.errorbar(kimg, values, yerr=errors, marker="o", markersize=3.5, capsize=2, linewidth=1.4)
-    _, references, _ = _curve(rows, panel.reference, panel.unit)
-    if references:
-        axes.axhline(references[-1], color="tab:green", linestyle=":", linewidth=1.2)
-        axes.annotate(
-            panel.reference_title,
-            (0.01, references[-1]),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, -9 if references[-1] >= max(values) else 3),
-            textcoords="offset points",
-            fontsize=7,
-            color="tab:green",
-        )
+    curves: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if not math.isnan(_number(row.get(panel.name))):
+            curves.setdefault(str(row.get(panel.curve, "")), []).append(row)
+    drawn, scatter = [0.0], list[float]()
+    for name, points in curves.items():
+        kimg, values, errors = _curve(points, panel.name, panel.unit)
+        style = {"marker": "o", "markersize": 3.5, "capsize": 2, "linewidth": 1.4}
+        lines = axes.errorbar(kimg, values, yerr=errors, label=name, **style)
+        _, references, _ = _curve(points, panel.reference, panel.unit)
+        if references:
+            colour = "tab:green" if len(curves) == 1 else lines[0].get_color()
+            _draw_reference(axes, references[-1], panel, colour, above=max(values))
+        drawn += [*values, *references]
+        scatter += [abs(value) for value in [*references, *errors] if value]
+    if len(curves) > 1:
+        axes.legend(fontsize=7)
     if panel.logarithmic:
         # linear near zero, because unbiased estimates can be negative
-        scatter = [abs(value) for value in [*references, *errors] if value] or [1.0]
-        axes.set_yscale("symlog", linthresh=max(min(scatter), 1e-6))
-        lowest, highest = min(0.0, *values, *references), max(0.0, *values, *references)
-        axes.set_ylim(3 * lowest, 3 * highest or 1.0)
+        axes.set_yscale("symlog", linthresh=max(min(scatter, default=1.0), 1e-6))
+        axes.set_ylim(3 * min(drawn), 3 * max(drawn) or 1.0)
     axes.set_title(panel.title, fontsize=9, pad=14)
     axes.tick_params(labelsize=8)
+
+
+def _draw_reference(axes: Any, value: float, panel: Panel, colour: str, *, above: float) -> None:
+    """Draw a horizontal line; its label is below the line if no value is above it."""
+    axes.axhline(value, color=colour, linestyle=":", linewidth=1.2)
+    axes.annotate(
+        panel.reference_title,
+        (0.01, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -9 if value >= above else 3),
+        textcoords="offset points",
+        fontsize=7,
+        color=colour,
+    )
 
 
 def _curve(

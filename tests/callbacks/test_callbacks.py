@@ -305,6 +305,16 @@ def test_a_row_cut_by_a_crash_is_left_out(tmp_path):
     assert table.path.read_bytes() == whole
 
 
+def test_a_row_of_another_text_is_not_replaced(tmp_path):
+    table = RunTable(tmp_path / "table.csv")
+    for extractor, kid in (("one", 1.0), ("other", 2.0), ("one", 3.0)):
+        table.replace({"kimg": 1.0, "extractor": extractor, "kid": kid}, same=("extractor",))
+    assert [(row["extractor"], row["kid"]) for row in table.rows()] == [
+        ("one", "3.0"),
+        ("other", "2.0"),
+    ]
+
+
 def test_csv_log_continues_where_a_run_resumes(tmp_path):
     log = CSVLog(tmp_path)
     for kimg in (1, 2, 3):

@@ -11,15 +11,20 @@ import torch
 from helpers.command import read_table
 from helpers.small_modules import same_weights
 from helpers.stand_in import Pixels
+from matplotlib.figure import Figure
+from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from blastogan.callbacks import FidelityCallback
+from blastogan.callbacks import FidelityCallback, GrowthCheckpoint
+from blastogan.callbacks.fidelity.callback import COMPARED, PANELS
 from blastogan.callbacks.fidelity.statistics import RunStatistics
 from blastogan.errors import UserError
 from blastogan.evaluation.fakes import evaluation_fakes, sample_labels
 from blastogan.metrics import fidelity
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.specs import METRICS
+from blastogan.runs.loggers import CSVLog
+from blastogan.utils import curves as curves_module
 from blastogan.utils.curves import plot_curves
 
 
@@ -247,6 +252,84 @@ def test_without_weights_there_is_one_message_and_metrics_of_pixels(
     assert found[0]["extractor"] == "none"
     assert found[0]["swd"]
     assert "fid" not in found[0]
+
+
+def test_another_extractor_begins_curves_and_a_best_of_its_own(
+    schedule, make_module, make_data, make_trainer, pixels, tmp_path, caplog, monkeypatch
+):
+    def run(label, ticks, **settings):
+        pixels.label, pixels.key = label, f"{label}-1"
+        trainer = make_trainer(callback(schedule, metrics=("kid", "swd")), max_epochs=ticks,
+                               logger=CSVLog(tmp_path / "run"))  # fmt: skip
+        trainer.fit(make_module(), datamodule=make_data(), weights_only=True, **settings)
+        return next(c for c in trainer.checkpoint_callbacks if isinstance(c, GrowthCheckpoint))
+
+    drawn = []
+    monkeypatch.setattr(
+        "blastogan.callbacks.fidelity.callback.plot_curves",
+        lambda rows, panels, schedule, caption: (
+            drawn.append((rows, caption)) or Image.new("L", (9, 9))
+        ),
+    )
+    first = run("grader (weights 1)", 3).best
+    checkpoints = tmp_path / "run" / "checkpoints"
+    kept = (checkpoints / "best.ckpt").read_bytes()
+    assert first["extractor"] == "grader (weights 1)"
+    # far better than any that the next one can measure
+    state = torch.load(checkpoints / "last.ckpt", weights_only=True)
+    state["callbacks"]["GrowthCheckpoint"]["best"]["value"] = -9.0
+    torch.save(state, tmp_path / "last.ckpt")
+    best = run("other", 5, ckpt_path=tmp_path / "last.ckpt").best
+    assert (best["extractor"], best["kimg"]) == ("other", 0.16)
+    assert (checkpoints / "best-grader-weights-1.ckpt").read_bytes() == kept
+    assert "begins anew" in caplog.text
+    assert [row["extractor"] for row in rows(tmp_path)] == ["grader (weights 1)"] * 2 + ["other"]
+    # the log has a name of its own for the second one, whatever draws it
+    logged = [row for row in read_table(tmp_path / "run/metrics.csv") if row["extractor"]]
+    assert [bool(row["kid"]) for row in logged] == [True, True, False]
+    assert [bool(row["other/kid"]) for row in logged] == [False, False, True]
+    assert logged[-1]["other/n_fake"] == "24"
+    found, caption = drawn[-1]
+    texts = [f"extractor {name}, 24 fakes, 48 reals" for name in ("grader (weights 1)", "other")]
+    assert [row[COMPARED] for row in found] == [texts[0], *texts]
+    assert all(text in caption for text in texts)
+
+
+def test_curves_of_two_extractors_are_two_and_named():
+    table = [
+        {"kimg": str(n), "kid": "0.1", "swd": "3", "floor_kid": str(n), COMPARED: name}
+        for n, name in enumerate(("one", "one", "other", "other"))
+    ]
+    curves = {}
+    for panel in PANELS:
+        if panel.name in ("kid", "swd"):
+            axes = Figure().add_subplot()
+            curves_module._draw(axes, table, panel)
+            curves[panel.name] = [
+                (each.get_label(), each[0].get_xdata().tolist()) for each in axes.containers
+            ]
+            assert bool(axes.get_legend()) == (panel.name == "kid")
+            floors = [line for line in axes.lines if line.get_linestyle() == ":"]
+            assert len(floors) == (2 if panel.name == "kid" else 0)
+    assert curves["kid"] == [("one", [0.0, 1.0]), ("other", [2.0, 3.0])]
+    # pixels are compared without an extractor
+    assert [x for _, x in curves["swd"]] == [[0.0, 1.0, 2.0, 3.0]]
+
+
+def test_training_images_may_be_limited(schedule, make_data):
+    data = make_data()
+    data.setup("fit")
+    trainer = SimpleNamespace(world_size=1, global_rank=0, datamodule=data)
+    for stage_reals, count in ((10, 10), (99, 48), (None, 48)):
+        evaluator = FidelityEvaluator(Pixels(), metrics=("kid",))
+        statistics = RunStatistics(trainer, evaluator, 8, True, stage_reals)
+        real = statistics.real("train")
+        assert real.count == count
+        assert real.groups == tuple(
+            data.records[data.split["train"][n]].embryo for n in real.index.tolist()
+        )
+    with pytest.raises(UserError, match="num_reals"):
+        callback(schedule, num_reals=1)
 
 
 def test_no_metrics_means_no_evaluation(schedule, make_module, make_data, make_trainer, tmp_path):

@@ -198,6 +198,17 @@ def test_statistics_of_another_extractor_are_refused_before_the_images_are_seen(
     assert "moments and no features" in " ".join(evaluate("r.npz", "f.npz")["notes"])
 
 
+def test_statistics_ask_for_their_own_extractor(sets, eye, monkeypatch):
+    eye.label, asked = "inception-clean", []
+    evaluate("real", "fake", "--save-real", "r.npz")
+    monkeypatch.setattr(
+        fidelity, "load_extractor", lambda name, *args, **settings: asked.append(name) or eye
+    )
+    evaluate("r.npz", "fake")
+    evaluate("real", "fake")
+    assert asked == ["inception-clean", "auto"]
+
+
 def test_without_an_extractor_pixels_are_compared(sets, capfd):
     found = evaluate("real", "fake", "--extractor", "none")
     assert [name for name in (*FEATURES, *PIXELS) if found[name] is not None] == list(PIXELS)

@@ -47,6 +47,22 @@ def test_fidelity_of_held_out_images_in_the_units_of_its_tables(write, capfd):
     assert "20 ± 14" in capfd.readouterr().out
 
 
+def test_folds_measured_by_two_extractors_are_not_averaged(write, capfd):
+    for run, by in (
+        ("a", "inception-clean"),
+        ("b", "efficientnet-lite0"),
+        ("c", "inception-clean"),
+    ):
+        held_out = {"kid": 0.01, "extractor": by}
+        write(run, "abc".index(run), "fidelity-test-2.json", held_out=held_out)
+    with pytest.raises(ProblemList) as caught:
+        read_results([Path("a"), Path("b")])
+    assert "efficientnet-lite0" in caught.value.problems[0]
+    assert blastogan("folds", "a", "c", "--json", "out.json") == 0
+    assert json.loads(Path("out.json").read_text())["extractor"] == "inception-clean"
+    assert "extractor inception-clean" in capfd.readouterr().out
+
+
 def test_every_run_that_does_not_fit_is_named(write):
     write("a", 0, values={"kappa": 1.0})
     write("same", 0, values={"kappa": 1.0})

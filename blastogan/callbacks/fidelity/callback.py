@@ -5,23 +5,26 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from blastogan.callbacks.checkpoints import save_last
+from blastogan.callbacks.checkpoints import GrowthCheckpoint, save_last
 from blastogan.callbacks.fidelity.statistics import MIN_HELD_OUT, RunStatistics
 from blastogan.callbacks.fidelity.table import describe_report, print_held_out
 from blastogan.errors import UserError, check_ranges
 from blastogan.grades import MAX_COUNT
 from blastogan.growth import MAX_BATCH, GrowthSchedule
+from blastogan.metrics.extractors import AUTO, choose_extractor
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.held_out import compare_held_out
 from blastogan.metrics.report import FidelityReport
 from blastogan.metrics.specs import METRICS, PIXEL_METRICS, SPECS, TESTED
 from blastogan.modules import BaseGANModule
 from blastogan.modules.base import as_gan
-from blastogan.runs.loggers import send_picture
+from blastogan.runs.loggers import send_picture, takes_texts
 from blastogan.runs.table import RunTable
 from blastogan.utils.curves import Panel, plot_curves
 from blastogan.utils.files import unused_file, write_json
@@ -29,8 +32,15 @@ from blastogan.utils.sheets import save_picture
 
 _log = logging.getLogger(__name__)
 
+COMPARED = "extractor and images"
+"""Column of the curves of ``fidelity.png``: values are comparable where it is equal."""
+
 PANELS = [
-    Panel(spec.name, spec.title, spec.scale, spec.reference, spec.reference_title, spec.logarithmic)
+    Panel(
+        *(spec.name, spec.title, spec.scale, spec.reference, spec.reference_title),
+        logarithmic=spec.logarithmic,
+        curve="" if spec.needs == "pixels" else COMPARED,
+    )
     for spec in SPECS
     if spec.in_plot
 ]
@@ -50,12 +60,14 @@ class FidelityCallback(Callback):
 
     Args:
         schedule: Growth schedule of the run.
-        extractor: Name of a feature extractor (`blastogan.metrics.extractors`), or ``none`` for
-            sliced Wasserstein distance and MS-SSIM only.
+        extractor: Name of a feature extractor (`blastogan.metrics.extractors`); ``auto`` for
+            ``inception-clean`` or ``efficientnet-lite0``, the first whose weights are on this
+            machine; or ``none`` for sliced Wasserstein distance and MS-SSIM only.
         weights: File with its weights; ``None`` searches for it.
         metrics: Some of `blastogan.metrics.specs.METRICS`; empty disables evaluation.
         num_fakes: Fakes per evaluation in a fit.
         num_test_fakes: Fakes in a test.
+        num_reals: Maximum number of training images in a fit, chosen at random; ``None`` for all.
         every_kimg: Interval between evaluations within a phase, rounded up to whole ticks.
         batch_size: Images per batch.
         kid_subset_size: Images per subset for KID.
@@ -73,7 +85,7 @@ class FidelityCallback(Callback):
     def __init__(
         self,
         schedule: GrowthSchedule,
-        extractor: str = "inception-clean",
+        extractor: str = AUTO,
         weights: str | None = None,
         metrics: Sequence[str] = METRICS,
         num_fakes: int = 2000,
@@ -84,6 +96,7 @@ class FidelityCallback(Callback):
         pixel_images: int = 500,
         seed: int = 0,
         cache: bool = True,
+        num_reals: int | None = None,
     ) -> None:
         if min(num_fakes, num_test_fakes, batch_size) < 2 or not every_kimg > 0:
             raise UserError(
@@ -94,6 +107,8 @@ class FidelityCallback(Callback):
         counts |= {"pixel_images": pixel_images, "kid_subset_size": kid_subset_size}
         check_ranges({f"fidelity.{name}": n for name, n in counts.items()}, 0, MAX_COUNT)
         check_ranges({"fidelity.batch_size": batch_size}, 1, MAX_BATCH)
+        if num_reals is not None:
+            check_ranges({"fidelity.num_reals": num_reals}, 2, MAX_COUNT)
         self.schedule = schedule
         self.extractor = extractor
         self.weights = weights
@@ -106,6 +121,7 @@ class FidelityCallback(Callback):
         self.pixel_images = pixel_images
         self.seed = seed
         self.cache = cache
+        self.num_reals = num_reals
         self._statistics: RunStatistics | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -114,7 +130,9 @@ class FidelityCallback(Callback):
         metrics = [name for name in self.metrics if stage == "test" or name != "classes"]
         if stage not in ("fit", "test") or not metrics:
             return
-        for extractor in (self.extractor, "none"):
+        # if one of several machines lacks the weights, none uses them
+        agree = partial(trainer.strategy.reduce_boolean_decision, all=True)
+        for extractor in (choose_extractor(self.extractor, self.weights, agree), "none"):
             evaluator = FidelityEvaluator(
                 extractor,
                 weights=self.weights,
@@ -125,13 +143,12 @@ class FidelityCallback(Callback):
                 device=trainer.strategy.root_device,
                 optional=True,
             )
-            # if one of several machines lacks the weights, none uses them
-            has_weights = evaluator.extractor is not None
-            if trainer.strategy.reduce_boolean_decision(has_weights, all=True):
+            if agree(evaluator.extractor is not None):
                 break
         if not evaluator.metrics:
             return
-        self._statistics = RunStatistics(trainer, evaluator, self.batch_size, self.cache)
+        reals = self.num_reals if stage == "fit" else None
+        self._statistics = RunStatistics(trainer, evaluator, self.batch_size, self.cache, reals)
         held_out = "val" in self._statistics.data.split and self._statistics.measures_held_out
         if stage == "fit" and self._statistics.measures_kid and not held_out:
             _log.warning(
@@ -147,6 +164,10 @@ class FidelityCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop rows that a resumed run repeats; `GrowthCheckpoint` repeats a missing evaluation."""
+        network = self._statistics.evaluator.extractor if self._statistics else None
+        for keeper in trainer.checkpoint_callbacks:
+            if isinstance(keeper, GrowthCheckpoint) and network is not None:
+                keeper.extractor = network.label
         if trainer.is_global_zero:
             table = RunTable(Path(trainer.default_root_dir) / self.TABLE)
             table.truncate(as_gan(pl_module).images_shown / 1000, inclusive=False)
@@ -208,20 +229,19 @@ class FidelityCallback(Callback):
         }
         folder = Path(trainer.default_root_dir)
         table = RunTable(folder / self.TABLE)
-        table.replace(row)
-        picture = plot_curves(
-            table.rows(),
-            PANELS,
-            self.schedule,
-            f"{type(module).__name__.removesuffix('Module')}: generated images against "
-            f"{source} trained on; extractor {report.extractor}, {report.n_fake} fakes, "
-            f"{report.n_real} reals",
-        )
+        table.replace(row, same=("extractor",))
+        rows = [{**each, COMPARED: _describe_row(each)} for each in table.rows()]
+        title = f"{type(module).__name__.removesuffix('Module')}: generated images against {source}"
+        compared = dict.fromkeys(each[COMPARED] for each in rows)
+        caption = "\n".join([f"{title} trained on", *compared])
+        picture = plot_curves(rows, PANELS, self.schedule, caption)
         save_picture(picture, folder / self.PLOT)
-        logged = _without_pixel_metrics(report.values)
+        logged = _logged(report, rows)
         for logger in trainer.loggers:
             if logged:
-                logger.log_metrics(self.schedule.log_columns(shown) | logged, step=shown)
+                by = {"extractor": report.extractor} if takes_texts(logger) else {}
+                columns: dict[str, Any] = {**self.schedule.log_columns(shown), **by, **logged}
+                logger.log_metrics(columns, step=shown)
             send_picture(logger, "fidelity", picture, shown)
         _log.info("fidelity at %g kimg, %s", shown / 1000, describe_report(report))
 
@@ -260,6 +280,26 @@ class FidelityCallback(Callback):
                 print_held_out(report, statistics.data.source)
         values = trainer.strategy.broadcast(values)
         pl_module.log_dict({name: values[name] for name in TESTED if name in values})
+
+
+def _describe_row(row: Mapping[str, str]) -> str:
+    """Extractor and numbers of images of a row of the table."""
+    text = f"extractor {row['extractor']}, {row['n_fake']} fakes, {row['n_real']} reals"
+    return f"{text}, {row['n_held_out']} held out" if row.get("n_held_out") else text
+
+
+def _logged(report: FidelityReport, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """Values for loggers, which draw a curve of each name; empty without features.
+
+    Values of an extractor that is not the run's first are named by it.
+    """
+    values = _without_pixel_metrics(report.values)
+    if not values:
+        return {}
+    first = next(row["extractor"] for row in rows if row["extractor"] != "none")
+    prefix = "" if report.extractor == first else f"{report.extractor}/"
+    counts = {"n_real": report.n_real, "n_fake": report.n_fake}
+    return {f"{prefix}{name}": value for name, value in {**counts, **values}.items()}
 
 
 def _without_pixel_metrics(values: Mapping[str, float]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.kernel import unbiased_kid
 from blastogan.metrics.statistics import Batch, SetStatistics
 from blastogan.modules.base import as_gan
+from blastogan.utils.seeding import derive_seed
 from blastogan.utils.terminal import track
 
 _log = logging.getLogger(__name__)
@@ -37,15 +38,22 @@ class RunStatistics:
         evaluator: Computes features and statistics.
         batch_size: Images per batch.
         cache: Whether to keep features of real images in the cache folder.
+        num_reals: Maximum number of training images, chosen at random; ``None`` for all.
     """
 
     def __init__(
-        self, trainer: Trainer, evaluator: FidelityEvaluator, batch_size: int, cache: bool
+        self,
+        trainer: Trainer,
+        evaluator: FidelityEvaluator,
+        batch_size: int,
+        cache: bool,
+        num_reals: int | None = None,
     ) -> None:
         self.trainer = trainer
         self.evaluator = evaluator
         self.batch_size = batch_size
         self.cache = cache
+        self.num_reals = num_reals
         self._real: dict[str, SetStatistics] = {}
 
     @property
@@ -71,21 +79,29 @@ class RunStatistics:
         gather = partial(self._gather_part, part, groups)
         if not self.cache or self.trainer.world_size > 1:
             return gather()
-        parts = torch.split(torch.arange(len(groups)), self.batch_size)
-        images = (data.images(part, some) for some in parts)
-        key = statistics_key(images, data.labels(part), groups)
+        index = self._chosen(part, len(groups))
+        images = (data.images(part, some) for some in torch.split(index, self.batch_size))
+        key = statistics_key(images, data.labels(part)[index], groups)
         return self.evaluator.gather_cached(key, gather)
 
     def _gather_part(self, part: str, groups: list[str], extract: bool = True) -> SetStatistics:
         labels = self.data.labels(part)
-        self._check_count(len(labels), f"{part} images")
-        index = torch.arange(self.trainer.global_rank, len(labels), self.trainer.world_size)
+        index = self._chosen(part, len(labels))
+        self._check_count(len(index), f"{part} images")
+        index = index[self.trainer.global_rank :: self.trainer.world_size]
         batches = (
             {"image": self.data.images(part, some), "labels": labels[some], "index": some}
             for some in torch.split(index, self.batch_size)
         )
         gathered = self.evaluator.gather(batches, groups=groups, real=True, extract=extract)
         return self._merge(gathered)
+
+    def _chosen(self, part: str, count: int) -> torch.Tensor:
+        """Ascending numbers of the images of a part that are used, int64."""
+        if part != "train" or self.num_reals is None or self.num_reals >= count:
+            return torch.arange(count)
+        generator = torch.Generator().manual_seed(derive_seed(self.evaluator.seed, "reals"))
+        return torch.randperm(count, generator=generator)[: self.num_reals].sort().values
 
     def fake(self, count: int, description: str = "") -> SetStatistics:
         """Statistics of samples of the averaged generator, with the training class distribution.
@@ -128,7 +144,10 @@ class RunStatistics:
         return self.measures_kid and enough and "val" not in self.data.weak_parts
 
     def held_out_kid(self, fake: SetStatistics) -> dict[str, float]:
-        """`unbiased_kid` of samples against validation images, and its error, if measurable."""
+        """`unbiased_kid` of samples against validation images, its error, and their number.
+
+        Empty if it cannot be measured.
+        """
         if not self.measures_held_out:
             return {}
         real = self.real("val")
@@ -137,7 +156,7 @@ class RunStatistics:
         number = {embryo: n for n, embryo in enumerate(dict.fromkeys(real.groups or ()))}
         embryos = torch.tensor([number[each] for each in real.groups]) if real.groups else None
         value, error = unbiased_kid(real.features, fake.features, embryos)
-        return {"kid_held_out": value, "kid_held_out_std": error}
+        return {"kid_held_out": value, "kid_held_out_std": error, "n_held_out": real.count}
 
     def _check_count(self, count: int, what: str) -> None:
         # on all processes: one without images would hang

@@ -19,8 +19,8 @@ def describe_report(report: FidelityReport) -> str:
     )
     if (held_out := report.values.get("kid_held_out")) is None:
         return text
-    spec = TABLE["kid"]
-    return f"{text}; {spec.title} to the validation images {held_out * spec.scale:.4g}"
+    spec, count = TABLE["kid"], report.values["n_held_out"]
+    return f"{text}; {spec.title} to the {count:g} validation images {held_out * spec.scale:.4g}"
 
 
 def print_values(values: Mapping[str, float], title: str) -> None:
