@@ -126,10 +126,10 @@ class GrowthSchedule:
         hold_kimg: Thousands of images for which a resolution is held after its fade.
         batch_size: Global batch size.
         learning_rate: Learning rate of both optimisers; ``None`` leaves them as configured.
-        cooldown_kimg: Thousands of images, the last of the schedule, over which the learning rates
-            fall to 0 by half a cosine (Loshchilov and Hutter 2017, equation 5).
         tick_kimg: Thousands of images per tick, which is one Lightning epoch: a run is validated,
             sampled and saved at the ends of ticks.
+        cooldown_kimg: Thousands of images, the last of the schedule, over which the learning rates
+            fall to 0 by half a cosine (Loshchilov and Hutter 2017, equation 5).
 
     Raises:
         UserError: If a value is out of range, or a mapping lacks a resolution.
@@ -141,8 +141,8 @@ class GrowthSchedule:
     hold_kimg: float | dict[int, float] = 600.0
     batch_size: int | dict[int, int] = 16
     learning_rate: float | dict[int, float] | None = None
-    cooldown_kimg: float = 0.0
     tick_kimg: float = 10.0
+    cooldown_kimg: float = 0.0
 
     def __post_init__(self) -> None:
         check_resolution("start_resolution", self.start_resolution)
@@ -343,7 +343,7 @@ class GrowthSchedule:
         """Factor of the learning rates of the batch after `images_shown` images, 0 to 1."""
         left = self.total_images - images_shown
         length = min(self.cooldown_kimg * 1000, self.total_images)
-        if left >= length:
+        if not length or left >= length:
             return 1.0
         return 0.5 * (1.0 - math.cos(math.pi * max(left, 0) / length))
 
