@@ -30,7 +30,10 @@ from blastogan.runs.loggers import CSVLog
 
 
 def main(
-    root: str | None = None, run_dir: str = "runs/example", hold_kimg: float = 4.0
+    root: str | None = None,
+    run_dir: str = "runs/example",
+    hold_kimg: float = 4.0,
+    num_phantoms: int = 1000,
 ) -> ProGANModule:
     """Train for a few minutes on two processor cores, and return the module."""
     pl.seed_everything(0)
@@ -42,7 +45,7 @@ def main(
         batch_size=16,
         tick_kimg=hold_kimg / 4,
     )
-    data = BlastocystDataModule(schedule, root=root, num_phantoms=1000)
+    data = BlastocystDataModule(schedule, root=root, num_phantoms=num_phantoms)
     module = ProGANModule(
         resolution=schedule.final_resolution,
         start_resolution=schedule.start_resolution,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from helpers.command import assert_same_run, blastogan, read_table, start, weights
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+pytestmark = pytest.mark.slow
 
 
 def write_stop(name="StopAt", **arguments):

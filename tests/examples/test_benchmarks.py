@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import CONTEXT
 
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 SMALL = ["--channel-base", "512", "--channel-cap", "64", "--latent-dim", "8", "--batch", "4"]
@@ -27,7 +29,9 @@ def run(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_training_steps_are_measured_with_their_operations_profile_and_memory(run):
+def test_training_steps_are_measured_with_their_operations_profile_and_memory(run, monkeypatch):
+    # a new process that has nothing to import
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: CONTEXT)
     said = run("training_step", *SHORT, "--architectures", "progan", "--profile", "--memory")
     row = re.search(r"progan 32-true +\S+ \+ \S+ +([\d.]+) .*?\) +([\d.]+) ", said)
     assert float(row[1]) > 0

@@ -78,10 +78,10 @@ def experiment(home, monkeypatch):
     def run(name, *arguments):
         module = importlib.import_module(name)
         monkeypatch.setattr(module, "settings", short)
-        for size, few in {"EMBRYOS": 120, "IMAGES": 60, "GRADED": 30}.items():
+        for size, few in {"EMBRYOS": 60, "IMAGES": 60, "GRADED": 30}.items():
             if hasattr(module, size):
                 monkeypatch.setattr(module, size, few)
-        return module.main(["--folder", "runs", *arguments])
+        return module.main(["--folder", "runs", "--resolution", "16", *arguments])
 
     return run
 

@@ -16,7 +16,6 @@ from blastogan.errors import UserError
 from blastogan.runs.checkpoint_files import latest_valid_checkpoint, read_checkpoint
 from blastogan.runs.folder import checkpoints_in, newest_run
 
-slow = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 RESUME = ("fit", "--config", "tiny.yaml", "--resume")
 
 
@@ -107,7 +106,7 @@ def intact(trained):
 
 
 class TestDamagedRuns:
-    pytestmark = slow
+    pytestmark = pytest.mark.slow
 
     @pytest.mark.parametrize("how", ["empty", "a bit in the middle"])
     def test_the_predecessor_resumes_to_the_same_end(self, how, intact, caplog):
@@ -156,7 +155,7 @@ class TestDamagedRuns:
 
 
 class TestResume:
-    pytestmark = slow
+    pytestmark = pytest.mark.slow
 
     def test_one_command_starts_resumes_and_ends(self, trained, caplog):
         command = *RESUME, "--run_dir", "cut"
