@@ -35,7 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give every test its tier, and run the files with the most work first.
 
     The tiers are the markers ``notebooks``, ``slow`` and ``unit``. Files with the most work go
-    first so that none is left to run alone at the end.
+    first so that none is left to run alone at the end; a marker may say how many ``seconds`` a
+    test takes.
     """
     work = Counter[Path]()
     for item in items:
@@ -43,7 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if not any(map(item.get_closest_marker, ("notebooks", "slow"))):
             item.add_marker("unit")
-        work[item.path] += 1 + 30 * (item.get_closest_marker("unit") is None)
+        usual = 100 if item.get_closest_marker("unit") else 3000
+        said = [m.kwargs["seconds"] for m in item.iter_markers() if "seconds" in m.kwargs]
+        # in milliseconds
+        work[item.path] += 1000 * said[0] if said else usual
     items.sort(key=lambda item: -work[item.path])
 
 

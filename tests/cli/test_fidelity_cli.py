@@ -13,7 +13,7 @@ from helpers.processes import run_on_two
 
 from blastogan.modules import GradeClassifier
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=9)
 
 FIDELITY = """
 fidelity: {extractor: grader, weights: grader.ckpt, num_fakes: 40, num_test_fakes: 60,

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from helpers.processes import run_cells
 
-pytestmark = pytest.mark.notebooks
+pytestmark = pytest.mark.notebooks(seconds=13)
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
