@@ -49,7 +49,7 @@ def test_samples_are_measured(run):
 
 @pytest.mark.slow
 def test_what_lightning_adds_is_measured(run):
-    said = run("lightning_overhead", "--resolution", "8", "--steps", "4")
+    said = run("lightning_overhead", "--resolution", "8", "--steps", "4", "--phantoms", "60")
     assert re.search(r"the fit takes [+-][\d.]+% more than its bare step \(4 steps\)", said)
 
 

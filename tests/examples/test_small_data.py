@@ -78,7 +78,8 @@ def experiment(home, monkeypatch):
     def short(options):
         small = {"schedule.hold_kimg": 0.064, "schedule.fade_kimg": 0.064, "watch.num_images": 16}
         networks = {"model.init_args.channel_base": 64, "model.init_args.latent_dim": 8}
-        return {**settings(options), **small, **networks, "schedule.tick_kimg": 0.064}
+        growth = {"schedule.start_resolution": 16, "schedule.tick_kimg": 0.064}
+        return {**settings(options), **small, **networks, **growth}
 
     def run(name, *arguments):
         module = importlib.import_module(name)
@@ -86,7 +87,7 @@ def experiment(home, monkeypatch):
         for size, few in {"EMBRYOS": 60, "IMAGES": 60, "GRADED": 30}.items():
             if hasattr(module, size):
                 monkeypatch.setattr(module, size, few)
-        return module.main(["--folder", "runs", "--resolution", "16", *arguments])
+        return module.main(["--folder", "runs", *arguments])
 
     return run
 

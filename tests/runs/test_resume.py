@@ -135,7 +135,11 @@ def alone(run, known, tmp_path_factory):
     def train_once(name, workers):
         if (name, workers) not in known:
             folder = tmp_path_factory.mktemp("saved")
-            saved = {(point, hook): folder / f"{point}-{hook}.ckpt" for _, point, _, hook in CASES}
+            saved = {
+                (point, hook): folder / f"{point}-{hook}.ckpt"
+                for kind, point, _, hook in CASES
+                if kind == name
+            }
             callbacks = [SaveAt(POINTS[at], path, hook) for (at, hook), path in saved.items()]
             trainer, order = run(*callbacks, name=name, workers=workers)
             state = torch.get_rng_state()
