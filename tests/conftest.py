@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers import command
+from helpers.cheaper import make_runs_cheaper
 from helpers.inception import write_random_inception
 from helpers.small_modules import MODULES, TINY
-from PIL import Image
 
 from blastogan import (
     BlastocystDataModule,
@@ -24,8 +23,8 @@ from blastogan import (
     ProgressiveGrowing,
 )
 from blastogan.callbacks import DivergenceWatch, GrowthCheckpoint, RandomState
-from blastogan.metrics import sets
-from blastogan.metrics.similarity import pairwise_ms_ssim
+from blastogan.callbacks.fidelity import callback as fidelity
+from blastogan.utils.curves import plot_curves
 
 TRAINING = {"make_trainer", "trained", "here"}
 """Fixtures of tests that train or run commands of training."""
@@ -36,7 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give every test its tier, and run the files with the most work first.
 
     The tiers are the markers ``notebooks``, ``slow`` and ``unit``. Files with the most work go
-    first so that none is left to run alone at the end.
+    first so that none is left to run alone at the end; a marker may say how many ``seconds`` a
+    test takes.
     """
     work = Counter[Path]()
     for item in items:
@@ -44,7 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if not any(map(item.get_closest_marker, ("notebooks", "slow"))):
             item.add_marker("unit")
-        work[item.path] += 1 + 30 * (item.get_closest_marker("unit") is None)
+        usual = 100 if item.get_closest_marker("unit") else 3000
+        said = [m.kwargs["seconds"] for m in item.iter_markers() if "seconds" in m.kwargs]
+        # in milliseconds
+        work[item.path] += 1000 * said[0] if said else usual
     items.sort(key=lambda item: -work[item.path])
 
 
@@ -66,10 +69,10 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_pairs() -> Iterator[None]:
-    """Validations compare fewer pairs: a thousand take a third of the time of a tiny run."""
+def _cheaper_runs() -> Iterator[None]:
+    """See `make_runs_cheaper`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sets, "pairwise_ms_ssim", partial(pairwise_ms_ssim, pairs=32))
+        make_runs_cheaper(patch.setattr)
         yield
 
 
@@ -139,6 +142,8 @@ def _tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
+        # with its plots
+        patch.setattr(fidelity, "plot_curves", plot_curves)
         Path("tiny.yaml").write_text(command.TINY)
         assert command.blastogan("fit", "--config", "tiny.yaml") == 0
     return home
@@ -149,13 +154,6 @@ def trained(here: Path, _tiny_run: Path) -> Path:
     """A folder with ``tiny.yaml`` and a copy of its run, which is trained once for all tests."""
     shutil.copytree(_tiny_run, here, dirs_exist_ok=True)
     return here
-
-
-@pytest.fixture
-def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs draw nothing for ``fidelity.png``: three plots take a second, as the training does."""
-    blank = Image.new("L", (9, 9))
-    monkeypatch.setattr("blastogan.callbacks.fidelity.callback.plot_curves", lambda *args: blank)
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,7 @@ def run_fit(options: argparse.Namespace, module: BaseGANModule, turns: Turns, fo
             turns,
         ],
     )
-    data = BlastocystDataModule(schedule, num_phantoms=500, phantom_counts="balanced")
+    data = BlastocystDataModule(schedule, num_phantoms=options.phantoms, phantom_counts="balanced")
     trainer.fit(module, data)
 
 
@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--phantoms", type=int, default=500)
     parser.add_argument("--channel-base", type=int, default=2048)
     parser.add_argument("--channel-cap", type=int, default=128)
     parser.add_argument("--latent-dim", type=int, default=128)

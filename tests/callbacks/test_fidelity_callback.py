@@ -34,7 +34,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def pixels(monkeypatch, blank_plots):
+def pixels(monkeypatch):
     extractor = Pixels()
     monkeypatch.setattr(fidelity, "load_extractor", lambda *args, **kwargs: extractor)
     return extractor
@@ -69,7 +69,7 @@ def test_weights_are_the_same_with_and_without_evaluation(
 def test_every_phase_end_has_a_row_with_every_metric_and_a_plot(
     schedule, make_module, make_data, make_trainer, pixels, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("blastogan.callbacks.fidelity.callback.plot_curves", plot_curves)
+    monkeypatch.setattr(fidelity, "plot_curves", plot_curves)
     fit(make_module, make_data, make_trainer(callback(schedule, metrics=METRICS)))
     found = rows(tmp_path)
     assert [float(row["kimg"]) * 1000 for row in found] == [phase.end for phase in schedule.phases]
@@ -237,7 +237,7 @@ def test_real_images_are_processed_once_and_cached_for_the_next_run(
 
 
 def test_without_weights_there_is_one_message_and_metrics_of_pixels(
-    schedule, make_module, make_data, make_trainer, tmp_path, caplog, monkeypatch, blank_plots
+    schedule, make_module, make_data, make_trainer, tmp_path, caplog, monkeypatch
 ):
     from blastogan.metrics.weights import WeightsNotFound
 

@@ -179,7 +179,7 @@ def test_a_best_by_kid_is_not_replaced_by_one_without_kid(schedule):
 @pytest.mark.parametrize(("fewest", "name"), [(50, "kid"), (6, "kid_held_out")])
 def test_the_best_is_the_state_at_its_evaluation(
     fewest, name, make_module, make_data, make_trainer, schedule, tmp_path, monkeypatch,
-    blank_plots, caplog,
+    caplog,
 ):  # fmt: skip
     monkeypatch.setattr(fidelity_statistics, "MIN_HELD_OUT", fewest)
     caplog.set_level("INFO", "blastogan")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.command import assert_same_run, blastogan, read_table, weights
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+pytestmark = pytest.mark.slow
 
 LAST = Path("cut/checkpoints/last.ckpt")
 

@@ -21,7 +21,6 @@ from blastogan.utils.version import describe_version, provenance
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.usefixtures("blank_plots")
 def test_fit_test_and_generate_from_a_preset_like_file(trained, capfd, caplog):
     run = trained / "runs/tiny"
     assert {path.name for path in run.iterdir()} == {
@@ -177,7 +176,6 @@ def test_every_preset_builds(name, here, capfd):
     assert schedule.rounding == ()
 
 
-@pytest.mark.usefixtures("blank_plots")
 @pytest.mark.parametrize("name", ["progan", "stylegan"])
 def test_every_architecture_runs_from_its_preset_in_small(name, here):
     small = [

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
-from helpers.command import SHORT, TINY, blastogan, read_table, start
+from helpers.command import SHORT, TINY, blastogan, read_table
+from helpers.processes import run_on_two
 
 from blastogan.modules import GradeClassifier
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+pytestmark = pytest.mark.slow(seconds=9)
 
 FIDELITY = """
 fidelity: {extractor: grader, weights: grader.ckpt, num_fakes: 40, num_test_fakes: 60,
@@ -44,9 +45,8 @@ def test_several_processes_measure_what_one_does(trained, graded, capfd):
     args = "test", "--config", "tiny.yaml", "--ckpt_path", "runs/tiny/checkpoints/last.ckpt"
     assert blastogan(*args, "--trainer.devices", 1) == 0
     assert capfd.readouterr().out.count("held-out gap") == 1
-    done = start(*args, "--trainer.devices", 2)
-    printed, _ = done.communicate(timeout=300)
-    assert done.returncode == 0, printed
+    code, printed = run_on_two(*args)
+    assert code == 0, printed
     assert printed.count("held-out gap") == 1
     one, two = (
         numbers(json.loads(Path(f"runs/tiny/fidelity-test-0.192{name}.json").read_text()))
@@ -60,9 +60,8 @@ def test_several_processes_measure_what_one_does(trained, graded, capfd):
 
 
 def test_two_processes_evaluate_within_a_fit(graded):
-    done = start("fit", "--config", "tiny.yaml", SHORT, "--trainer.devices", 2)
-    printed, _ = done.communicate(timeout=300)
-    assert done.returncode == 0, printed
+    code, printed = run_on_two("fit", "--config", "tiny.yaml", SHORT, folder="runs/tiny")
+    assert code == 0, printed
     assert [row["n_fake"] for row in read_table(Path("runs/tiny/fidelity.csv"))] == ["40"]
 
 

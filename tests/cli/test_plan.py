@@ -96,7 +96,6 @@ def test_time_in_words(hours, text):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("blank_plots")
 def test_a_plan_changes_nothing_that_is_computed(here, monkeypatch, capsys, caplog):
     fit = "fit", "--config", "tiny.yaml", SHORT
     assert blastogan(*fit, "--run_dir", "plain") == 0

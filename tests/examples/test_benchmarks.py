@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import re
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.command import blastogan
+from helpers.processes import CONTEXT
 from PIL import Image
 
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
@@ -30,7 +32,9 @@ def run(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_training_steps_are_measured_with_their_operations_profile_and_memory(run):
+def test_training_steps_are_measured_with_their_operations_profile_and_memory(run, monkeypatch):
+    # a new process that has nothing to import
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: CONTEXT)
     said = run("training_step", *SHORT, "--architectures", "progan", "--profile", "--memory")
     row = re.search(r"progan 32-true +\S+ \+ \S+ +([\d.]+) .*?\) +([\d.]+) ", said)
     assert float(row[1]) > 0
@@ -48,7 +52,7 @@ def test_samples_are_measured(run):
 
 @pytest.mark.slow
 def test_what_lightning_adds_is_measured(run):
-    said = run("lightning_overhead", "--resolution", "8", "--steps", "4")
+    said = run("lightning_overhead", "--resolution", "8", "--steps", "4", "--phantoms", "60")
     assert re.search(r"the fit takes [+-][\d.]+% more than its bare step \(4 steps\)", said)
 
 

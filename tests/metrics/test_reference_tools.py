@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.frechet import FrechetReference, Moments
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=9)
 
 COUNT, SUBSET = 10, 5
 

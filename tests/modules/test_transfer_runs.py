@@ -188,7 +188,6 @@ def test_a_run_is_resumed_with_the_source_that_it_started_from_only():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("blank_plots")
 def test_a_run_starts_from_another_is_stopped_and_resumes(trained, caplog, capfd):
     first = "runs/tiny/checkpoints/last.ckpt"
     options = ["--transfer.checkpoint", first, "--transfer.freeze_d", 1]

@@ -249,7 +249,6 @@ def test_batches_are_scaled_after_the_recipe(here, capfd):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("blank_plots")
 def test_the_configuration_of_the_run_does_without_the_recipe(here, caplog, capfd):
     caplog.set_level(logging.INFO, "blastogan")
     asked = ["fit", "--config", "tiny.yaml", "--recipe", "true"]

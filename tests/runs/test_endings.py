@@ -14,7 +14,7 @@ from blastogan.callbacks import FidelityCallback
 from blastogan.callbacks.stopping import TimeLimit
 from blastogan.modules import BaseGANModule
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+pytestmark = pytest.mark.slow
 
 LAST = Path("cut/checkpoints/last.ckpt")
 
