@@ -15,7 +15,7 @@ from blastogan.networks.layers import EqualizedConv2d, PixelNorm, activation
 from blastogan.networks.progressive import (
     BASE_RESOLUTION,
     ProgressiveDiscriminator,
-    ProgressiveNetwork,
+    ProgressiveGenerator,
     ToRGB,
     Widths,
 )
@@ -60,7 +60,7 @@ class GeneratorBlock(nn.Module):
         return normed
 
 
-class ProGANGenerator(ProgressiveNetwork):
+class ProGANGenerator(ProgressiveGenerator):
     """Generator of ProGAN (Karras et al. 2018, section 2 and table 2).
 
     Label embeddings are concatenated to the latent.
