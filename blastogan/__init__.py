@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from blastogan.callbacks import FadeIn, FidelityCallback, ProgressiveGrowing, SampleGrid
     from blastogan.data import BlastocystDataModule
     from blastogan.evaluation import FidelityEvaluator
+    from blastogan.generators import SyntheticDataset, load_generator
     from blastogan.grades import Grade
     from blastogan.growth import GrowthSchedule
     from blastogan.modules import ProGANModule, StyleGANModule
@@ -33,6 +34,8 @@ __all__ = [
     "ProgressiveGrowing",
     "SampleGrid",
     "StyleGANModule",
+    "SyntheticDataset",
+    "load_generator",
 ]
 
 _HOMES = {
@@ -47,7 +50,9 @@ _HOMES = {
     "ProgressiveGrowing": ".callbacks",
     "SampleGrid": ".callbacks",
     "StyleGANModule": ".modules",
+    "SyntheticDataset": ".generators",
     "__version__": ".utils.version",
+    "load_generator": ".generators",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
