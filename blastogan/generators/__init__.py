@@ -13,12 +13,14 @@ from blastogan.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from blastogan.generators.generator import Generator, load_generator
+    from blastogan.generators.hub import HubGenerator
     from blastogan.generators.synthetic import SyntheticDataset
 
-__all__ = ["Generator", "SyntheticDataset", "load_generator"]
+__all__ = ["Generator", "HubGenerator", "SyntheticDataset", "load_generator"]
 
 _HOMES = {
     "Generator": ".generator",
+    "HubGenerator": ".hub",
     "SyntheticDataset": ".synthetic",
     "load_generator": ".generator",
 }

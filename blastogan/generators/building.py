@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from blastogan.errors import UserError
 from blastogan.runs.checkpoint_content import check_finite, check_weights
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+_FACTORIES = (torch.randn, torch.empty)
+"""What makes the weights of our layers, and those of PyTorch's."""
+
+_SCALING = (torch.Tensor.__truediv__, torch.Tensor.div, torch.Tensor.__mul__, torch.Tensor.mul)
+
+
+class _Outline(TorchFunctionMode):
+    """Gives weights a shape and no memory, and leaves out what would change their values alone.
+
+    Within `torch.device("meta")` some of that would import PyTorch's compiler, for seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else given["tensor"]
+        if func in _FACTORIES:
+            given["device"] = "meta"
+        elif func in _SCALING and args[0].is_meta:
+            return args[0]
+        return func(*args, **given)
 
 
 def build_checked(
@@ -39,7 +65,7 @@ def build_checked(
     """
     with torch.random.fork_rng(devices=[]):
         try:
-            with torch.device("meta"):
+            with _Outline():
                 outline = build()
             if strict:
                 compared = [state, outline.state_dict()]

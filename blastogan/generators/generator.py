@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ FILE = "generator.safetensors"
 
 DISCRIMINATOR = "discriminator."
 """Prefix of weights that an export may hold besides those of the generator."""
+
+
+Self = TypeVar("Self", bound="Generator")
 
 
 class Generator(Sampler, nn.Module):
@@ -68,7 +71,7 @@ class Generator(Sampler, nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def from_content(cls, content: Mapping[str, Any], name: str) -> Generator:
+    def from_content(cls: type[Self], content: Mapping[str, Any], name: str) -> Self:
         """Build the generator of a checkpoint or an export; no random state is used.
 
         Args:
@@ -85,7 +88,7 @@ class Generator(Sampler, nn.Module):
             if key == "grade_counts" or key.startswith("generator_ema.")
         }
 
-        def build() -> Generator:
+        def build() -> Self:
             return cls(
                 progress["architecture"],
                 content["hyper_parameters"],
