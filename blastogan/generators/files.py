@@ -27,7 +27,7 @@ from blastogan.utils.files import atomic_write, write_json
 SUFFIX = ".safetensors"
 
 CARD, DIGEST = "blastogan", "digest"
-"""Keys of the metadata."""
+"""Key of the metadata, and of the digest in its value."""
 
 SHORT = (
     *("architecture", "settings", "resolution", "alpha", "images_shown", "trained_on"),
@@ -56,7 +56,8 @@ def write_weights(path: Path, state: Mapping[str, Tensor], card: Mapping[str, An
     plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     text = json.dumps({key: card[key] for key in SHORT})
     digest = _digest(text, plain)
-    content = save(plain, {"format": "pt", CARD: text, DIGEST: digest})
+    # one key: they are written in any order, and equal weights shall be equal files
+    content = save(plain, {CARD: json.dumps({**json.loads(text), DIGEST: digest})})
     with atomic_write(path) as part:
         part.write_bytes(content)
     weights = {"file": path.name, "bytes": len(content), "digest": digest}
@@ -123,15 +124,13 @@ def read_trained(source: str | Path) -> dict[str, Any]:
 
 def _read_weights(path: Path) -> dict[str, Any]:
     metadata, state = _read_tensors(path)
-    if not {CARD, DIGEST} <= metadata.keys():
+    if CARD not in metadata:
         raise UserError(f"{path} has no card of blastogan: give a file of `blastogan export`")
-    if _digest(metadata[CARD], state) != metadata[DIGEST]:
-        raise UserError(
-            f"{path} is damaged: its content differs from what was written. Copy, download or "
-            "export it again"
-        )
     try:
         short = json.loads(metadata[CARD])
+        digest = short.pop(DIGEST)
+        if _digest(json.dumps(short), state) != digest:
+            raise UserError("its content differs from what was written")
         progress = {"architecture": "", **{key: short[key] for key in SHORT[:5]}}
         content = {
             "state_dict": state,
@@ -145,9 +144,10 @@ def _read_weights(path: Path) -> dict[str, Any]:
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else "its card cannot be read"
         raise UserError(
-            f"{path} is damaged, or was not written by blastogan: {reason}. Get or export it again"
+            f"{path} is damaged, or was not written by blastogan: {reason}. Copy, download or "
+            "export it again"
         ) from error
-    return {**content, "card": _whole_card(path, metadata[DIGEST]) or short}
+    return {**content, "card": _whole_card(path, digest) or short}
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -13,7 +13,7 @@ from helpers.command import blastogan
 from helpers.small_modules import MODULES
 from helpers.sources import make, saved
 
-import blastogan.pretrained
+from blastogan import pretrained
 from blastogan.cli import TOOLS
 from blastogan.errors import UserError
 from blastogan.modules import GradeClassifier
@@ -24,7 +24,7 @@ from blastogan.modules.transfer import TransferOptions, initialize_from, read_so
 def here(tmp_path, monkeypatch):
     """A folder with a checkpoint, ``last.ckpt``, whose growth is in the middle of a fade."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(blastogan.pretrained, "FOLDER", tmp_path / "shipped")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "shipped")
     torch.save(saved(make("stylegan"), alpha=0.5), "last.ckpt")
     return tmp_path
 

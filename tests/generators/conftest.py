@@ -14,15 +14,16 @@ from blastogan.networks.synthesis import NoiseInput
 def save_checkpoint(make_module, tmp_path):
     """Write a checkpoint of a module whose noise and grades have an effect; returns its path."""
 
-    def write(name="stylegan", *, resolution=16, alpha=1.0, images_shown=5000, **settings):
-        module = make_module(name, **settings)
+    def write(name="stylegan", *, final=16, resolution=None, alpha=1.0, shown=5000, **settings):
+        module = make_module(name, resolution=final, **settings)
         for part in module.generator_ema.modules():
             if isinstance(part, NoiseInput):
                 torch.nn.init.normal_(part.strength)
         if name == "stylegan":
             torch.nn.init.normal_(module.generator_ema.synthesis.blocks["4"].constant)
         module.grade_counts[0, 1], module.grade_counts[2, 2] = 30, 10
-        module.resolution, module.alpha, module.images_shown = resolution, alpha, images_shown
+        module.resolution, module.alpha = resolution or final, alpha
+        module.images_shown = shown
         content = {
             "pytorch-lightning_version": "2.6.6",
             "state_dict": module.state_dict(),

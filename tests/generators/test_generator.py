@@ -135,11 +135,12 @@ def forge(path, change_state=lambda state: None, **card):
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     short = json.loads(header["__metadata__"][CARD])
+    del short[DIGEST]
     for key, value in card.items():
         target = short["settings"] if key in short["settings"] and key != "resolution" else short
         target[key] = value
-    text = json.dumps(short)
-    save_file(state, path, {CARD: text, DIGEST: _digest(text, state)})
+    short[DIGEST] = _digest(json.dumps(short), state)
+    save_file(state, path, {CARD: json.dumps(short)})
 
 
 @pytest.mark.parametrize(
@@ -181,6 +182,7 @@ def test_a_strangers_file_ends_in_one_message(change, word, save_checkpoint, exp
         (lambda data: b"", "damaged"),
         (lambda data: b"\xff" * 100, "damaged"),
         (lambda data: save({"x": torch.zeros(2)}), "no card"),
+        (lambda data: save({"x": torch.zeros(2)}, {CARD: "[" * 10**5}), "cannot be read"),
         (lambda data: (2**40).to_bytes(8, "little") + data[8:], "damaged"),
     ],
 )

@@ -6,11 +6,12 @@ import pickle
 
 import pytest
 import torch
-from helpers.sources import make
+from helpers.sources import make, saved
 from torch.utils.data import DataLoader
 
 from blastogan import SyntheticDataset
 from blastogan.errors import UserError
+from blastogan.generators import Generator
 from blastogan.grades import Grade
 
 
@@ -67,7 +68,14 @@ def test_reading_is_one_forward_pass_for_each_batch(module, forwards):
     small = SyntheticDataset(module, 8, batch_size=3, cache_mb=0)
     assert [len(small[n]["image"]) for n in range(8)] == [1] * 8
     assert forwards == [3, 3, 2]
-    assert len(pickle.loads(pickle.dumps(SyntheticDataset(make(), 8)))._kept) == 0
+
+
+def test_processes_that_are_not_forked_get_a_copy_without_images():
+    images = SyntheticDataset(Generator.from_content(saved(make()), "test"), 4)
+    expected = images[3]["image"]
+    copied = pickle.loads(pickle.dumps(images))
+    assert not copied._kept
+    assert torch.equal(copied[3]["image"], expected)
 
 
 def test_workers_give_the_same_images(module):
