@@ -35,7 +35,7 @@ LIBRARY, TASK = "blastogan", "unconditional-image-generation"
 _TITLES = {spec.name: spec.title for spec in SPECS}
 
 
-class HubGenerator(Generator, ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK):  # type: ignore[misc]
+class HubGenerator(Generator, ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK):
     """A `Generator` with ``from_pretrained``, ``save_pretrained`` and ``push_to_hub``.
 
     A repository holds the weights, their card as JSON, and as ``README.md`` a card for people.
@@ -69,7 +69,7 @@ class HubGenerator(Generator, ModelHubMixin, library_name=LIBRARY, pipeline_tag=
             found: HubGenerator = super().from_pretrained(source, **options)
         return found
 
-    def push_to_hub(self, repo_id: str, *, token: str | None = None, **options: Any) -> str:  # type: ignore[override]
+    def push_to_hub(self, repo_id: str, *, token: str | None = None, **options: Any) -> str:
         """Upload weights and cards, and return the address of the commit.
 
         Args:

@@ -311,7 +311,7 @@ WRONG = {
     "no real": (["absent", "fake"], "REAL absent does not exist"),
     "no fake": (["real", "absent"], "FAKE absent does not exist"),
     "real is a checkpoint": (["model.ckpt", "fake"], "REAL model.ckpt is a file: expected"),
-    "fake is a table": (["real", "table.csv"], "or a .ckpt file of a GAN"),
+    "fake is a table": (["real", "table.csv"], "or a .ckpt or .safetensors file of a GAN"),
     "no checkpoint": (["real", "model.ckpt"], "cannot read the checkpoint"),
     "no statistics": (["table.npz", "fake"], "cannot read the statistics"),
     "one image": (["real", "real/one"], "has one image"),

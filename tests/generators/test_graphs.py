@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 
 import onnx
 import onnxruntime
@@ -60,6 +61,12 @@ def test_an_unknown_opset_is_refused(opset, save_checkpoint, tmp_path):
     generator = load_generator(save_checkpoint("progan"))
     with pytest.raises(UserError, match="opset"):
         write_onnx(generator, tmp_path / "g.onnx", opset=opset)
+
+
+def test_missing_packages_are_named(save_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match=r"blastogan\[onnx\]"):
+        write_onnx(load_generator(save_checkpoint("progan")), tmp_path / "g.onnx")
 
 
 @pytest.mark.parametrize(("error", "written"), [(0.0, True), (1e-3, True), (0.1, False)])
