@@ -135,8 +135,9 @@ def _write_checked(
 ) -> float:
     """Write a graph once it gives the generator's images, for two sizes of a batch."""
     with atomic_write(path) as part:
-        save(part)
-        images = run(part)
+        with _quiet():
+            save(part)
+            images = run(part)
         batches = [example_inputs(generator, noise, count) for count in (1, 3)]
         difference = max(float((images(b) - generator(*b)).abs().max()) for b in batches)
         if not difference <= MAX_DIFFERENCE:

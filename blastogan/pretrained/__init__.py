@@ -27,4 +27,7 @@ def pretrained_file(name: str) -> Path:
         return FOLDER / f"{name}.safetensors"
     near = get_close_matches(name, names, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]}? Names are {', '.join(names)}" if near else "none are installed"
-    raise UserError(f"no pretrained weights {name!r}: {hint}; or give the path of a file")
+    raise UserError(
+        f"no file and no pretrained weights {name!r}: {hint}. Give such a name, or the path of a "
+        "checkpoint or an export"
+    )

@@ -295,7 +295,11 @@ def test_a_checkpoint_generates_by_the_law_of_the_reals_at_its_own_size(checkpoi
 
 
 def test_a_checkpoint_without_grades_or_still_growing_is_told(checkpoint, eye, make_module):
-    found = evaluate("real", checkpoint(conditional=False), "--count", "4")
+    path = checkpoint(conditional=False)
+    found = evaluate("real", path, "--count", "4")
+    assert blastogan("export", path, "out") == 0
+    exported = evaluate("real", "out/generator.safetensors", "--count", "4")
+    assert exported["fid"] == found["fid"]
     assert found["classes"] == {}
     assert any("trained without grades" in note for note in found["notes"])
     path = checkpoint()

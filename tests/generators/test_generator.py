@@ -174,6 +174,15 @@ def test_a_strangers_file_ends_in_one_message(change, word, save_checkpoint, exp
         load_generator(path)
 
 
+def test_a_strangers_checkpoint_ends_in_one_message(save_checkpoint):
+    path = save_checkpoint()
+    content = torch.load(path, weights_only=True)
+    content["hyper_parameters"]["ramp_kimg"] = 5
+    torch.save(content, path)
+    with pytest.raises(UserError, match="ramp_kimg"):
+        load_generator(path)
+
+
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
