@@ -53,8 +53,9 @@ def fake_hub(tmp_path, monkeypatch):
 
 def test_what_is_pushed_can_be_loaded_and_has_a_card(generator, fake_hub):
     assert generator.push_to_hub("me/blastocysts").endswith("me/blastocysts")
-    loaded = HubGenerator.from_pretrained("me/blastocysts")
-    assert torch.equal(loaded.generate(3, "AB"), generator.generate(3, "AB"))
+    for source in ("me/blastocysts", fake_hub / "me/blastocysts"):
+        loaded = HubGenerator.from_pretrained(source)
+        assert torch.equal(loaded.generate(3, "AB"), generator.generate(3, "AB"))
     card = ModelCard.load(fake_hub / "me/blastocysts/README.md")
     (result,) = card.data.eval_results
     assert result.metric_value == 1
