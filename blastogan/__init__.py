@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from blastogan.callbacks import FadeIn, FidelityCallback, ProgressiveGrowing, SampleGrid
     from blastogan.data import BlastocystDataModule
     from blastogan.evaluation import FidelityEvaluator
+    from blastogan.generators import SyntheticDataset, load_generator
     from blastogan.grades import Grade
     from blastogan.growth import GrowthSchedule
     from blastogan.modules import ProGANModule, StyleGANModule
@@ -36,6 +37,8 @@ __all__ = [
     "Run",
     "SampleGrid",
     "StyleGANModule",
+    "SyntheticDataset",
+    "load_generator",
     "open_run",
     "to_pil",
     "train",
@@ -54,7 +57,9 @@ _HOMES = {
     "Run": ".api",
     "SampleGrid": ".callbacks",
     "StyleGANModule": ".modules",
+    "SyntheticDataset": ".generators",
     "__version__": ".utils.version",
+    "load_generator": ".generators",
     "open_run": ".api",
     "to_pil": ".utils.sheets",
     "train": ".api",

@@ -23,10 +23,10 @@ ROOMS = (
     ("callbacks",),
     ("evaluation",),
     ("modules",),
-    ("audit",),
+    ("audit", "generators"),
     ("data",),
     ("augment", "metrics", "phantoms", "runs"),
-    ("networks", "recipe"),
+    ("networks", "pretrained", "recipe"),
     ("utils",),
     ("grades", "growth", "losses", "presets"),
     ("errors",),
@@ -34,9 +34,10 @@ ROOMS = (
 """From the top down: a room imports from rows below its own, never from its own row."""
 
 LEVELS = {room: -level for level, row in enumerate(ROOMS) for room in row}
-STANDARD_LIBRARY_ONLY = {"errors", "grades", "growth", "presets"}
+STANDARD_LIBRARY_ONLY = {"errors", "grades", "growth", "presets", "pretrained"}
 FORBIDDEN = {
     "data": {"blastogan.networks", "blastogan.losses", "blastogan.metrics"},
+    "generators": {"pytorch_lightning"},
     "losses": {"pytorch_lightning"},
     "metrics": {"blastogan.networks", "blastogan.losses", "pytorch_lightning"},
     "networks": {"pytorch_lightning"},

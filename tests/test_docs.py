@@ -22,7 +22,7 @@ GLOSSARY = ROOT / "blastogan/GLOSSARY.md"
 RESULTS = [ROOT / "examples/RESULTS.md", ROOT / "examples/benchmarks/README.md"]
 DOCS = [README, *GUIDES, GLOSSARY, *RESULTS]
 COMMANDS = ("fit", "validate", "test", "predict", "audit", "phantom", "recipe", "generate")
-COMMANDS += ("evaluate", "folds", "grade fit", "grade test")
+COMMANDS += ("evaluate", "export", "folds", "grade fit", "grade test")
 SLURM = {"--signal", "--requeue"}
 
 by_name = pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))

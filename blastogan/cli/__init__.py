@@ -26,7 +26,8 @@ TOOLS = {
     "audit": ("audit", "check a set of graded images before training"),
     "phantom": ("phantom", "draw phantoms, procedural blastocysts, into a folder"),
     "recipe": ("recipe", "choose settings from the number of images, their size and the batch"),
-    "generate": ("generate", "generate images from a checkpoint into a folder"),
+    "generate": ("generate", "generate images with a checkpoint or a shipped generator"),
+    "export": ("export", "write a generator with its card, for use without its run, or as ONNX"),
     "folds": ("folds", "compare the folds of a cross-validation"),
     "evaluate": ("evaluate", "FID, KID and more between real images and generated ones"),
 }

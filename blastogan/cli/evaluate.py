@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FAKE",
         type=user_path,
         help="folder of generated images of any origin, a file that --save-fake wrote, or a "
-        "checkpoint of a GAN, which then generates",
+        "checkpoint of a GAN or its export as .safetensors, which then generates",
     )
     add(
         "--extractor",
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 def _check_paths(options: argparse.Namespace) -> None:
     kinds = "a folder of images, or a .npz file that --save-real or --save-fake wrote"
     for name, text in (("REAL", options.real), ("FAKE", options.fake)):
-        expected = kinds if name == "REAL" else f"{kinds}, or a .ckpt file of a GAN"
+        expected = kinds if name == "REAL" else f"{kinds}, or a .ckpt or .safetensors file of a GAN"
         generates = name == "FAKE" and is_checkpoint(text)
         if not Path(text).exists():
             raise UserError(f"{name} {text} does not exist: expected {expected}")

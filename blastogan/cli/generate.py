@@ -1,4 +1,4 @@
-"""``blastogan generate``: images from a checkpoint as files."""
+"""``blastogan generate``: images of a trained generator as files."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from blastogan.utils.files import user_path
 from blastogan.utils.terminal import choose_device, positive, track
 
 if TYPE_CHECKING:
-    from blastogan.modules import BaseGANModule
+    from blastogan.generators import Generator
 
 _log = logging.getLogger(__name__)
 
 
 def generate(args: Sequence[str]) -> int:
-    """Generate images from a checkpoint into a folder."""
+    """Generate images into a folder."""
     options = _parser().parse_args(args)
     between = [Grade.parse(name).name for name in options.between or ()]
     if between and options.grades:
         raise UserError("--grades and --between exclude each other: give one of them")
     folder = fresh_folder(options.out)
-    from blastogan.modules import load_module
+    from blastogan.generators import load_generator
 
-    module = load_module(options.checkpoint).to(choose_device(options.device))
+    module = load_generator(options.checkpoint).to(choose_device(options.device))
     if module.condition_weight < 1.0:
         _log.warning(
             "at %g kimg the condition weight is only %.0f %% (ramp_kimg %s): train it further",
@@ -45,11 +45,12 @@ def generate(args: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="blastogan generate",
-        description="Generate synthetic images from a checkpoint, as PNGs in class folders with "
-        "a metadata.csv; or, with --between, images on the way from one grade to another.",
+        description="Generate synthetic images with a trained generator, as PNGs in class folders "
+        "with a metadata.csv; or, with --between, images on the way from one grade to another.",
     )
     add = parser.add_argument
-    add("checkpoint", metavar="CKPT", type=user_path, help="checkpoint of a run")
+    text = "checkpoint of a run, an export, or the name of a generator that ships in the package"
+    add("checkpoint", metavar="CKPT", type=user_path, help=text)
     add("out", metavar="OUT", type=user_path, help="folder, new or empty")
     add("--count", type=positive, help="number of images; with --between, of latents")
     add(
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Namespace) -> int:
+def _generate_grades(module: Generator, folder: Path, options: argparse.Namespace) -> int:
     import torch
 
     from blastogan.data.export import write_predictions, write_table
@@ -87,7 +88,7 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
         _log.warning(
             "no image of %s was in the training data: what is generated for it is made up%s",
             ", ".join(unseen),
-            " from the single letters, if those were seen" if module.hparams["factorised"] else "",
+            " from the single letters, if those were seen" if module.settings["factorised"] else "",
         )
     names = [name for name, number in counts.items() for _ in range(number)]
     labels = torch.tensor([Grade.parse(name).labels for name in names])
@@ -104,7 +105,7 @@ def _generate_grades(module: BaseGANModule, folder: Path, options: argparse.Name
 
 
 def _generate_between(
-    module: BaseGANModule, folder: Path, grades: Sequence[str], options: argparse.Namespace
+    module: Generator, folder: Path, grades: Sequence[str], options: argparse.Namespace
 ) -> int:
     from blastogan.data.export import write_between
 

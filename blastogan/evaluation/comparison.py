@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from blastogan.data.image_sets import ImageSet
@@ -16,12 +15,12 @@ from blastogan.data.images.colour import ColourRule
 from blastogan.data.images.framing import Crop
 from blastogan.errors import UserError, check_choice
 from blastogan.evaluation.fakes import evaluation_fakes, sample_labels
+from blastogan.generators import Generator
+from blastogan.generators.files import read_trained
 from blastogan.grades import Grade
 from blastogan.metrics.cache import load_statistics
 from blastogan.metrics.fidelity import FidelityEvaluator
 from blastogan.metrics.statistics import SetStatistics
-from blastogan.modules import BaseGANModule, load_module
-from blastogan.runs.checkpoint_files import read_checkpoint
 from blastogan.utils.terminal import is_checkpoint, is_statistics, track
 
 _CENTRE = Crop().key()
@@ -43,9 +42,7 @@ class GeneratedSet:
     groups = None
     lossy = False
 
-    def __init__(
-        self, module: BaseGANModule, labels: Tensor, seed: int, crop: str = _CENTRE
-    ) -> None:
+    def __init__(self, module: Generator, labels: Tensor, seed: int, crop: str = _CENTRE) -> None:
         self.crop = crop
         self._module, self._labels, self._seed = module, labels, seed
         notes = []
@@ -86,7 +83,7 @@ def open_sets(
 
     Args:
         real: Folder, or file of statistics.
-        fake: The same, or a checkpoint of a GAN.
+        fake: The same, or a checkpoint of a GAN, or its export as ``.safetensors``.
         resolution: Pixels to which images in folders are resized; ``None`` leaves their size.
         count: Number of images that a checkpoint generates.
         seed: Seed of the generated images.
@@ -102,14 +99,12 @@ def open_sets(
     if not is_checkpoint(fake):
         reals = _open(real, resolution, crop=crop, colour=colour or "keep")
         return reals, _open(fake, resolution)
-    checkpoint = read_checkpoint(fake)
+    checkpoint = read_trained(fake)
     trained = trained_crop(checkpoint)
     colour = colour or trained_colour(checkpoint)
     crop = crop or _crop_of(trained)
-    # building the networks draws random weights
-    with torch.random.fork_rng(devices=[]):
-        module = load_module(fake).to(device)
-    channels = int(module.hparams["img_channels"])
+    module = Generator.from_content(checkpoint, fake).to(device)
+    channels = module.generator_ema.img_channels
     reals = _open(real, resolution or module.final_resolution, channels, crop, colour)
     distribution = module.class_weights()
     if reals.labels is not None:

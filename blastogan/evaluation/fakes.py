@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from blastogan.generators.sampling import Sampler
 from blastogan.grades import Grade, apportion
-from blastogan.modules.base import BaseGANModule
 from blastogan.utils.seeding import derive_seed
 
 
@@ -25,7 +25,7 @@ def sample_labels(count: int, weights: Mapping[str, float], seed: int) -> Tensor
 
 
 def evaluation_fakes(
-    module: BaseGANModule,
+    module: Sampler,
     labels: Tensor,
     *,
     seed: int,

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from blastogan.augment import AdaptiveAugmentation, AugmentationSettings
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
+from blastogan.generators.latents import balanced_labels, complete_labels, count_grades
 from blastogan.losses import LOSSES, LossName, drift, gradient_penalty, r1, r1_gamma_rule, wgan
 from blastogan.modules.generating import GeneratingModule
 from blastogan.modules.step.compiling import CompileMode, NetworkCompiler
@@ -22,7 +23,6 @@ from blastogan.modules.step.ema import ema_decay, update_ema
 from blastogan.modules.step.freezing import freeze_again, frozen
 from blastogan.modules.step.grades import fit_to_grades
 from blastogan.modules.step.heads import mean_logit, over_heads
-from blastogan.modules.step.latents import balanced_labels, complete_labels, count_grades
 from blastogan.modules.step.optimizers import apply_gradients, build_optimizer
 from blastogan.modules.step.passes import Pass, add_mean, score_both, split_passes
 from blastogan.modules.step.ranks import agreed, rank_and_size, sum_over_ranks
@@ -30,7 +30,7 @@ from blastogan.modules.step.resuming import change_optimizers, is_fitting, keep_
 from blastogan.modules.step.settings import Augment, FakeLabels, Regularizer, check_settings
 from blastogan.modules.step.strategy import scales_gradients, wrapped_by_ddp
 from blastogan.networks.layers import without_autocast
-from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveNetwork
+from blastogan.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from blastogan.runs.checkpoint_content import check_weights
 from blastogan.utils.allocator import keep_freed_memory
 from blastogan.utils.seeding import derive_seed
@@ -170,7 +170,7 @@ class BaseGANModule(GeneratingModule):
         self.partly_graded = False
 
     # not abstract: a configuration may give options of the model before its class
-    def configure_networks(self) -> tuple[ProgressiveNetwork, ProgressiveDiscriminator]:
+    def configure_networks(self) -> tuple[ProgressiveGenerator, ProgressiveDiscriminator]:
         """Build the generator, then the discriminator, from the hyper-parameters."""
         raise UserError(
             f"{type(self).__name__} has no networks: choose an architecture, for instance by the "
@@ -303,7 +303,7 @@ class BaseGANModule(GeneratingModule):
             terms |= self._update("g", self.generator, optimizer, self.clips[0])
 
     def _update(
-        self, letter: str, network: ProgressiveNetwork, optimizer: Any, clip: float | None
+        self, letter: str, network: nn.Module, optimizer: Any, clip: float | None
     ) -> dict[str, Tensor]:
         """Step by the mean gradient over the ranks; returns its norm unless it is scaled."""
         norm = apply_gradients(network, optimizer, clip, averaged=wrapped_by_ddp(self))

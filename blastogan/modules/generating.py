@@ -14,21 +14,16 @@ from torch import Tensor
 
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError
-from blastogan.grades import CLASSES, LABEL_SIZES, Grade
+from blastogan.generators.latents import PredictionBatch, complete_labels
+from blastogan.generators.sampling import Sampler
+from blastogan.grades import LABEL_SIZES
 from blastogan.metrics.sets import ImageSetMetrics
-from blastogan.modules.step.latents import (
-    PredictionBatch,
-    complete_labels,
-    grade_labels,
-    labels_between,
-    numbered_latents,
-)
 from blastogan.modules.step.loading import build_saved
 from blastogan.modules.step.ranks import agreed, gathered
 from blastogan.networks.layers import downsample, fade, upsample
-from blastogan.networks.progressive import ProgressiveNetwork
+from blastogan.networks.progressive import ProgressiveGenerator
 from blastogan.runs.checkpoint_files import check_checkpoint, read_checkpoint
-from blastogan.utils.pixels import to_float, to_uint8
+from blastogan.utils.pixels import to_float
 from blastogan.utils.seeding import derive_seed
 from blastogan.utils.version import provenance
 
@@ -37,7 +32,7 @@ _log = logging.getLogger(__name__)
 Self = TypeVar("Self", bound="GeneratingModule")
 
 
-class GeneratingModule(LightningModule):
+class GeneratingModule(Sampler, LightningModule):
     """A generator with its moving average, and the state of its growth.
 
     The growing callbacks set `resolution` and `alpha`; without them the network is fully grown.
@@ -52,12 +47,10 @@ class GeneratingModule(LightningModule):
         ramp_kimg: See `BaseGANModule`.
     """
 
-    generator: ProgressiveNetwork
-    generator_ema: ProgressiveNetwork
-    grade_counts: Tensor
+    generator: ProgressiveGenerator
 
     def set_generator(
-        self, generator: ProgressiveNetwork, ramp_kimg: Sequence[float] | None = None
+        self, generator: ProgressiveGenerator, ramp_kimg: Sequence[float] | None = None
     ) -> None:
         """Take a new generator, copy it as its moving average, and start at no images shown."""
         self.ramp_kimg = ramp_kimg
@@ -70,42 +63,6 @@ class GeneratingModule(LightningModule):
         self.val_metrics = ImageSetMetrics()
         self.test_metrics = ImageSetMetrics()
 
-    def extra_repr(self) -> str:
-        """State of growth, in the first line that a module prints."""
-        return (
-            f"resolution={self.resolution} of {self.final_resolution}, alpha={self.alpha:g}, "
-            f"images_shown={self.images_shown}"
-        )
-
-    @property
-    def final_resolution(self) -> int:
-        """Highest resolution of the networks in pixels."""
-        return self.generator.resolution
-
-    @property
-    def latent_dim(self) -> int:
-        """Size of the latent z."""
-        return int(self.generator.latent_dim)  # type: ignore[arg-type]
-
-    @property
-    def conditional(self) -> bool:
-        """Whether the networks are conditioned on the grade."""
-        return bool(self.generator.label_sizes)
-
-    @property
-    def condition_weight(self) -> float:
-        """Weight of the grade after the images shown, 0 to 1."""
-        return self.condition_weight_at(self.images_shown)
-
-    def condition_weight_at(self, images_shown: int) -> float:
-        """Weight of the grade after so many images, 0 to 1."""
-        if self.ramp_kimg is None:
-            return 1.0
-        begin, end = (1000 * kimg for kimg in self.ramp_kimg)
-        if images_shown >= end:
-            return 1.0
-        return max((images_shown - begin) / (end - begin), 0.0)
-
     def prepare_reals(self, images: Tensor) -> Tensor:
         """Floats in [-1, 1] of uint8 images ``(B, C, R, R)``, cross-faded as D fades.
 
@@ -117,121 +74,6 @@ class GeneratingModule(LightningModule):
             reals = fade(upsample(downsample(reals)), reals, self.alpha)
         return reals
 
-    # -- sampling ---------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def sample(
-        self, indices: Sequence[int], labels: Tensor, *, seed: int, truncation_psi: float = 1.0
-    ) -> Tensor:
-        """Images of the averaged generator at the current resolution.
-
-        Args:
-            indices: Numbers of the B samples.
-            labels: int64 ``(B, 2)``, or weights of each pair of letters, float ``(B, 16)``;
-                ignored by an unconditional module.
-            seed: Seed of the latents.
-            truncation_psi: 1 for none; other values only if the architecture has truncation.
-
-        Returns:
-            uint8 ``(B, C, resolution, resolution)`` on the module's device.
-        """
-        if truncation_psi != 1.0:
-            name = type(self).__name__
-            raise UserError(f"truncation_psi is {truncation_psi}: {name} has no truncation, use 1")
-        z, _ = numbered_latents(indices, seed, self.latent_dim)
-        given = labels.to(self.device) if self.conditional else None
-        growth = {"resolution": self.resolution, "alpha": self.alpha}
-        weight = self.condition_weight
-        return to_uint8(self.generator_ema(z.to(self.device), given, **growth, condition=weight))
-
-    def sample_enlarged(self, indices: Sequence[int], labels: Tensor, *, seed: int) -> Tensor:
-        """`sample`, enlarged to the final resolution, so that stages can be compared."""
-        images = self.sample(indices, labels, seed=seed)
-        while images.shape[-1] < self.final_resolution:
-            images = upsample(images)
-        return images
-
-    def generate(
-        self,
-        count: int,
-        grade: str | Grade | Sequence[str | Grade] | None = None,
-        *,
-        truncation_psi: float = 1.0,
-        seed: int = 0,
-        batch_size: int = 32,
-    ) -> Tensor:
-        """Synthetic images; sample n of a seed and grade is the same whatever `count`.
-
-        With another `batch_size` or device, rounding may move a pixel to the next grey level.
-
-        Args:
-            count: Number of images.
-            grade: One grade for all, such as ``AB``, or a sequence with one per image. A letter
-                such as ``Ax`` (ICM A) or ``xB`` (TE B) draws from the classes that have it, and
-                ``None`` from all, by the class distribution of the training data.
-            truncation_psi: 1 for none, towards 0 for less variety (StyleGAN only).
-            seed: Seed of latents and grades.
-            batch_size: Images per forward pass.
-
-        Returns:
-            uint8 ``(count, C, resolution, resolution)`` on the CPU.
-
-        Raises:
-            UserError: If the number of grades is not `count`, or a grade is unknown.
-        """
-        if min(count, batch_size) < 1:
-            raise UserError(f"cannot generate {count} images in batches of {batch_size}")
-        labels = grade_labels(count, grade, seed, self.class_weights())
-        parts = [
-            self.sample(
-                range(start, min(start + batch_size, count)),
-                labels[start : start + batch_size],
-                seed=seed,
-                truncation_psi=truncation_psi,
-            ).cpu()
-            for start in range(0, count, batch_size)
-        ]
-        return torch.cat(parts)
-
-    def interpolate(
-        self,
-        start: str | Grade,
-        end: str | Grade,
-        *,
-        steps: int = 7,
-        count: int = 1,
-        truncation_psi: float = 1.0,
-        seed: int = 0,
-    ) -> Tensor:
-        """Synthetic images between two grades, from latents that stay the same.
-
-        Args:
-            start: Grade of the first step.
-            end: Grade of the last step.
-            steps: Number of steps, both ends included.
-            count: Number of latents.
-            truncation_psi: As in `generate`.
-            seed: Seed of the latents.
-
-        Returns:
-            uint8 ``(count, steps, C, resolution, resolution)``; the ends equal those of `generate`.
-
-        Raises:
-            UserError: If the module was trained without grades, or an argument is invalid.
-        """
-        if not self.conditional:
-            raise UserError(
-                "cannot interpolate between grades: this model was trained without them"
-            )
-        if count < 1:
-            raise UserError(f"cannot interpolate {count} latents: expected 1 or more")
-        labels = labels_between(start, end, steps)
-        parts = [
-            self.sample([n] * steps, labels, seed=seed, truncation_psi=truncation_psi).cpu()
-            for n in range(count)
-        ]
-        return torch.stack(parts)
-
     def drawn_labels(self, indices: Sequence[int], labels: Tensor, *, seed: int) -> Tensor:
         """Labels int64 ``(B, 2)`` whose unknown letters are drawn like those seen in training.
 
@@ -242,11 +84,6 @@ class GeneratingModule(LightningModule):
         u = [torch.Generator().manual_seed(derive_seed(seed, "unknown", n)) for n in indices]
         uniform = torch.cat([torch.rand(1, generator=each) for each in u])
         return complete_labels(labels, self.grade_counts, uniform.to(labels.device))
-
-    def class_weights(self) -> dict[str, float]:
-        """Number of reals of each class seen in training; equal weights before any training."""
-        counts = {name: float(self.grade_counts[Grade.parse(name).labels]) for name in CLASSES}
-        return counts if sum(counts.values()) else dict.fromkeys(CLASSES, 1.0)
 
     # -- evaluation -------------------------------------------------------------------------------
 

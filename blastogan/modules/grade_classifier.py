@@ -19,12 +19,13 @@ from torchmetrics import MeanMetric
 
 from blastogan.data.stream import ImageBatch
 from blastogan.errors import UserError, check_ranges
+from blastogan.generators.files import read_trained
 from blastogan.grades import LETTERS, UNKNOWN_LABEL
 from blastogan.metrics.grading import HEADS, GradeMetrics
 from blastogan.modules.step.loading import build_saved
 from blastogan.networks.grader import MIN_RESOLUTION, GraderNetwork
 from blastogan.runs.checkpoint_content import check_weights
-from blastogan.runs.checkpoint_files import check_checkpoint, checked_content, read_checkpoint
+from blastogan.runs.checkpoint_files import check_checkpoint, checked_content
 from blastogan.utils.version import provenance
 
 ClassWeights = Literal["balanced", "none"]
@@ -336,7 +337,7 @@ def check_grader(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> 
 
 def _read(source: str | Path | IO[bytes]) -> dict[str, Any]:
     if isinstance(source, (str, Path)):
-        return read_checkpoint(source)
+        return read_trained(source)
     try:
         checkpoint = torch.load(source, map_location="cpu", weights_only=True)
     # a damaged file can raise nearly any exception

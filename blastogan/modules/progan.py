@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from blastogan.generators.settings import discriminator_options, generator_options
 from blastogan.modules.base import BaseGANModule
-from blastogan.modules.step.settings import discriminator_options, generator_options
 from blastogan.networks import ProGANDiscriminator, ProGANGenerator
 
 
@@ -18,6 +18,6 @@ class ProGANModule(BaseGANModule):
     def configure_networks(self) -> tuple[ProGANGenerator, ProGANDiscriminator]:
         """Build the generator, then the discriminator."""
         return (
-            ProGANGenerator(**generator_options(self.hparams)),
+            ProGANGenerator(**generator_options(self.hparams, ProGANGenerator)),
             ProGANDiscriminator(**discriminator_options(self.hparams)),
         )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from blastogan.generators.settings import discriminator_options, generator_options
 from blastogan.modules.base import BaseGANModule
 from blastogan.modules.step.draws import SampleDraws
-from blastogan.modules.step.latents import numbered_latents
 from blastogan.modules.step.ranks import mean_over_ranks
-from blastogan.modules.step.settings import discriminator_options, generator_options
 from blastogan.networks import StyleGANDiscriminator, StyleGANGenerator
 from blastogan.networks.stylegan import mix_styles
-from blastogan.utils.pixels import to_uint8
 
 
 class StyleGANModule(BaseGANModule):
@@ -53,9 +50,9 @@ class StyleGANModule(BaseGANModule):
 
     def configure_networks(self) -> tuple[StyleGANGenerator, StyleGANDiscriminator]:
         """Build the generator, then the discriminator."""
-        own = ("w_dim", "mapping_layers", "mapping_lr_multiplier")
+        own = generator_options(self.hparams, StyleGANGenerator)
         return (
-            StyleGANGenerator(**generator_options(self.hparams, *own)),
+            StyleGANGenerator(**own),
             StyleGANDiscriminator(**discriminator_options(self.hparams)),
         )
 
@@ -82,32 +79,3 @@ class StyleGANModule(BaseGANModule):
         self._mean_w.clear()
         mean_over_ranks([mean])
         self.generator.update_w_avg(mean[None])
-
-    @torch.no_grad()
-    def sample(
-        self, indices: Sequence[int], labels: Tensor, *, seed: int, truncation_psi: float = 1.0
-    ) -> Tensor:
-        """See `BaseGANModule.sample`; the noise, too, follows from the number of a sample."""
-        average = self.generator_ema
-        z, generators = numbered_latents(indices, seed, self.latent_dim)
-        noise = [
-            torch.stack([torch.randn(1, *shape, generator=g) for g in generators]).to(self.device)
-            for shape in average.synthesis.noise_shapes(self.resolution)
-        ]
-        given = labels.to(self.device) if self.conditional else None
-        ws = average.mapping(z.to(self.device), given, self.condition_weight)[:, None]
-        ws = ws.expand(-1, average.synthesis.num_layers(self.resolution), -1)
-        if truncation_psi != 1.0:
-            center = None if given is None else self._mean_styles(given)
-            ws = average.truncate(ws, truncation_psi, center=center)
-        return to_uint8(
-            average.synthesis(ws, resolution=self.resolution, alpha=self.alpha, noise=noise)
-        )
-
-    def _mean_styles(self, labels: Tensor, count: int = 1000) -> Tensor:
-        """Mean w of each label ``(B, w_dim)``; one mean of all would blur the grades."""
-        z = torch.randn(count, self.latent_dim, generator=torch.Generator().manual_seed(0))
-        z, mapping = z.to(labels.device), self.generator_ema.mapping
-        found, position = torch.unique(labels, dim=0, return_inverse=True)
-        ws = [mapping(z, label.expand(count, -1), self.condition_weight) for label in found]
-        return torch.stack([w.mean(dim=0) for w in ws])[position]

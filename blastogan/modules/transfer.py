@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from torch import Tensor
 
 from blastogan.errors import UserError
+from blastogan.generators.files import read_trained
 from blastogan.modules.step.freezing import freeze
 from blastogan.networks.progressive import BASE_RESOLUTION
-from blastogan.runs.checkpoint_files import read_checkpoint
 
 if TYPE_CHECKING:
     from blastogan.modules.base import BaseGANModule
@@ -43,7 +43,8 @@ class TransferOptions:
     """Weights that a new run starts from.
 
     Args:
-        checkpoint: Source of the weights, as far as they fit; a resumed run does not load it again.
+        checkpoint: Source of the weights, as far as they fit: a checkpoint, an export, or the name
+            of weights that ship in the package; a resumed run does not load it again.
         freeze_d: Number of resolutions, the highest of those taken over, at which the discriminator
             is not trained (Mo, Cho and Shin 2020, "Freeze the Discriminator").
     """
@@ -78,6 +79,11 @@ class SourceCheckpoint(NamedTuple):
     state: Mapping[str, Tensor]
     settings: Mapping[str, Any]
 
+    @property
+    def has_discriminator(self) -> bool:
+        """Whether it has weights of a discriminator."""
+        return any(name.startswith("discriminator.") for name in self.state)
+
     @classmethod
     def parse(cls, checkpoint: Mapping[str, Any]) -> SourceCheckpoint:
         """Check the content of a file; raises `UserError` unless it is of a trained GAN."""
@@ -96,7 +102,9 @@ class SourceCheckpoint(NamedTuple):
             if isinstance(key, str) and isinstance(value, Tensor) and value.is_floating_point()
         }
         networks = {key.partition(".")[0] for key in weights}
-        if missing := [each for each in SOURCES.values() if each not in networks]:
+        # an export may hold the generator alone
+        needed = SOURCES.values() if "card" not in checkpoint else (SOURCES["generator"],)
+        if missing := [each for each in needed if each not in networks]:
             raise UserError(f"this checkpoint of a {name} has no {' and no '.join(missing)}")
         try:
             shown = int(known["images_shown"])
@@ -155,7 +163,7 @@ def read_source(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: If it cannot be read or is not a checkpoint of a trained GAN.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_trained(path)
     try:
         SourceCheckpoint.parse(checkpoint)
     except UserError as error:
@@ -182,6 +190,8 @@ def initialize_from(
         "frozen": frozen,
     }
     _log.info("this run starts from the weights of %s", options.checkpoint)
+    if not source.has_discriminator:
+        _log.warning("%s has no discriminator: it starts new", options.checkpoint)
     for line in str(report).splitlines():
         _log.info("%s", line)
     if different := _other_widths(source.settings, module.hparams):
@@ -252,7 +262,9 @@ def load_weights(module: BaseGANModule, checkpoint: Mapping[str, Any]) -> Transf
             size = sum(value.numel() for value in mine.values())
             entries.append(LayerTransfer(network, layer or "w_avg", outcome, size, reason))
     report = TransferReport(source, tuple(entries))
-    if not any(layer.startswith("blocks.") for layer in report.taken("discriminator")):
+    # of a generator alone, its own blocks count
+    judged = "discriminator" if source.has_discriminator else "generator"
+    if not any("blocks." in layer for layer in report.taken(judged)):
         different = _other_widths(source.settings, module.hparams)
         remedy = f"set {different}" if different else f"train a {source.architecture}"
         raise UserError(f"no block of the checkpoint fits this model: {remedy}")

@@ -15,7 +15,7 @@ from blastogan.networks.layers import EqualizedConv2d, PixelNorm, activation
 from blastogan.networks.progressive import (
     BASE_RESOLUTION,
     ProgressiveDiscriminator,
-    ProgressiveNetwork,
+    ProgressiveGenerator,
     ToRGB,
     Widths,
 )
@@ -38,7 +38,7 @@ class GeneratorInput(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Map ``(B, in_features)`` to ``(B, channels, 4, 4)``."""
         features = nn.functional.linear(latent, self.weight * self.scale)
-        features = features.view(len(latent), -1, BASE_RESOLUTION, BASE_RESOLUTION)
+        features = features.view(latent.shape[0], -1, BASE_RESOLUTION, BASE_RESOLUTION)
         features = self.norm(activation(features + self.bias.view(1, -1, 1, 1)))
         normed: Tensor = self.norm(activation(self.conv(features)))
         return normed
@@ -60,7 +60,7 @@ class GeneratorBlock(nn.Module):
         return normed
 
 
-class ProGANGenerator(ProgressiveNetwork):
+class ProGANGenerator(ProgressiveGenerator):
     """Generator of ProGAN (Karras et al. 2018, section 2 and table 2).
 
     Label embeddings are concatenated to the latent.

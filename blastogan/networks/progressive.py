@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +113,55 @@ class ProgressiveNetwork(nn.Module):
             f"resolution={self.resolution}, start_resolution={self.start_resolution}, "
             f"img_channels={self.img_channels}, label_sizes={self.label_sizes}"
         )
+
+
+class ProgressiveGenerator(ProgressiveNetwork):
+    """A generator whose images follow from latents, labels and noise.
+
+    Attributes:
+        OPTIONS: Its arguments besides those that all generators take.
+        latent_dim: Size of the latent z.
+    """
+
+    OPTIONS: ClassVar[tuple[str, ...]] = ()
+
+    latent_dim: int
+
+    def noise_shapes(self, resolution: int | None = None) -> list[tuple[int, int]]:
+        """Height and width of the noise of each layer up to a resolution; none by default."""
+        self.check_growth(resolution, 1.0)
+        return []
+
+    def render(
+        self,
+        z: Tensor,
+        labels: Tensor | None,
+        noise: Sequence[Tensor],
+        *,
+        resolution: int,
+        alpha: float,
+        condition: float,
+        truncation_psi: float = 1.0,
+    ) -> Tensor:
+        """Images without random draws, float ``(B, C, resolution, resolution)``, not clipped.
+
+        Args:
+            z: Latents ``(B, latent_dim)``.
+            labels: int64 ``(B, parts)`` or soft; ``None`` if unconditional.
+            noise: One ``(B, 1, H, W)`` per layer, see `noise_shapes`.
+            resolution: Resolution in pixels.
+            alpha: Weight of the newest resolution, 0 to 1.
+            condition: Condition weight, 0 to 1.
+            truncation_psi: 1 for none; other values only if the network has truncation.
+
+        Raises:
+            UserError: If truncation is asked of a network without.
+        """
+        if truncation_psi != 1.0:
+            name = type(self).__name__
+            raise UserError(f"truncation_psi is {truncation_psi}: {name} has no truncation, use 1")
+        images: Tensor = self(z, labels, resolution=resolution, alpha=alpha, condition=condition)
+        return images
 
 
 class ToRGB(nn.ModuleDict):

@@ -14,7 +14,7 @@ from blastogan.networks.layers import EqualizedLinear, PixelNorm, activation
 from blastogan.networks.progressive import (
     BASE_RESOLUTION,
     ProgressiveDiscriminator,
-    ProgressiveNetwork,
+    ProgressiveGenerator,
 )
 from blastogan.networks.synthesis import SynthesisNetwork
 
@@ -65,7 +65,7 @@ class MappingNetwork(nn.Module):
         return w
 
 
-class StyleGANGenerator(ProgressiveNetwork):
+class StyleGANGenerator(ProgressiveGenerator):
     """Generator of StyleGAN: `mapping` and `synthesis`, which can be called separately.
 
     Arguments are those of `blastogan.networks.progan.ProGANGenerator`, and:
@@ -75,6 +75,8 @@ class StyleGANGenerator(ProgressiveNetwork):
         mapping_layers: Layers of the mapping network.
         mapping_lr_multiplier: Learning rate of the mapping network relative to the other layers.
     """
+
+    OPTIONS = ("w_dim", "mapping_layers", "mapping_lr_multiplier")
 
     W_AVG_BETA = 0.995
     """Decay of the running mean of w per update, from the authors' code."""
@@ -162,6 +164,38 @@ class StyleGANGenerator(ProgressiveNetwork):
             ws = self.truncate(ws, truncation_psi, truncation_cutoff)
         images: Tensor = self.synthesis(ws, resolution=resolution, alpha=alpha, noise=noise)
         return images
+
+    def noise_shapes(self, resolution: int | None = None) -> list[tuple[int, int]]:
+        """Height and width of the noise of each layer up to a resolution."""
+        return self.synthesis.noise_shapes(resolution)
+
+    def render(
+        self,
+        z: Tensor,
+        labels: Tensor | None,
+        noise: Sequence[Tensor],
+        *,
+        resolution: int,
+        alpha: float,
+        condition: float,
+        truncation_psi: float = 1.0,
+    ) -> Tensor:
+        """See `ProgressiveGenerator.render`; truncation is within each grade."""
+        ws = self.mapping(z, labels, condition)[:, None]
+        ws = ws.expand(-1, self.synthesis.num_layers(resolution), -1)
+        if truncation_psi != 1.0:
+            center = None if labels is None else self._mean_styles(labels, condition)
+            ws = self.truncate(ws, truncation_psi, center=center)
+        images: Tensor = self.synthesis(ws, resolution=resolution, alpha=alpha, noise=noise)
+        return images
+
+    def _mean_styles(self, labels: Tensor, condition: float, count: int = 1000) -> Tensor:
+        """Mean w of each label ``(B, w_dim)``; one mean of all would blur the grades."""
+        z = torch.randn(count, self.latent_dim, generator=torch.Generator().manual_seed(0))
+        z = z.to(labels.device)
+        found, position = torch.unique(labels, dim=0, return_inverse=True)
+        ws = [self.mapping(z, label.expand(count, -1), condition) for label in found]
+        return torch.stack([w.mean(dim=0) for w in ws])[position]
 
 
 class StyleGANDiscriminator(ProgressiveDiscriminator):

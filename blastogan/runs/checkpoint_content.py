@@ -67,10 +67,15 @@ def _is_transfer(value: Any) -> bool:
 COUNT: Rule = (_is_count, f"a whole number from 0 to {MAX_IMAGES:g}")
 NAMED: Rule = (_is_named, "a dictionary with names as keys")
 
-CONTENT: dict[str, Rule] = {
-    "pytorch-lightning_version": (_is_version, "a version of PyTorch Lightning, 2 or later"),
+EXPORTED: dict[str, Rule] = {
     "state_dict": NAMED,
     "hyper_parameters": (_is_settings, "a dictionary of settings by name"),
+}
+"""Rules for what weights hold that were exported from a checkpoint, by key."""
+
+CONTENT: dict[str, Rule] = {
+    "pytorch-lightning_version": (_is_version, "a version of PyTorch Lightning, 2 or later"),
+    **EXPORTED,
 }
 """Rules for what every checkpoint holds, by key."""
 
@@ -113,13 +118,17 @@ GROWTH_OPTIONAL: dict[str, Rule] = {
 }
 
 
-def check_content(checkpoint: Mapping[str, Any]) -> None:
+def check_content(checkpoint: Mapping[str, Any], required: Mapping[str, Rule] = CONTENT) -> None:
     """Check structure and types of a checkpoint, and that its weights are plain tensors.
+
+    Args:
+        checkpoint: What was read.
+        required: Rules for what it must hold, by key: `CONTENT` or `EXPORTED`.
 
     Raises:
         UserError: With every fault that was found.
     """
-    faults = [*_faults(checkpoint, CONTENT), *_faults(checkpoint, OPTIONAL, optional=True)]
+    faults = [*_faults(checkpoint, required), *_faults(checkpoint, OPTIONAL, optional=True)]
     progress = checkpoint.get("blastogan")
     if isinstance(progress, Mapping):
         faults += _faults(progress, PROGRESS, "blastogan.")

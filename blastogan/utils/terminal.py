@@ -100,8 +100,8 @@ def is_statistics(path: str) -> bool:
 
 
 def is_checkpoint(path: str) -> bool:
-    """Whether a path names a checkpoint, ``.ckpt``."""
-    return Path(path).suffix.lower() == ".ckpt" and not Path(path).is_dir()
+    """Whether a path names a checkpoint, ``.ckpt``, or its export, ``.safetensors``."""
+    return Path(path).suffix.lower() in (".ckpt", ".safetensors") and not Path(path).is_dir()
 
 
 def check_outputs(outputs: Mapping[str, str | None]) -> None:

@@ -306,7 +306,11 @@ def test_a_checkpoint_generates_by_the_law_of_the_reals_at_its_own_size(checkpoi
 
 
 def test_a_checkpoint_without_grades_or_still_growing_is_told(checkpoint, eye, make_module):
-    found = evaluate("real", checkpoint(conditional=False), "--count", "4")
+    path = checkpoint(conditional=False)
+    found = evaluate("real", path, "--count", "4")
+    assert blastogan("export", path, "out") == 0
+    exported = evaluate("real", "out/generator.safetensors", "--count", "4")
+    assert exported["fid"] == found["fid"]
     assert found["classes"] == {}
     assert any("trained without grades" in note for note in found["notes"])
     path = checkpoint()
@@ -322,7 +326,7 @@ WRONG = {
     "no real": (["absent", "fake"], "REAL absent does not exist"),
     "no fake": (["real", "absent"], "FAKE absent does not exist"),
     "real is a checkpoint": (["model.ckpt", "fake"], "REAL model.ckpt is a file: expected"),
-    "fake is a table": (["real", "table.csv"], "or a .ckpt file of a GAN"),
+    "fake is a table": (["real", "table.csv"], "or a .ckpt or .safetensors file of a GAN"),
     "no checkpoint": (["real", "model.ckpt"], "cannot read the checkpoint"),
     "no statistics": (["table.npz", "fake"], "cannot read the statistics"),
     "one image": (["real", "real/one"], "has one image"),

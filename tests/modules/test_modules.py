@@ -6,10 +6,10 @@ from helpers.small_modules import MODULES, same_weights
 
 from blastogan import Grade, ProGANModule, StyleGANModule
 from blastogan.errors import UserError
+from blastogan.generators.latents import grade_labels
 from blastogan.grades import CLASSES
 from blastogan.modules import load_module
 from blastogan.modules.step.draws import SampleDraws
-from blastogan.modules.step.latents import grade_labels
 from blastogan.modules.step.optimizers import build_optimizer
 from blastogan.modules.step.passes import Pass, score_both
 

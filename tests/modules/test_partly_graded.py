@@ -16,11 +16,11 @@ from PIL import Image
 
 from blastogan import BlastocystDataModule, ProGANModule
 from blastogan.errors import UserError
+from blastogan.generators.latents import complete_labels, count_grades
 from blastogan.grades import CLASSES, Grade
 from blastogan.losses import LOSSES
 from blastogan.modules.step.grades import options_for_grades
 from blastogan.modules.step.heads import mean_logit, over_heads
-from blastogan.modules.step.latents import complete_labels, count_grades
 
 HEADS = {"ramp_kimg": [0.0, 0.0], "loss": "logistic", "r1_gamma": 0.5}
 

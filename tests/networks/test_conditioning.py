@@ -12,9 +12,9 @@ from PIL import Image
 
 from blastogan.__main__ import main
 from blastogan.errors import UserError
+from blastogan.generators.latents import balanced_labels, grade_labels, labels_between
 from blastogan.grades import CLASSES, LABEL_SIZES, Grade, classes_of, parse_grade_counts
 from blastogan.modules.step.heads import mean_logit, over_heads
-from blastogan.modules.step.latents import balanced_labels, grade_labels, labels_between
 from blastogan.networks.conditioning import LabelEmbedding, check_labels, soft_labels
 
 BOTH = pytest.mark.parametrize("name", ["progan", "stylegan"])

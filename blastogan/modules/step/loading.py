@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
 
-from blastogan.errors import UserError
+from blastogan.generators.building import build_checked
 from blastogan.modules.step.resuming import AUGMENTATION
-from blastogan.runs.checkpoint_content import check_finite, check_weights
 
 Module = TypeVar("Module", bound=LightningModule)
 
@@ -23,10 +21,7 @@ def build_saved(
     name: str,
     strict: bool = True,
 ) -> Module:
-    """Build the module of a checkpoint; no random state is used.
-
-    It is built without memory for its weights first, so that settings which do not belong to the
-    weights in the file are refused whatever their size.
+    """Build the module of a checkpoint, see `build_checked`; no random state is used.
 
     Args:
         kind: Class of the module.
@@ -39,26 +34,14 @@ def build_saved(
         UserError: If the settings are invalid, or the weights do not fit them or are not finite.
     """
     settings = {**checkpoint["hyper_parameters"], **changes}
-    state = checkpoint["state_dict"]
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with torch.device("meta"):
-                outline = kind(**settings)
-            if strict:
-                expected = _without_augmentation(outline.state_dict())
-                check_weights(_without_augmentation(state), expected)
-            check_finite(state)
-        # settings that nobody wrote fail in as many ways as there are arguments
-        except Exception as error:
-            reason = str(error) or type(error).__name__
-            reason = reason if isinstance(error, UserError) else reason.splitlines()[0]
-            raise UserError(f"{name} does not fit a {kind.__name__}: {reason}") from error
-        module = kind(**settings)
+    module = build_checked(
+        partial(kind, **settings),
+        checkpoint["state_dict"],
+        f"{name} does not fit a {kind.__name__}",
+        strict=strict,
+        # starts over under other options
+        ignored=AUGMENTATION,
+    )
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"], strict=strict)
     return module
-
-
-def _without_augmentation(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the state that starts over under other options."""
-    return {name: value for name, value in state.items() if not name.startswith(AUGMENTATION)}

@@ -1,13 +1,13 @@
-"""Checks of the training options, and those that the networks take."""
+"""Checks of the training options."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from blastogan.errors import UserError
-from blastogan.grades import LABEL_SIZES
-from blastogan.growth import is_number
+from blastogan.generators.settings import RANGES as NETWORK_RANGES
+from blastogan.generators.settings import Range, is_ramp, out_of_range
 from blastogan.losses import LossName
 from blastogan.modules.step.optimizers import check_optimizer
 
@@ -19,15 +19,9 @@ Regularizer = Literal["r1", "gradient_penalty", "none"]
 FakeLabels = Literal["data", "balanced"]
 """Class distribution of fakes in training: that of the reals shown, or uniform over those seen."""
 
-RANGES: dict[str, tuple[Any, ...]] = {
-    "latent_dim": (int, 1, 16384),
-    "channel_base": (int, 1, 2**20),
-    "channel_cap": (int, 1, 4096),
-    "w_dim": (int, 1, 16384),
-    "mapping_layers": (int, 1, 64),
-    "mapping_lr_multiplier": (float, 0, 1e6),
+RANGES: dict[str, Range] = {
+    **NETWORK_RANGES,
     "style_mixing_prob": (float, 0, 1),
-    "stddev_group": (int, 1, 2**20),
     "r1_gamma": (float, 0, 1e9, " for the rule"),
     "r1_interval": (int, 1, 10**6),
     "gradient_penalty_weight": (float, 0, 1e9),
@@ -42,36 +36,7 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "augment_kimg": (float, 1e-9, 1e9),
     "augment_max": (float, 0, 1),
 }
-"""Numbers among the hyper-parameters: type, lowest and highest value, and, if null is allowed, what
-it means. The bounds are far above any use: a typing error, or the checkpoint of a stranger, shall
-not take all memory."""
-
-COMMON = (
-    "resolution",
-    "start_resolution",
-    "img_channels",
-    "factorised",
-    "channel_base",
-    "channel_cap",
-)
-"""Options that both networks take."""
-
-
-def generator_options(settings: Mapping[str, Any], *own: str) -> dict[str, Any]:
-    """Arguments of a generator, from a module's hyper-parameters; `own` names additional ones."""
-    return _common(settings) | {name: settings[name] for name in ("latent_dim", *own)}
-
-
-def discriminator_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a discriminator, from the hyper-parameters of a module."""
-    ramped = settings["conditional"] and settings["ramp_kimg"] is not None
-    own = {"stddev_group": settings["stddev_group"], "unconditional_head": ramped}
-    return _common(settings) | own
-
-
-def _common(settings: Mapping[str, Any]) -> dict[str, Any]:
-    labels = LABEL_SIZES if settings["conditional"] else ()
-    return {"label_sizes": labels, **{name: settings[name] for name in COMMON}}
+"""All numbers among the hyper-parameters, see `NETWORK_RANGES`."""
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -84,7 +49,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name, allowed in ((name, get_args(kind)) for name, kind in choices.items()):
         if settings[name] not in allowed:
             raise UserError(f"{name} is {settings[name]!r}: expected one of {', '.join(allowed)}")
-    if wrong := "; ".join(_out_of_range(settings)):
+    if wrong := "; ".join(out_of_range(settings, RANGES)):
         raise UserError(wrong)
     for name in ("generator_optimizer", "discriminator_optimizer"):
         check_optimizer(settings[name])
@@ -94,22 +59,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         _check_balanced(settings)
 
 
-def _out_of_range(settings: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each number that is none or out of range."""
-    for name, (kind, low, high, *null) in RANGES.items():
-        value = settings.get(name, low)
-        if value is None and null:
-            continue
-        if not (is_number(value) and low <= value <= high and kind(value) == value):
-            what = "a whole number" if kind is int else "a number"
-            or_null = f", or null{null[0]}" if null else ""
-            yield f"{name} is {value!r}: expected {what} from {low} to {high}{or_null}"
-
-
 def _check_ramp(settings: Mapping[str, Any]) -> None:
     ramp = settings["ramp_kimg"]
-    numbers = isinstance(ramp, (list, tuple)) and all(map(is_number, ramp))
-    if not (numbers and len(ramp) == 2 and (0 <= ramp[0] < ramp[1] or ramp[0] == ramp[1] == 0)):
+    if not is_ramp(ramp):
         raise UserError(
             f"ramp_kimg is {ramp}: expected two numbers, at least 0 and ascending, such as "
             "[10, 30], or [0, 0] for both scores from the start"
