@@ -88,5 +88,10 @@ class GraderFeatures(FeatureExtractorBase):  # type: ignore[misc]
 
 
 register_extractor(
-    ExtractorSpec("grader", GraderFeatures, LAYER, "antialiased", weights=None, reads_file=True)
+    ExtractorSpec(
+        *("grader", GraderFeatures, LAYER, "antialiased"),
+        weights=None,
+        reads_file=True,
+        cpu_batch=32,
+    )
 )
