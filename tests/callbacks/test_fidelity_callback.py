@@ -69,7 +69,7 @@ def test_weights_are_the_same_with_and_without_evaluation(
 def test_every_phase_end_has_a_row_with_every_metric_and_a_plot(
     schedule, make_module, make_data, make_trainer, pixels, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(fidelity, "plot_curves", plot_curves)
+    monkeypatch.setattr("blastogan.callbacks.fidelity.callback.plot_curves", plot_curves)
     fit(make_module, make_data, make_trainer(callback(schedule, metrics=METRICS)))
     found = rows(tmp_path)
     assert [float(row["kimg"]) * 1000 for row in found] == [phase.end for phase in schedule.phases]

@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 from blastogan.__main__ import main
+from blastogan.metrics import extractors
 from helpers.cheaper import make_runs_cheaper
 
 # a fork of a process that has loaded all but has not trained: loading takes longer than a tiny run
@@ -72,6 +73,8 @@ def _cells(sources, output):
     from IPython.core.interactiveshell import InteractiveShell
 
     _write_to(output)
+    # features of a few hundred images take longer than all cells
+    extractors.AUTOMATIC = ()
     torch.set_num_threads(1)
     os.environ["MPLBACKEND"] = "agg"
     shell = InteractiveShell.instance()
