@@ -57,7 +57,7 @@ LOSSES: dict[LossName, AdversarialLoss] = {"wgan": wgan, "logistic": logistic, "
 """All adversarial losses by name."""
 
 
-def r1(real_logits: Tensor, reals: Tensor) -> Tensor:
+def r1(real_logits: Tensor, reals: Tensor, weight: Tensor | None = None) -> Tensor:
     """Zero-centred gradient penalty on reals, ``E[|grad D(x)|^2] / 2``.
 
     Mescheder et al. 2018, equation 9, without its weight gamma.
@@ -65,12 +65,13 @@ def r1(real_logits: Tensor, reals: Tensor) -> Tensor:
     Args:
         real_logits: ``(B,)``, computed from `reals`.
         reals: ``(B, C, H, W)`` with ``requires_grad`` set before the forward pass.
+        weight: Weight of each image ``(B,)``; ``None`` for equal weights.
 
     Returns:
         Scalar, differentiable in the parameters of D.
     """
     (gradient,) = torch.autograd.grad(real_logits.sum(), reals, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3)).mean() / 2
+    return _mean(gradient.square().sum(dim=(1, 2, 3)), weight) / 2
 
 
 def gradient_penalty(

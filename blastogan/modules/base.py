@@ -22,7 +22,7 @@ from blastogan.modules.step.draws import SampleDraws
 from blastogan.modules.step.ema import ema_decay, update_ema
 from blastogan.modules.step.freezing import freeze_again, frozen
 from blastogan.modules.step.grades import fit_to_grades
-from blastogan.modules.step.heads import mean_logit, over_heads
+from blastogan.modules.step.heads import mean_logit, over_heads, penalty_weights
 from blastogan.modules.step.optimizers import apply_gradients, build_optimizer
 from blastogan.modules.step.passes import Pass, add_mean, score_both, split_passes
 from blastogan.modules.step.ranks import agreed, rank_and_size, sum_over_ranks
@@ -101,7 +101,7 @@ class BaseGANModule(GeneratingModule):
         augmentation: Augmentation of what D sees; ``None`` for none.
         draw_seed: Seed of the steps; unset, it follows from PyTorch's seed at the first one.
         transfer: The source checkpoint of a run with transferred weights, as plain values.
-        partly_graded: Whether letters of training images may be unknown (-1), found by `setup`.
+        known_share: Share of images shown with a known letter, if some have -1; see `setup`.
 
     Raises:
         UserError: If an option is out of range, or options contradict each other.
@@ -167,7 +167,7 @@ class BaseGANModule(GeneratingModule):
         self.fake_labels: FakeLabels = fake_labels
         self.draw_seed: int | None = None
         self.transfer: dict[str, Any] | None = None
-        self.partly_graded = False
+        self.known_share: float | None = None
 
     # not abstract: a configuration may give options of the model before its class
     def configure_networks(self) -> tuple[ProgressiveGenerator, ProgressiveDiscriminator]:
@@ -290,7 +290,7 @@ class BaseGANModule(GeneratingModule):
                     seen = self._augmented("generator", fakes, part)
                     logits = self._score(seen, part.fake_labels, part.known)
                 weight, loss_of = self.condition_weight, self.adversarial_loss.generator
-                loss = over_heads(loss_of, weight, logits, known=part.known)
+                loss = over_heads(loss_of, weight, logits, known=part.known, share=part.share)
                 found, total = {"loss_g": loss}, loss
                 if (penalty := self.generator_regularizer(fakes, part)) is not None:
                     found["generator_regularizer"], total = penalty, loss + penalty
@@ -313,10 +313,10 @@ class BaseGANModule(GeneratingModule):
         reals, labels = self.prepare_reals(batch["image"]), batch["labels"]
         given = labels if self.conditional else None
         whole = Pass(reals, given, rank_and_size()[0] * len(reals), given)
-        if given is not None and self.partly_graded:
+        if given is not None and self.known_share is not None:
             drawn = self._draws("unknown grades", whole).rand()
             given = complete_labels(labels, self.grade_counts, drawn)
-            whole = whole._replace(labels=given, fake_labels=given, known=labels >= 0)
+            whole = Pass(reals, given, whole.first, given, labels >= 0, self.known_share)
         elif given is not None and self.fake_labels == "balanced":
             drawn = self._draws("fake labels", whole).rand()
             whole = whole._replace(fake_labels=balanced_labels(self.grade_counts, drawn))
@@ -352,7 +352,7 @@ class BaseGANModule(GeneratingModule):
 
         # Adversarial loss and drift.
         loss_of = self.adversarial_loss.discriminator
-        loss = over_heads(loss_of, weight, heads_real, heads_fake, known=known)
+        loss = over_heads(loss_of, weight, heads_real, heads_fake, known=known, share=part.share)
         terms = {"loss_d": loss, "logits_real": logits_real.mean()}
         terms["logits_fake"] = mean_logit(heads_fake, weight, known).mean()
         total = loss + self.drift_weight * drift(logits_real)
@@ -360,7 +360,8 @@ class BaseGANModule(GeneratingModule):
         # Lazy R1, or the gradient penalty.
         if take_r1:
             with record_function("discriminator: R1"):
-                terms["r1"] = r1(logits_real, reals)
+                counted = penalty_weights(logits_real, weight, known, part.share)
+                terms["r1"] = r1(logits_real, reals, counted)
             gamma = self.gamma_at(self.resolution, global_batch)
             total = total + gamma * self.r1_interval * terms["r1"]
         elif self.regularizer == "gradient_penalty":
@@ -406,7 +407,7 @@ class BaseGANModule(GeneratingModule):
 
     def score(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Logits ``(B,)`` of images ``(B, C, R, R)`` by D at this stage; labels -1 are unknown."""
-        known = labels >= 0 if labels is not None and self.partly_graded else None
+        known = labels >= 0 if labels is not None and self.known_share is not None else None
         given = labels.clamp(min=0) if labels is not None and self.conditional else None
         logits = self._score_in_float32(images, given, known)
         return mean_logit(logits, self.condition_weight, known)

@@ -20,7 +20,7 @@ from blastogan.generators.latents import complete_labels, count_grades
 from blastogan.grades import CLASSES, Grade
 from blastogan.losses import LOSSES
 from blastogan.modules.step.grades import options_for_grades
-from blastogan.modules.step.heads import mean_logit, over_heads
+from blastogan.modules.step.heads import mean_logit, over_heads, penalty_weights
 
 HEADS = {"ramp_kimg": [0.0, 0.0], "loss": "logistic", "r1_gamma": 0.5}
 
@@ -61,17 +61,24 @@ def test_only_whole_grades_are_counted():
 
 
 @pytest.mark.parametrize("name", ["logistic", "hinge"])
-def test_an_image_without_a_grade_counts_by_its_other_score(name):
-    logits = [torch.randn(3, 2, generator=torch.Generator().manual_seed(n)) for n in (1, 2)]
-    known = torch.tensor([[True, True], [False, True], [False, False]])
+def test_a_grade_counts_as_much_however_few_are_known(name):
+    logits = [torch.randn(4, 2, generator=torch.Generator().manual_seed(n)) for n in (1, 2)]
+    known = torch.tensor([[True, True], [False, True], [False, False], [False, False]])
     loss, weight = LOSSES[name].discriminator, 0.5
-    each = [[loss(*(x[n : n + 1, head] for x in logits)) for head in (0, 1)] for n in range(3)]
-    expected = [(u + weight * c) / 1.5 for u, c in each[:2]] + [each[2][0]]
-    found = over_heads(loss, weight, *logits, known=known)
-    torch.testing.assert_close(found, torch.stack(expected).mean())
+    found = over_heads(loss, weight, *logits, known=known, share=0.5)
+    every, graded = loss(*(x[:, 0] for x in logits)), loss(*(x[:2, 1] for x in logits))
+    torch.testing.assert_close(found, (every + weight * graded) / 1.5)
+    # the same in two passes, of which one has no grade
+    halves = [
+        over_heads(loss, weight, *(x[part] for x in logits), known=known[part], share=0.5)
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    torch.testing.assert_close(torch.stack(halves).mean(), found)
     scores = mean_logit(logits[0], weight, known)
-    torch.testing.assert_close(scores[2], logits[0][2, 0])
+    torch.testing.assert_close(scores[2:], logits[0][2:, 0])
     torch.testing.assert_close(scores[:2], (logits[0] @ torch.tensor([1.0, 0.5]))[:2] / 1.5)
+    weights = penalty_weights(scores, weight, known, 0.5)
+    torch.testing.assert_close(weights, torch.tensor([2.0, 2.0, 1.0, 1.0]) / 1.5)
 
 
 def test_with_all_grades_known_nothing_changes():
@@ -115,7 +122,7 @@ def test_d_learns_a_letter_from_images_of_that_letter_alone(name, make_module, m
     monkeypatch.setattr(steps, "batches", masked)
     module = make_module(name, micro_batch=4, regularizer="none", **HEADS)
     fresh = copy.deepcopy(module.discriminator.embedding.parts)
-    module.partly_graded, module.draw_seed = True, 3
+    module.known_share, module.draw_seed = 0.5, 3
     logged = steps.run_steps(module, 3, size=8)
     assert all(value.isfinite().all() for terms in logged for value in terms.values())
     assert int(module.grade_counts.sum()) == int(module.grade_counts[1, 1]) == 9
@@ -139,7 +146,7 @@ def test_without_any_known_letter_the_score_with_grades_moves_nothing(
         for weights in (module.discriminator.score, module.discriminator.embedding):
             for weight in weights.parameters():
                 weight.data.mul_(factor)
-        module.partly_graded, module.draw_seed = True, 3
+        module.known_share, module.draw_seed = 0.5, 3
         return module, steps.run_steps(module, 2, size=8)
 
     monkeypatch.setattr(steps, "batches", ungraded)

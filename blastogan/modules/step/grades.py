@@ -62,6 +62,13 @@ def _graded_elsewhere(data: Any) -> bool:
     return grading_of(data.records[n].grade for n in held_out) != "none"
 
 
+def known_share(data: Any) -> float:
+    """Share of the training images shown of which a letter is known; 1 if none is."""
+    weights = data.sampling_weights()
+    known = (data.labels("train") >= 0).any(dim=1)
+    return float(weights[known].sum() / weights.sum()) or 1.0
+
+
 def fit_to_grades(module: Any, data: Any) -> None:
     """Build a `BaseGANModule`'s networks anew if the grades of its data module require others.
 
@@ -74,7 +81,7 @@ def fit_to_grades(module: Any, data: Any) -> None:
             "no training image has a grade, but held-out ones have: grade some of the training "
             "images, split otherwise, or train without grades (conditional false)"
         )
-    module.partly_graded = grading != "complete"
+    module.known_share = None if grading == "complete" else known_share(data)
     changed = options_for_grades(module.hparams, grading)
     if not changed:
         return

@@ -21,6 +21,7 @@ class Pass(NamedTuple):
         fake_labels: Labels of the fakes; same shape and type as `labels`.
         known: bool ``(B, 2)``, known letters of the reals, by which D scores each real and its
             fake; ``None`` for all.
+        share: Expected share of images with a known letter.
     """
 
     reals: Tensor
@@ -28,6 +29,7 @@ class Pass(NamedTuple):
     first: int
     fake_labels: Tensor | None
     known: Tensor | None = None
+    share: float = 1.0
 
 
 def split_passes(whole: Pass, limit: int | None, group: int) -> list[Pass]:
@@ -44,6 +46,7 @@ def split_passes(whole: Pass, limit: int | None, group: int) -> list[Pass]:
             whole.first + start,
             part(whole.fake_labels, start),
             part(whole.known, start),
+            whole.share,
         )
         for start in range(0, len(whole.reals), size)
     ]
