@@ -55,7 +55,7 @@ def audit_images(
     Raises:
         UserError: If the root has no images, or if an option is invalid.
     """
-    root = Path(root)
+    root, plan = Path(root), plan or SplitPlan()
     options = ReaderOptions(format=options) if isinstance(options, str) else options
     tree = open_tree(root)
     excluded = excluded_images(tree, options.exclude)
@@ -65,7 +65,6 @@ def audit_images(
     every = [name for name in dict.fromkeys([*tree.images, *listed]) if name not in excluded]
     good, unreadable = _inspect(root, every, num_workers, track) if pixels else ({}, {})
     published = {name: record for name, record in listed.items() if name not in unreadable}
-    plan = plan or SplitPlan()
     graded, no_split = _in_parts(published, parts, plan, root)
     # of a set without known grades, all files are compared
     compared = {n: each.fingerprint for n, each in good.items() if refusal or n in graded}

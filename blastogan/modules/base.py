@@ -91,9 +91,8 @@ class BaseGANModule(GeneratingModule):
         augment_target: Target of the adaptive probability: the mean sign of D's scores of reals.
         augment_kimg: Thousands of images in which the probability can rise from 0 to 1.
         augment_max: Highest adaptive probability; above 0.8 samples may show the augmentation.
-        ramp_kimg: Thousands of images at which the grade begins to count and at which it counts
-            in full, such as ``[10, 30]``; D then also scores images without their grade
-            (Shahbazi et al. 2022). ``None``: the grade counts in full from the start.
+        ramp_kimg: Kimg at which the grade begins to count and counts in full, such as ``[10, 30]``;
+            D then also scores images without it (Shahbazi et al. 2022). ``None``: always in full.
         fake_labels: Class distribution of the fakes in training: that of the reals shown
             (``data``), or uniform over all classes seen (``balanced``; not with a ramp).
 
