@@ -8,19 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, Any
 
-import torch
 from torch import Tensor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from blastogan.errors import UserError
 from blastogan.metrics.extractors import ExtractorSpec, register_extractor
+from blastogan.metrics.feature_networks import SingleLayer
 from blastogan.modules.grade_classifier import GradeClassifier
 
-LAYER = "embedding"
-"""The only layer: the input of the two heads."""
 
-
-class GraderFeatures(FeatureExtractorBase):  # type: ignore[misc]
+class GraderFeatures(SingleLayer):
     """The features before the heads of a `GradeClassifier`.
 
     Args:
@@ -34,6 +30,8 @@ class GraderFeatures(FeatureExtractorBase):  # type: ignore[misc]
     Raises:
         UserError: If the checkpoint is missing or holds another model, or the dtype is unsupported.
     """
+
+    LAYER = "embedding"  # the input of the two heads
 
     def __init__(
         self,
@@ -62,34 +60,10 @@ class GraderFeatures(FeatureExtractorBase):  # type: ignore[misc]
         """Tuple of features float32 ``(B, feature_dim)`` for uint8 images ``(B, 3, H, W)``."""
         return (self.grader.features(input).float(),)
 
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        """The only layer."""
-        return (LAYER,)
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        """The only layer; there is no Inception score without logits.
-
-        Raises:
-            KeyError: For metrics without a layer, as torch-fidelity's own extractors do.
-        """
-        return {"fid": LAYER, "kid": LAYER, "prc": LAYER}[metric]
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """Whether ``torch.compile`` may wrap it."""
-        return True
-
-    @staticmethod
-    def get_dummy_input_for_compile() -> Tensor:
-        """A batch of one small image."""
-        return torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-
 
 register_extractor(
     ExtractorSpec(
-        *("grader", GraderFeatures, LAYER, "antialiased"),
+        *("grader", GraderFeatures, GraderFeatures.LAYER, "antialiased"),
         weights=None,
         reads_file=True,
         cpu_batch=32,

@@ -32,7 +32,7 @@ from measuring import ARCHITECTURES, DTYPES, median, operations_per_image, own_s
 from peers import Setting
 from torch import Tensor
 
-from blastogan.metrics.extractors import resize_clean
+from blastogan.metrics.feature_networks import resize_clean
 from blastogan.modules import BaseGANModule
 from blastogan.modules.step.draws import SampleDraws
 from blastogan.networks import GraderNetwork

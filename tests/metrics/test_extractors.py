@@ -25,11 +25,10 @@ from blastogan.metrics import extractors
 from blastogan.metrics.extractors import (
     EXTRACTORS,
     INCEPTION,
-    CleanInception,
     load_extractor,
     register_extractor,
-    resize_clean,
 )
+from blastogan.metrics.feature_networks import CleanInception, resize_clean
 from blastogan.metrics.frechet import FrechetReference, Moments
 from blastogan.metrics.weights import WeightsNotFound
 
