@@ -24,6 +24,7 @@ MESSAGES = {
     "your_own_images": (
         "fault layout",
         "note no-groups",
+        "are identified by",
         "unknown grade '",
         "z1.png' points outside",
         "has grade 3BB",

@@ -31,16 +31,6 @@ def network():
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """Torch's cache, without Inception."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv(INCEPTION.variable, raising=False)
-    folder = tmp_path / "torch" / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
 def install(monkeypatch, tmp_path):
     """Pretend that the package is installed with other content, or not at all."""
 

@@ -41,13 +41,7 @@ def clean(inception_weights):
     return load_extractor(weights=inception_weights)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv(INCEPTION.variable, raising=False)
-    folder = tmp_path / "torch" / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def file_with(path, content):
